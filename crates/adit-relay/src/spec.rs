@@ -1,0 +1,94 @@
+//! What a caller says to the relay: the words of its interface, without behaviour.
+//!
+//! Namespaces are given as open descriptors. The relay keeps them open for as long as something
+//! uses them, and compares them by identity (device and inode), never by name: a deleted namespace
+//! lives on behind open sockets, and its name may already mean another one.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections one owner may have open at once unless its listeners say otherwise: the limit
+/// that the service documents.
+pub const MAX_CONNECTIONS_DEFAULT: u32 = 3_000;
+
+/// How the relay runs. `Config::default()` suits a gateway that has the machine for itself.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Worker threads, 1 to 256; values outside are clamped. Default: one per core.
+    pub workers: usize,
+    /// Descriptors that the relay may hold: listeners, both sockets of every connection, pipes.
+    /// `None` (default) takes the process's limit, which `Relay::start` raises as far as it may,
+    /// less a reserve for the rest of the process. A larger number than that is cut down to it.
+    pub descriptors_max: Option<usize>,
+    /// How long a backend may take to answer a connect. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// A connection on which no byte moved for this long, either way, is reset on both sides.
+    /// Rounded up to whole seconds. Default: one hour.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            descriptors_max: None,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// One port mapping of one endpoint: where to listen and where to send what arrives.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The endpoint that this belongs to; opaque to the relay. Counters and the limit on concurrent
+    /// connections are per owner, over all of its listeners.
+    pub owner: u128,
+    /// Where clients connect to.
+    pub consumer: Consumer,
+    /// Where connections go. Can be replaced later, see `Relay::retarget`.
+    pub provider: Target,
+    /// Most connections that `owner` may have when this listener takes one more; the next is
+    /// reset before the backend is touched. See [`MAX_CONNECTIONS_DEFAULT`].
+    pub max_connections: u32,
+    /// Bytes that each backend connection carries before any client byte.
+    pub preface: Option<Arc<[u8]>>,
+}
+
+/// The consumer leg: what to bind, and in which network namespace.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Network namespace of the consumer's VPC.
+    pub namespace: Arc<OwnedFd>,
+    /// Endpoint address and client port. Port 0 is accepted and means any free port (tests).
+    pub address: SocketAddrV4,
+}
+
+/// The provider leg: who connects to whom, and in which network namespace.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Network namespace of the provider's VPC.
+    pub namespace: Arc<OwnedFd>,
+    /// The endpoint's own source address there; the backend sees it. It must be local in the namespace.
+    pub source: Ipv4Addr,
+    /// Backend address and server port.
+    pub backend: SocketAddrV4,
+}
+
+/// Names one open listener. Never reused within one `Relay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub(crate) u64);
+
+/// What happens to the live connections when a listener, or the relay, closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Reset them now.
+    Cut,
+    /// Let them end by themselves; reset those that have not by then.
+    Drain {
+        /// Counted from the call.
+        within: Duration,
+    },
+}

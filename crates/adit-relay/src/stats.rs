@@ -1,0 +1,222 @@
+//! What the relay counts, per owner, and how a connection can end.
+//!
+//! Each accepted connection ends exactly once, so `accepted == active + sum of ends` whenever
+//! nothing is in motion.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Why a connection ended. All but `Closed` are resets towards whoever is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum End {
+    /// Both sides had said all they had to say.
+    Closed,
+    /// The client reset it, or was given up by the kernel.
+    ClientReset,
+    /// The backend reset it, or was given up by the kernel.
+    BackendReset,
+    /// The backend's port refused.
+    BackendRefused,
+    /// The backend did not answer the connect in time.
+    BackendTimeout,
+    /// No route to the backend, or its host is unreachable.
+    BackendUnreachable,
+    /// The source address is not local in the provider's namespace.
+    SourceMissing,
+    /// Every source port towards this backend is taken.
+    SourcePortsExhausted,
+    /// The provider's namespace could not be entered.
+    NamespaceGone,
+    /// The owner already had as many connections as it may.
+    Limit,
+    /// The relay, or the process, had no descriptor left for it.
+    OutOfDescriptors,
+    /// No byte moved for the idle timeout.
+    Idle,
+    /// The listener was closed, or the relay stopped, before it ended by itself.
+    Cut,
+    /// The kernel refused something else; the log says what.
+    Failed,
+}
+
+impl End {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 14] = [
+        Self::Closed,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::BackendRefused,
+        Self::BackendTimeout,
+        Self::BackendUnreachable,
+        Self::SourceMissing,
+        Self::SourcePortsExhausted,
+        Self::NamespaceGone,
+        Self::Limit,
+        Self::OutOfDescriptors,
+        Self::Idle,
+        Self::Cut,
+        Self::Failed,
+    ];
+
+    /// Stable name for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::ClientReset => "client_reset",
+            Self::BackendReset => "backend_reset",
+            Self::BackendRefused => "backend_refused",
+            Self::BackendTimeout => "backend_timeout",
+            Self::BackendUnreachable => "backend_unreachable",
+            Self::SourceMissing => "source_missing",
+            Self::SourcePortsExhausted => "source_ports_exhausted",
+            Self::NamespaceGone => "namespace_gone",
+            Self::Limit => "limit",
+            Self::OutOfDescriptors => "out_of_descriptors",
+            Self::Idle => "idle",
+            Self::Cut => "cut",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One owner's counters at one moment. Counted since its first listener opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerStats {
+    /// The owner, as in `Listener::owner`.
+    pub owner: u128,
+    /// Connections taken from clients, refused ones included.
+    pub accepted: u64,
+    /// Connections that are alive now.
+    pub active: u32,
+    /// Bytes from clients that were handed to backends; a preface does not count.
+    pub bytes_to_backend: u64,
+    /// Bytes from backends that were handed to clients.
+    pub bytes_to_client: u64,
+    ends: [u64; End::ALL.len()],
+}
+
+impl OwnerStats {
+    /// Connections that ended for this reason.
+    pub fn ended(&self, end: End) -> u64 {
+        self.ends[end as usize]
+    }
+
+    /// Connections that ended, whatever the reason.
+    pub fn finished(&self) -> u64 {
+        self.ends.iter().sum()
+    }
+
+    /// Connections that never reached the backend because of the backend or the way to it.
+    pub fn backend_connect_errors(&self) -> u64 {
+        use End::{
+            BackendRefused, BackendTimeout, BackendUnreachable, NamespaceGone, SourceMissing,
+            SourcePortsExhausted,
+        };
+        [
+            BackendRefused,
+            BackendTimeout,
+            BackendUnreachable,
+            NamespaceGone,
+            SourceMissing,
+            SourcePortsExhausted,
+        ]
+        .iter()
+        .map(|end| self.ended(*end))
+        .sum()
+    }
+}
+
+/// The relay at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Listeners that are open (one per mapping, however many workers serve it).
+    pub listeners: usize,
+    /// Descriptors that the relay holds.
+    pub descriptors_used: usize,
+    /// Descriptors that it may hold.
+    pub descriptors_budget: usize,
+    /// Owners with a listener or a live connection, and those that lost their last since the snapshot before.
+    pub owners: Vec<OwnerStats>,
+}
+
+/// The live counters behind [`OwnerStats`], shared by the workers.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    owner: u128,
+    accepted: AtomicU64,
+    active: AtomicU32,
+    bytes_to_backend: AtomicU64,
+    bytes_to_client: AtomicU64,
+    ends: [AtomicU64; End::ALL.len()],
+}
+
+impl Counters {
+    pub(crate) fn new(owner: u128) -> Self {
+        Self {
+            owner,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a connection in, unless the owner has `max` already (then it is counted as ended by the limit).
+    pub(crate) fn admit(&self, max: u32) -> Result<(), End> {
+        self.accepted.fetch_add(1, Relaxed);
+        // Add first, then look: two workers must not both take the last place.
+        if self.active.fetch_add(1, Relaxed) >= max {
+            self.end(End::Limit);
+            return Err(End::Limit);
+        }
+        Ok(())
+    }
+
+    /// Counts an admitted connection out.
+    pub(crate) fn end(&self, end: End) {
+        self.active.fetch_sub(1, Relaxed);
+        self.ends[end as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_bytes(&self, to_backend: u64, to_client: u64) {
+        if to_backend > 0 {
+            self.bytes_to_backend.fetch_add(to_backend, Relaxed);
+        }
+        if to_client > 0 {
+            self.bytes_to_client.fetch_add(to_client, Relaxed);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> OwnerStats {
+        OwnerStats {
+            owner: self.owner,
+            accepted: self.accepted.load(Relaxed),
+            active: self.active.load(Relaxed),
+            bytes_to_backend: self.bytes_to_backend.load(Relaxed),
+            bytes_to_client: self.bytes_to_client.load(Relaxed),
+            ends: std::array::from_fn(|i| self.ends[i].load(Relaxed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_listed_in_order() {
+        for (i, end) in End::ALL.iter().enumerate() {
+            assert_eq!(*end as usize, i, "{}", end.name());
+        }
+    }
+
+    #[test]
+    fn the_limit_admits_exactly_as_many() {
+        let counters = Counters::new(7);
+        assert_eq!(
+            [counters.admit(2), counters.admit(2), counters.admit(2)],
+            [Ok(()), Ok(()), Err(End::Limit)]
+        );
+        counters.end(End::Closed);
+        assert_eq!(counters.admit(2), Ok(()));
+        let stats = counters.stats();
+        assert_eq!((stats.accepted, stats.active, stats.finished()), (4, 2, 2));
+    }
+}
