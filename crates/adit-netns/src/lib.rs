@@ -1,24 +1,23 @@
 //! Network namespaces: making and entering them, and the links, addresses and routes inside.
 //!
 //! Owns every `setns`, `unshare`, `mount` and netlink request of Adit. It knows nothing of VPCs, endpoints or
-//! tenants: those who do (`adit-cloud`'s kernel, `adit-gateway`) call it with names and addresses.
+//! tenants: those who do (`adit-cloud`'s kernel, `adit-gateway`, `adit-relay`) call it with names and addresses.
+//! It never makes anything in the namespace of the host: a veth pair is born with each end in its place.
 //!
-//! Read next: [`enter`].
+//! Everything is idempotent: "already there" and "already gone" are success.
+//!
+//! Read next: [`Directory`] (names to namespaces), [`Links`] (what is inside one), [`sysctl`], [`userns`] (how an
+//! ordinary user may do all of this).
 
-use std::io;
-use std::os::fd::BorrowedFd;
+mod directory;
+mod enter;
+mod links;
+mod namespace;
+pub mod sysctl;
+mod unshare;
+pub mod userns;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// Moves the **calling thread** into the network namespace that `ns` denotes (2 to 3 microseconds).
-///
-/// `ns` is an open `/proc/…/ns/net` or a bind mount of one. Only call this on a thread of your own which runs
-/// nothing else: a thread of tokio's pool would carry the namespace over to unrelated tasks. Sockets opened
-/// afterwards belong to the namespace; those opened before stay where they are.
-///
-/// # Errors
-///
-/// `EPERM` without `CAP_SYS_ADMIN` over the namespace, `EINVAL` when `ns` is not a network namespace.
-pub fn enter(ns: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(move_into_link_name_space(ns, Some(LinkNameSpaceType::Network))?)
-}
+pub use directory::{Directory, DirectoryError};
+pub use enter::enter;
+pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};
+pub use namespace::Namespace;
