@@ -42,7 +42,8 @@ pub struct Link {
     pub master: Option<u32>,
 }
 
-/// A veth pair to be made: one end in the namespace of the [`Links`], the other in `peer_namespace`; both set up.
+/// A veth pair to be made: one end in the namespace of the [`Links`], set up; the other in `peer_namespace`, down (the
+/// kernel cannot start it before its pair is whole: [`Links::link_up`] there).
 #[derive(Clone, Copy, Debug)]
 pub struct Veth<'a> {
     /// The name of the near end.
@@ -160,7 +161,7 @@ impl Links {
         )
     }
 
-    /// Makes a veth pair, each end in its place and under its final name from the start, and sets both ends up.
+    /// Makes a veth pair, each end in its place and under its final name from the start, and sets the near end up.
     ///
     /// # Errors
     ///
@@ -176,8 +177,7 @@ impl Links {
         );
         let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(veth.peer_name)
-            .setns_by_fd(veth.peer_namespace.as_fd().as_raw_fd())
-            .up();
+            .setns_by_fd(veth.peer_namespace.as_fd().as_raw_fd());
         let mut near = LinkVeth::new(veth.name, veth.peer_name).up();
         if let Some(mac) = veth.peer_mac {
             peer = peer.address(mac.to_vec());
