@@ -1,13 +1,23 @@
 //! The rules of a VPC Endpoint service as pure values.
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
-//! [`whitelist`], [`tag`], [`quota`] (their parts), [`network`] (the embedded cloud's documents), [`feed`] (what a gateway
-//! is told), [`catalogue`] (every error a reply may carry). Nothing here does I/O, reads a clock or knows HTTP; whoever
-//! decides passes the time in.
+//! [`whitelist`], [`tag`], [`name`], [`quota`], [`listing`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
+//! a gateway is told), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
+//! HTTP; whoever decides passes the time in.
 
+pub mod body;
 pub mod catalogue;
+pub mod endpoint;
+pub mod feed;
 pub mod id;
+pub mod listing;
+pub mod name;
 pub mod network;
+pub mod port_mapping;
+pub mod quota;
+pub mod service;
+pub mod tag;
 pub mod time;
+pub mod whitelist;
 
 pub use catalogue::{ApiError, Code};

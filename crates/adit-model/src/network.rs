@@ -10,7 +10,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{LoadBalancerId, Malformed, NeutronSubnetId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    id::{
+        EndpointId, LoadBalancerId, Malformed, NeutronSubnetId, PortId, ProjectId, RouteTableId, SubnetId,
+        VpcId,
+    },
     time::{Created, Timestamp},
 };
 
@@ -193,6 +196,51 @@ pub struct LoadBalancer {
     pub created: Created,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// What the rules need to know of a VPC, from whichever network service there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpcView {
+    /// Its id.
+    pub id: VpcId,
+    /// Its blocks; none for a router without one of its own.
+    pub cidrs: Vec<Ipv4Net>,
+    /// The destinations of the custom routes in its route tables.
+    pub custom_routes: Vec<Ipv4Net>,
+}
+
+/// What the rules need to know of a subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetView {
+    /// Its id.
+    pub id: SubnetId,
+    /// The VPC that it is joined to.
+    pub vpc: Option<VpcId>,
+    /// Its addresses.
+    pub range: Option<SubnetRange>,
+}
+
+/// What the rules need to know of a backend port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortView {
+    /// Its id.
+    pub id: PortId,
+    /// The VPC that it lies in.
+    pub vpc: Option<VpcId>,
+    /// Its address.
+    pub ip: Option<Ipv4Addr>,
+    /// What it belongs to.
+    pub kind: PortKind,
+}
+
+/// Who holds an address of a subnet: what must be unique is a key, and this is its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// A port.
+    Port(PortId),
+    /// An endpoint.
+    Endpoint(EndpointId),
 }
 
 /// A hardware address.

@@ -1,0 +1,80 @@
+//! The node feed: what a gateway is told, and what it answers.
+//!
+//! The control plane says what should be ([`EndpointSpec`], all that a gateway needs to serve one endpoint); the gateway
+//! says what is ([`EndpointReport`]). Owns the types of both directions; never how they travel (in process, or by HTTP).
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{EndpointId, MarkerId, ServiceId},
+    port_mapping::PortMapping,
+    service::TcpProxy,
+};
+
+/// One endpoint as a gateway has to serve it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Its service.
+    pub service: ServiceId,
+    /// Its packet id.
+    pub marker: MarkerId,
+    /// Where clients are.
+    pub consumer: ConsumerLeg,
+    /// Where the backend is.
+    pub provider: ProviderLeg,
+    /// The port mappings: `client_port` is listened on, `server_port` connected to.
+    pub ports: Vec<PortMapping>,
+    /// How the backend learns of the client.
+    pub tcp_proxy: TcpProxy,
+    /// At most so many connections at a time.
+    pub connections_max: u32,
+}
+
+/// The side that listens: an address in the consumer's VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConsumerLeg {
+    /// The name of the VPC's namespace on the node.
+    pub namespace: String,
+    /// The endpoint's address.
+    pub ip: Ipv4Addr,
+    /// The subnet that it is from: the address goes on the link that has an address in this block.
+    pub subnet: Ipv4Net,
+}
+
+/// The side that connects: the provider's VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProviderLeg {
+    /// The name of the VPC's namespace on the node.
+    pub namespace: String,
+    /// The address that connections come from, out of 198.19.128.0/17.
+    pub source: Ipv4Addr,
+    /// The backend port's address.
+    pub backend: Ipv4Addr,
+}
+
+/// Everything a gateway should serve.
+pub type Desired = BTreeMap<EndpointId, EndpointSpec>;
+
+/// What a gateway says of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
+pub enum EndpointReport {
+    /// Every mapping of the specification that it was last given is listened on.
+    Listening,
+    /// Not yet, and it will be tried again: a namespace that is not there, an address that is still held.
+    Waiting(String),
+    /// It serves nothing for this endpoint any more.
+    Removed,
+}
+
+/// What a gateway can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The modes that it can serve.
+    pub tcp_proxy: Vec<TcpProxy>,
+}
