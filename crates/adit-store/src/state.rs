@@ -1,0 +1,399 @@
+//! The typed view of the whole key space, indexed for each list and look-up: what the cache keeps for the control plane.
+//!
+//! Owns the indexes; holds no rule of the product. Like every [`View`] it may be stale: what must be right is compared by
+//! the transaction that was decided on it, which is why each document comes with the revision that wrote it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use adit_model::{
+    endpoint::Endpoint,
+    id::{
+        EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId,
+        VpcId,
+    },
+    network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    port_mapping::Claims,
+    quota::{Limits, QuotaType, Usage},
+    service::Service,
+    whitelist::Whitelist,
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cache::View,
+    keys::{self, Key},
+    store::{Change, Entry, Revision},
+};
+
+/// A document with the revision that wrote it.
+#[derive(Debug)]
+pub struct Stored<T> {
+    /// The document.
+    pub value: Arc<T>,
+    /// The revision to compare with when something is decided on the document.
+    pub revision: Revision,
+}
+
+impl<T> Clone for Stored<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), revision: self.revision }
+    }
+}
+
+impl<T> std::ops::Deref for Stored<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Documents of one kind by their id.
+type Table<K, T> = HashMap<K, Stored<T>>;
+
+/// Ids under a parent, in the order of creation.
+type Ordered<P, K> = HashMap<P, BTreeSet<(u64, K)>>;
+
+/// Everything that is stored.
+#[derive(Debug, Default)]
+pub struct State {
+    services: Table<ServiceId, Service>,
+    services_by_project: Ordered<ProjectId, ServiceId>,
+    services_by_port: HashMap<PortId, BTreeSet<ServiceId>>,
+    endpoints: Table<EndpointId, Endpoint>,
+    endpoints_by_project: Ordered<ProjectId, EndpointId>,
+    endpoints_by_service: Ordered<ServiceId, EndpointId>,
+    /// How many endpoints of a service are in `creating` or `accepted`.
+    live: HashMap<ServiceId, usize>,
+    whitelists: Table<ServiceId, Whitelist>,
+    claims: Table<PortId, Claims>,
+    addresses: BTreeMap<(SubnetId, Ipv4Addr), Stored<Holder>>,
+    sources: BTreeMap<(VpcId, Ipv4Addr), Stored<EndpointId>>,
+    markers: HashMap<MarkerId, EndpointId>,
+    slots: HashMap<(ProjectId, QuotaType), BTreeSet<u32>>,
+    limits: Table<ProjectId, Limits>,
+    guards: HashMap<Key, Revision>,
+    vpcs: Table<VpcId, Vpc>,
+    subnets: Table<SubnetId, Subnet>,
+    subnets_by_vpc: HashMap<VpcId, BTreeSet<SubnetId>>,
+    neutron_subnets: HashMap<NeutronSubnetId, SubnetId>,
+    ports: Table<PortId, Port>,
+    ports_by_subnet: HashMap<SubnetId, BTreeSet<PortId>>,
+    route_tables: Table<RouteTableId, RouteTable>,
+    route_tables_by_vpc: HashMap<VpcId, BTreeSet<RouteTableId>>,
+    load_balancers: Table<LoadBalancerId, LoadBalancer>,
+    /// Keys whose meaning is their owner's business.
+    others: BTreeMap<Arc<str>, Entry>,
+    /// The largest creation mark of any service or endpoint seen.
+    newest_order: u64,
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $one:ident, $all:ident: $id:ty => $document:ty;)*) => {
+        impl State {$(
+            $(#[$doc])*
+            pub fn $one(&self, id: &$id) -> Option<&Stored<$document>> {
+                self.$all.get(id)
+            }
+
+            /// All of them, in no particular order.
+            pub fn $all(&self) -> impl Iterator<Item = &Stored<$document>> {
+                self.$all.values()
+            }
+        )*}
+    };
+}
+
+tables! {
+    /// An endpoint service.
+    service, services: ServiceId => Service;
+    /// An endpoint.
+    endpoint, endpoints: EndpointId => Endpoint;
+    /// A service's whitelist; none is the same as an empty one.
+    whitelist, whitelists: ServiceId => Whitelist;
+    /// The claims on a backend port; none is the same as none in use.
+    claims_of, claims: PortId => Claims;
+    /// A project's quotas, where the operator has set them.
+    limits_of, limits: ProjectId => Limits;
+    /// A VPC.
+    vpc, vpcs: VpcId => Vpc;
+    /// A subnet.
+    subnet, subnets: SubnetId => Subnet;
+    /// A port.
+    port, ports: PortId => Port;
+    /// A route table.
+    route_table, route_tables: RouteTableId => RouteTable;
+    /// A load balancer.
+    load_balancer, load_balancers: LoadBalancerId => LoadBalancer;
+}
+
+impl State {
+    /// A project's services, oldest first.
+    pub fn services_of_project(&self, project: &ProjectId) -> impl DoubleEndedIterator<Item = &Stored<Service>> {
+        ordered(&self.services_by_project, project, &self.services)
+    }
+
+    /// How many services a project has.
+    pub fn services_of_project_count(&self, project: &ProjectId) -> usize {
+        self.services_by_project.get(project).map_or(0, BTreeSet::len)
+    }
+
+    /// The services on a backend port, in whatever state.
+    pub fn services_of_port(&self, port: PortId) -> impl Iterator<Item = ServiceId> {
+        members(&self.services_by_port, &port)
+    }
+
+    /// A project's endpoints, oldest first.
+    pub fn endpoints_of_project(&self, project: &ProjectId) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
+        ordered(&self.endpoints_by_project, project, &self.endpoints)
+    }
+
+    /// How many endpoints a project has.
+    pub fn endpoints_of_project_count(&self, project: &ProjectId) -> usize {
+        self.endpoints_by_project.get(project).map_or(0, BTreeSet::len)
+    }
+
+    /// A service's endpoints, oldest first.
+    pub fn endpoints_of_service(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
+        ordered(&self.endpoints_by_service, &service, &self.endpoints)
+    }
+
+    /// How many endpoints a service has, in whatever state.
+    pub fn endpoints_of_service_count(&self, service: ServiceId) -> usize {
+        self.endpoints_by_service.get(&service).map_or(0, BTreeSet::len)
+    }
+
+    /// How many endpoints of a service are in `creating` or `accepted`.
+    pub fn live_endpoints(&self, service: ServiceId) -> usize {
+        self.live.get(&service).copied().unwrap_or(0)
+    }
+
+    /// Who holds an address of a subnet.
+    pub fn address(&self, subnet: SubnetId, ip: Ipv4Addr) -> Option<&Stored<Holder>> {
+        self.addresses.get(&(subnet, ip))
+    }
+
+    /// The addresses of a subnet that are held.
+    pub fn addresses_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = (Ipv4Addr, &Stored<Holder>)> {
+        self.addresses
+            .range((subnet, Ipv4Addr::UNSPECIFIED)..=(subnet, Ipv4Addr::BROADCAST))
+            .map(|((_, ip), holder)| (*ip, holder))
+    }
+
+    /// Which endpoint's connections come from an address in a provider's VPC.
+    pub fn source(&self, vpc: VpcId, ip: Ipv4Addr) -> Option<EndpointId> {
+        self.sources.get(&(vpc, ip)).map(|s| *s.value)
+    }
+
+    /// Which endpoint has a packet id.
+    pub fn marker(&self, marker: MarkerId) -> Option<EndpointId> {
+        self.markers.get(&marker).copied()
+    }
+
+    /// How much of its quota a project uses.
+    pub fn usage(&self, project: &ProjectId, kind: QuotaType) -> Usage {
+        let used = self.slots.get(&(project.clone(), kind)).map_or(0, BTreeSet::len);
+        let limits = self.limits.get(project).map_or_else(Limits::default, |l| *l.value);
+        Usage { used: u32::try_from(used).unwrap_or(u32::MAX), quota: limits.of(kind) }
+    }
+
+    /// The lowest quota slot that is neither in use nor in `skip`.
+    pub fn free_slot(&self, project: &ProjectId, kind: QuotaType, skip: impl Fn(u32) -> bool) -> u32 {
+        let used = self.slots.get(&(project.clone(), kind));
+        (0..).find(|n| !skip(*n) && used.is_none_or(|used| !used.contains(n))).unwrap_or(u32::MAX)
+    }
+
+    /// The revision of a guard; `None` where it was never put.
+    pub fn guard(&self, of: Key) -> Option<Revision> {
+        self.guards.get(&of).copied()
+    }
+
+    /// The subnets joined to a VPC.
+    pub fn subnets_of_vpc(&self, vpc: VpcId) -> impl Iterator<Item = &Stored<Subnet>> {
+        members(&self.subnets_by_vpc, &vpc).filter_map(|id| self.subnets.get(&id))
+    }
+
+    /// The subnet with this id in Neutron.
+    pub fn neutron_subnet(&self, id: NeutronSubnetId) -> Option<&Stored<Subnet>> {
+        self.neutron_subnets.get(&id).and_then(|id| self.subnets.get(id))
+    }
+
+    /// The ports of a subnet.
+    pub fn ports_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = &Stored<Port>> {
+        members(&self.ports_by_subnet, &subnet).filter_map(|id| self.ports.get(&id))
+    }
+
+    /// The route tables of a VPC.
+    pub fn route_tables_of_vpc(&self, vpc: VpcId) -> impl Iterator<Item = &Stored<RouteTable>> {
+        members(&self.route_tables_by_vpc, &vpc).filter_map(|id| self.route_tables.get(&id))
+    }
+
+    /// A key whose meaning is its owner's business.
+    pub fn other(&self, key: &str) -> Option<&Entry> {
+        self.others.get(key)
+    }
+
+    /// The largest creation mark seen: new ones go above it.
+    pub fn newest_order(&self) -> u64 {
+        self.newest_order
+    }
+}
+
+fn ordered<'a, P: Eq + Hash, K: Eq + Hash + Copy + 'a, T>(
+    index: &'a Ordered<P, K>,
+    parent: &P,
+    table: &'a Table<K, T>,
+) -> impl DoubleEndedIterator<Item = &'a Stored<T>> {
+    index.get(parent).into_iter().flatten().filter_map(|(_, id)| table.get(id))
+}
+
+fn members<P: Eq + Hash, K: Copy>(index: &HashMap<P, BTreeSet<K>>, parent: &P) -> impl Iterator<Item = K> {
+    index.get(parent).into_iter().flatten().copied()
+}
+
+/// Adds to, or takes out of, a set that vanishes when it is empty: what is gone leaves no trace.
+fn mark<P: Eq + Hash, K: Ord>(index: &mut HashMap<P, BTreeSet<K>>, parent: P, member: K, present: bool) {
+    if present {
+        index.entry(parent).or_default().insert(member);
+    } else if let Some(set) = index.get_mut(&parent) {
+        set.remove(&member);
+        if set.is_empty() {
+            index.remove(&parent);
+        }
+    }
+}
+
+/// A document out of an entry. One that cannot be read is as good as absent, and said aloud: somebody must act.
+fn read<T: DeserializeOwned>(entry: Option<&Entry>) -> Option<Stored<T>> {
+    let entry = entry?;
+    match keys::decode(&entry.value) {
+        Ok(value) => Some(Stored { value: Arc::new(value), revision: entry.mod_revision }),
+        Err(e) => {
+            tracing::error!(store.key = %entry.key, error = %e, "A stored document cannot be read and is left out.");
+            None
+        }
+    }
+}
+
+/// Replaces a document and answers what was there before.
+fn replace<K: Eq + Hash, T>(table: &mut Table<K, T>, id: K, new: Option<Stored<T>>) -> Option<Stored<T>> {
+    match new {
+        Some(new) => table.insert(id, new),
+        None => table.remove(&id),
+    }
+}
+
+impl View for State {
+    fn apply(&mut self, change: &Change) {
+        let entry = change.entry.as_ref();
+        let Some(key) = Key::parse(&change.key) else {
+            match entry {
+                Some(entry) => self.others.insert(Arc::clone(&change.key), entry.clone()),
+                None => self.others.remove(&change.key),
+            };
+            return;
+        };
+        match key {
+            Key::Service(id) => self.apply_service(id, read(entry)),
+            Key::Endpoint(id) => self.apply_endpoint(id, read(entry)),
+            Key::Whitelist(service) => drop(replace(&mut self.whitelists, service, read(entry))),
+            Key::Claims(port) => drop(replace(&mut self.claims, port, read(entry))),
+            Key::Address(subnet, ip) => match read(entry) {
+                Some(holder) => drop(self.addresses.insert((subnet, ip), holder)),
+                None => drop(self.addresses.remove(&(subnet, ip))),
+            },
+            Key::Source(vpc, ip) => match read(entry) {
+                Some(holder) => drop(self.sources.insert((vpc, ip), holder)),
+                None => drop(self.sources.remove(&(vpc, ip))),
+            },
+            Key::Marker(marker) => match read::<EndpointId>(entry) {
+                Some(id) => drop(self.markers.insert(marker, *id.value)),
+                None => drop(self.markers.remove(&marker)),
+            },
+            Key::Quota(project, kind, n) => mark(&mut self.slots, (project, kind), n, entry.is_some()),
+            Key::Limits(project) => drop(replace(&mut self.limits, project, read(entry))),
+            Key::Guard(of) => match entry {
+                Some(entry) => drop(self.guards.insert(*of, entry.mod_revision)),
+                None => drop(self.guards.remove(&of)),
+            },
+            Key::Vpc(id) => drop(replace(&mut self.vpcs, id, read(entry))),
+            Key::Subnet(id) => self.apply_subnet(id, read(entry)),
+            Key::Port(id) => self.apply_port(id, read(entry)),
+            Key::RouteTable(id) => self.apply_route_table(id, read(entry)),
+            Key::LoadBalancer(id) => drop(replace(&mut self.load_balancers, id, read(entry))),
+        }
+    }
+}
+
+impl State {
+    fn apply_service(&mut self, id: ServiceId, new: Option<Stored<Service>>) {
+        if let Some(new) = &new {
+            self.newest_order = self.newest_order.max(new.created.order);
+        }
+        let old = replace(&mut self.services, id, new.clone());
+        for (service, present) in [(old, false), (new, true)] {
+            let Some(service) = service else { continue };
+            let member = (service.created.order, id);
+            mark(&mut self.services_by_project, service.project.clone(), member, present);
+            mark(&mut self.services_by_port, service.port, id, present);
+        }
+    }
+
+    fn apply_endpoint(&mut self, id: EndpointId, new: Option<Stored<Endpoint>>) {
+        if let Some(new) = &new {
+            self.newest_order = self.newest_order.max(new.created.order);
+        }
+        let old = replace(&mut self.endpoints, id, new.clone());
+        for (endpoint, present) in [(old, false), (new, true)] {
+            let Some(endpoint) = endpoint else { continue };
+            let member = (endpoint.created.order, id);
+            mark(&mut self.endpoints_by_project, endpoint.project.clone(), member, present);
+            mark(&mut self.endpoints_by_service, endpoint.service, member, present);
+            if endpoint.is_live() {
+                let count = self.live.entry(endpoint.service).or_default();
+                *count = if present { *count + 1 } else { *count - 1 };
+                if *count == 0 {
+                    self.live.remove(&endpoint.service);
+                }
+            }
+        }
+    }
+
+    fn apply_subnet(&mut self, id: SubnetId, new: Option<Stored<Subnet>>) {
+        let old = replace(&mut self.subnets, id, new.clone());
+        for (subnet, present) in [(old, false), (new, true)] {
+            let Some(subnet) = subnet else { continue };
+            if let Some(vpc) = subnet.vpc {
+                mark(&mut self.subnets_by_vpc, vpc, id, present);
+            }
+            match &subnet.range {
+                Some(range) if present => drop(self.neutron_subnets.insert(range.id, id)),
+                Some(range) => drop(self.neutron_subnets.remove(&range.id)),
+                None => {}
+            }
+        }
+    }
+
+    fn apply_port(&mut self, id: PortId, new: Option<Stored<Port>>) {
+        let old = replace(&mut self.ports, id, new.clone());
+        for (port, present) in [(old, false), (new, true)] {
+            if let Some(port) = port {
+                mark(&mut self.ports_by_subnet, port.subnet, id, present);
+            }
+        }
+    }
+
+    fn apply_route_table(&mut self, id: RouteTableId, new: Option<Stored<RouteTable>>) {
+        let old = replace(&mut self.route_tables, id, new.clone());
+        for (table, present) in [(old, false), (new, true)] {
+            if let Some(table) = table {
+                mark(&mut self.route_tables_by_vpc, table.vpc, id, present);
+            }
+        }
+    }
+}
