@@ -1,15 +1,18 @@
 //! The store: a versioned key-value store with watch, and the cache that follows it.
 //!
-//! Owns the [`Store`] trait, the embedded engine [`RedbStore`] behind it, and the watch cache that keeps a
+//! Owns the [`Store`] trait, the embedded engine [`RedbStore`] behind it, and the watch [`Cache`] that keeps a
 //! whole subtree in memory. It moves bytes: what a key means and how a document is encoded is decided above.
 //! Never decides a rule of the product, never retries a commit on its own.
 //!
-//! Read next: [`store`] (the trait), then [`redb`].
+//! Read next: [`store`] (the trait), then [`cache`], then [`redb`].
 
+pub mod cache;
+pub mod conformance;
 pub mod redb;
 pub mod store;
 pub mod txn;
 
+pub use cache::{Cache, CacheError, Notice, Notices, ReadGuard, View};
 pub use redb::{OpenError, RedbStore};
 pub use store::{
     Batch, Change, Commit, Entry, Incarnation, LeaseId, Page, PageToken, ResumeToken, Revision, Store,
