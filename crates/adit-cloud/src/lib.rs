@@ -1,1 +1,2 @@
 //! adit-cloud
+pub mod kernel;
