@@ -5,13 +5,36 @@
 //! never decides who may connect to whom (the gateway's plan does), never makes a
 //! namespace or an address (`adit-netns` does), and speaks no HTTP.
 //!
-//! Start at [`Relay`] and the words of [`spec`](Listener).
+//! ```text
+//!   Relay ──commands──▶ Worker (one thread per core: epoll, its listeners, its connections)
+//!                         accept: client → admitted → socket in the provider's namespace
+//!                         session: two directions, copied, then spliced
+//! ```
+//!
+//! A process that uses it must ignore SIGPIPE, as Rust programs do unless told otherwise.
+//!
+//! Start at [`Relay`] and [`Listener`]; then the modules in the order below.
+
+mod spec;
 
 mod error;
-mod relay;
-mod spec;
-#[expect(dead_code, reason = "the workers that count are not there yet")]
 mod stats;
+
+mod relay;
+
+mod control;
+mod descriptors;
+mod namespace;
+
+mod worker;
+
+mod accept;
+mod session;
+
+mod direction;
+mod pipes;
+mod slab;
+mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
 pub use relay::Relay;

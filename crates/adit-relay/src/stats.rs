@@ -175,6 +175,16 @@ impl Counters {
         self.ends[end as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a connection that was never admitted.
+    pub(crate) fn refuse(&self, end: End) {
+        self.accepted.fetch_add(1, Relaxed);
+        self.ends[end as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn owner(&self) -> u128 {
+        self.owner
+    }
+
     pub(crate) fn add_bytes(&self, to_backend: u64, to_client: u64) {
         if to_backend > 0 {
             self.bytes_to_backend.fetch_add(to_backend, Relaxed);

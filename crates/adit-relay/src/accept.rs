@@ -1,0 +1,134 @@
+//! From a client that waits on a listener to a session: who is let in, and the socket to the backend.
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+
+use crate::session::{Session, Side};
+use crate::slab::Key;
+use crate::socket;
+use crate::stats::End;
+use crate::worker::{Token, Worker, spare_descriptor};
+
+/// Connections that one listener may take in before others get their turn.
+const ACCEPTS_PER_TURN_MAX: u32 = 64;
+
+impl Worker {
+    /// Takes in what waits on a listener, up to a turn's share.
+    pub(crate) fn accept_turn(&mut self, key: Key) {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            let Some(serving) = self.listeners.get_mut(key) else {
+                return;
+            };
+            match socket::accept(&serving.listen.socket) {
+                Ok(client) => self.take_in(key, client),
+                Err(Errno::AGAIN) => return,
+                // The kernel reports on the one connection here, not on the listener.
+                Err(
+                    Errno::INTR
+                    | Errno::CONNABORTED
+                    | Errno::PROTO
+                    | Errno::NOPROTOOPT
+                    | Errno::NETDOWN
+                    | Errno::NETUNREACH
+                    | Errno::NONET
+                    | Errno::HOSTDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::OPNOTSUPP
+                    | Errno::PERM,
+                ) => {}
+                Err(Errno::MFILE | Errno::NFILE) if self.refuse_with_the_spare(key) => {}
+                // Nothing can be had now, and no event will say when. Asking at once again would spin.
+                Err(error) => {
+                    tracing::debug!(%error, "a listener cannot accept; trying again with the next tick");
+                    self.stalled.push(key);
+                    return;
+                }
+            }
+        }
+        self.ready.push_back(Token::Listener(key));
+    }
+
+    /// Gives the spare descriptor up for the moment that it takes to reset one client.
+    fn refuse_with_the_spare(&mut self, key: Key) -> bool {
+        if self.spare.take().is_none() {
+            self.spare = spare_descriptor();
+            return false;
+        }
+        let Some(serving) = self.listeners.get_mut(key) else {
+            return false;
+        };
+        let accepted = socket::accept(&serving.listen.socket);
+        let refused = match accepted {
+            Ok(client) => {
+                serving.mapping.counters.refuse(End::OutOfDescriptors);
+                socket::reset(client);
+                true
+            }
+            Err(errno) => errno == Errno::AGAIN,
+        };
+        self.spare = spare_descriptor();
+        refused
+    }
+
+    fn take_in(&mut self, key: Key, client: std::os::fd::OwnedFd) {
+        let Some(serving) = self.listeners.get_mut(key) else {
+            return;
+        };
+        let (mapping, route) = (&serving.mapping, &serving.route);
+        let counters = &mapping.counters;
+        if counters.admit(mapping.max_connections).is_err() {
+            return socket::reset(client);
+        }
+        if !self.budget.take_connection() {
+            counters.end(End::OutOfDescriptors);
+            return socket::reset(client);
+        }
+        let backend = self
+            .whereabouts
+            .enter(&route.namespace)
+            .map_err(|error| (End::NamespaceGone, error))
+            .and_then(|()| {
+                socket::connect(route.source, route.backend).map_err(|(end, errno)| (end, errno.into()))
+            });
+        let backend = match backend {
+            Ok(backend) => backend,
+            Err((end, error)) => {
+                tracing::debug!(owner = %format_args!("{:032x}", counters.owner()), backend = %route.backend, %error,
+                    end = end.name(), "a connection does not reach its backend");
+                counters.end(end);
+                self.budget.give_connection();
+                return socket::reset(client);
+            }
+        };
+        let preface = mapping.preface.as_deref().unwrap_or_default();
+        let session = Session::new(client, backend, mapping.id, counters.clone(), preface, self.tick);
+        let session = match self.sessions.insert(session) {
+            Ok(session) => session,
+            Err(session) => {
+                session.end(End::OutOfDescriptors, &mut self.means.pipes);
+                return self.budget.give_connection();
+            }
+        };
+        if let Err(error) = self.watch(session) {
+            tracing::debug!(%error, "a connection cannot be watched");
+            self.end(session, End::Failed);
+        }
+    }
+
+    /// One registration per socket, for its whole life.
+    fn watch(&mut self, key: Key) -> Result<(), Errno> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(());
+        };
+        for side in [Side::Client, Side::Backend] {
+            epoll::add(
+                &self.epoll,
+                session.socket(side),
+                Token::Socket(key, side).data(),
+                flags,
+            )?;
+        }
+        Ok(())
+    }
+}

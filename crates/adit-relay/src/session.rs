@@ -1,0 +1,399 @@
+//! One connection: the client's socket, the backend's, and the bytes on their way.
+//!
+//! Each direction copies through the worker's one buffer at first and splices through a pooled pipe
+//! once it has moved [`SPLICE_AFTER_BYTES`]. While nothing is on its way a connection owns no
+//! buffer and no pipe.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
+use rustix::pipe::{self, SpliceFlags};
+
+use crate::direction::{Direction, Filled, Step};
+use crate::pipes::{Pipe, Pipes};
+use crate::socket;
+use crate::spec::ListenerId;
+use crate::stats::{Counters, End};
+
+/// The worker's buffer: what one copy moves at most.
+pub(crate) const BUFFER_BYTES: usize = 256 << 10;
+/// A direction that has moved so much is spliced: below it two more system calls cost more than the copy.
+const SPLICE_AFTER_BYTES: u64 = 64 << 10;
+/// What one copy moves when there is no pipe to splice through: bounds what a slow reader can make us hold.
+const COPY_WITHOUT_PIPE_BYTES_MAX: usize = 64 << 10;
+/// What one splice is asked to move; the pipe takes less.
+const SPLICE_BYTES_MAX: usize = 1 << 20;
+/// What one connection may move before the others of its worker get their turn.
+const TURN_BYTES_MAX: u64 = 2 << 20;
+/// Steps that one connection may take in a turn, for those that move very little with each.
+const TURN_STEPS_MAX: u32 = 256;
+
+/// A side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Backend,
+}
+
+/// What a worker lends to the connection whose turn it is.
+pub(crate) struct Means {
+    pub(crate) buffer: Box<[u8]>,
+    pub(crate) pipes: Pipes,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing to do until an event.
+    Wait,
+    /// There is more to do; others first.
+    Again,
+    /// It is over.
+    Over(End),
+}
+
+/// Bytes taken from a source and not yet out.
+#[derive(Debug)]
+enum Carry {
+    Nothing,
+    Bytes { bytes: Box<[u8]>, out: u32 },
+    Pipe(Pipe),
+}
+
+#[derive(Debug)]
+struct Flow {
+    direction: Direction,
+    carry: Carry,
+}
+
+impl Flow {
+    fn new(preface: &[u8]) -> Self {
+        let carry = if preface.is_empty() {
+            Carry::Nothing
+        } else {
+            Carry::Bytes {
+                bytes: preface.into(),
+                out: 0,
+            }
+        };
+        Self {
+            direction: Direction::new(preface.len() as u32),
+            carry,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: OwnedFd,
+    backend: OwnedFd,
+    pub(crate) listener: ListenerId,
+    counters: Arc<Counters>,
+    to_backend: Flow,
+    to_client: Flow,
+    /// The worker's tick at which it began, was connected, or last moved a byte.
+    pub(crate) last_tick: u32,
+    pub(crate) connecting: bool,
+    /// Whether it waits for a turn in the worker's queue.
+    pub(crate) queued: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        client: OwnedFd,
+        backend: OwnedFd,
+        listener: ListenerId,
+        counters: Arc<Counters>,
+        preface: &[u8],
+        tick: u32,
+    ) -> Self {
+        Self {
+            client,
+            backend,
+            listener,
+            counters,
+            to_backend: Flow::new(preface),
+            to_client: Flow::new(&[]),
+            last_tick: tick,
+            connecting: true,
+            queued: false,
+        }
+    }
+
+    pub(crate) fn socket(&self, side: Side) -> &OwnedFd {
+        match side {
+            Side::Client => &self.client,
+            Side::Backend => &self.backend,
+        }
+    }
+
+    /// Takes note of what epoll said about one side.
+    pub(crate) fn event(&mut self, side: Side, flags: EventFlags, tick: u32) -> Result<(), End> {
+        if side == Side::Backend && self.connecting {
+            if !flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
+                return Ok(());
+            }
+            socket::connected(&self.backend)?;
+            self.connecting = false;
+            self.last_tick = tick;
+        }
+        let (from, to) = match side {
+            Side::Client => (&mut self.to_backend, &mut self.to_client),
+            Side::Backend => (&mut self.to_client, &mut self.to_backend),
+        };
+        let thorough =
+            flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::PRI | EventFlags::ERR);
+        if thorough || flags.contains(EventFlags::IN) {
+            from.direction.source_ready(thorough);
+        }
+        if flags.intersects(EventFlags::OUT | EventFlags::HUP) {
+            to.direction.sink_ready();
+        }
+        if flags.contains(EventFlags::ERR) {
+            Err(lost(side))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Moves what can be moved, up to a turn's share.
+    pub(crate) fn turn(&mut self, means: &mut Means, tick: u32) -> Turn {
+        if self.connecting {
+            return Turn::Wait;
+        }
+        let (up, down) = (
+            self.to_backend.direction.moved(),
+            self.to_client.direction.moved(),
+        );
+        // What the backend says goes first: its end is as a rule what a client waits for.
+        let result = pump(
+            &mut self.to_client,
+            &self.backend,
+            &self.client,
+            means,
+            Side::Backend,
+        )
+        .and_then(|more| {
+            Ok(more
+                | pump(
+                    &mut self.to_backend,
+                    &self.client,
+                    &self.backend,
+                    means,
+                    Side::Client,
+                )?)
+        });
+        let (up, down) = (
+            self.to_backend.direction.moved() - up,
+            self.to_client.direction.moved() - down,
+        );
+        if up + down > 0 {
+            self.last_tick = tick;
+            self.counters.add_bytes(up, down);
+        }
+        match result {
+            Err(end) => Turn::Over(end),
+            Ok(_) if self.to_backend.direction.is_done() && self.to_client.direction.is_done() => {
+                Turn::Over(End::Closed)
+            }
+            Ok(true) => Turn::Again,
+            Ok(false) => Turn::Wait,
+        }
+    }
+
+    /// Closes both sockets, by a reset unless both sides had ended, and counts it.
+    pub(crate) fn end(self, end: End, pipes: &mut Pipes) {
+        for flow in [self.to_backend, self.to_client] {
+            if let Carry::Pipe(pipe) = flow.carry {
+                pipes.discard(pipe);
+            }
+        }
+        if end != End::Closed {
+            socket::reset(self.client);
+            socket::reset(self.backend);
+        }
+        self.counters.end(end);
+    }
+}
+
+fn lost(side: Side) -> End {
+    match side {
+        Side::Client => End::ClientReset,
+        Side::Backend => End::BackendReset,
+    }
+}
+
+/// Moves one direction along; true when it stopped only because its turn is over.
+fn pump(
+    flow: &mut Flow,
+    source: &OwnedFd,
+    sink: &OwnedFd,
+    means: &mut Means,
+    from: Side,
+) -> Result<bool, End> {
+    let to = if from == Side::Client {
+        Side::Backend
+    } else {
+        Side::Client
+    };
+    let turn_end = flow.direction.moved() + TURN_BYTES_MAX;
+    for _ in 0..TURN_STEPS_MAX {
+        match flow.direction.next() {
+            Step::Wait | Step::Done => return Ok(false),
+            Step::Fill if flow.direction.moved() >= turn_end => return Ok(true),
+            Step::Fill => fill(flow, source, sink, means, from)?,
+            Step::Flush => flush(flow, sink, means, to)?,
+            Step::Shut => {
+                net::shutdown(sink, Shutdown::Write).map_err(|_| lost(to))?;
+                flow.direction.shut();
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn fill(flow: &mut Flow, source: &OwnedFd, sink: &OwnedFd, means: &mut Means, from: Side) -> Result<(), End> {
+    if flow.direction.moved() < SPLICE_AFTER_BYTES {
+        return copy(flow, source, sink, &mut means.buffer, from);
+    }
+    match means.pipes.take() {
+        Some(pipe) => splice_in(flow, pipe, source, means, from),
+        None => copy(
+            flow,
+            source,
+            sink,
+            &mut means.buffer[..COPY_WITHOUT_PIPE_BYTES_MAX],
+            from,
+        ),
+    }
+}
+
+/// Reads once and writes once; only what the sink does not take at once is put aside.
+fn copy(flow: &mut Flow, source: &OwnedFd, sink: &OwnedFd, buffer: &mut [u8], from: Side) -> Result<(), End> {
+    let room = buffer.len();
+    let n = match net::recv(source, &mut *buffer, RecvFlags::empty()) {
+        Ok((0, _)) => {
+            flow.direction.filled(Filled::Ended);
+            return Ok(());
+        }
+        Ok((n, _)) => n,
+        Err(Errno::INTR) => return Ok(()),
+        Err(Errno::AGAIN) => {
+            flow.direction.filled(Filled::Dry);
+            return Ok(());
+        }
+        Err(_) => return Err(lost(from)),
+    };
+    flow.direction.filled(if n < room {
+        Filled::Short(n as u32)
+    } else {
+        Filled::More(n as u32)
+    });
+    let out = match net::send(sink, &buffer[..n], SendFlags::NOSIGNAL) {
+        Ok(out) => out,
+        Err(Errno::INTR) => 0,
+        Err(Errno::AGAIN) => {
+            flow.direction.sink_full();
+            0
+        }
+        Err(_) => {
+            return Err(if from == Side::Client {
+                End::BackendReset
+            } else {
+                End::ClientReset
+            });
+        }
+    };
+    flow.direction.flushed(out as u32);
+    if out < n {
+        flow.carry = Carry::Bytes {
+            bytes: buffer[out..n].into(),
+            out: 0,
+        };
+    }
+    Ok(())
+}
+
+/// Fills an empty pipe from the source.
+fn splice_in(
+    flow: &mut Flow,
+    pipe: Pipe,
+    source: &OwnedFd,
+    means: &mut Means,
+    from: Side,
+) -> Result<(), End> {
+    // Never MORE: the kernel would hold the last segment back.
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let filled = match pipe::splice(source, None, &pipe.write, None, SPLICE_BYTES_MAX, flags) {
+        Ok(0) => Filled::Ended,
+        // A short splice says nothing: a pipe is full when its slots are.
+        Ok(n) => {
+            flow.direction.filled(Filled::More(n as u32));
+            flow.carry = Carry::Pipe(pipe);
+            return Ok(());
+        }
+        Err(Errno::AGAIN) => Filled::Dry,
+        Err(Errno::INTR) => {
+            means.pipes.give(pipe);
+            return Ok(());
+        }
+        Err(_) => {
+            means.pipes.give(pipe);
+            return Err(lost(from));
+        }
+    };
+    means.pipes.give(pipe);
+    flow.direction.filled(filled);
+    Ok(())
+}
+
+/// Hands what is held to the sink.
+fn flush(flow: &mut Flow, sink: &OwnedFd, means: &mut Means, to: Side) -> Result<(), End> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let result = match &flow.carry {
+        Carry::Nothing => {
+            debug_assert!(false, "bytes held nowhere");
+            return Err(End::Failed);
+        }
+        Carry::Bytes { bytes, out } => net::send(sink, &bytes[*out as usize..], SendFlags::NOSIGNAL),
+        Carry::Pipe(pipe) => pipe::splice(
+            &pipe.read,
+            None,
+            sink,
+            None,
+            flow.direction.held() as usize,
+            flags,
+        ),
+    };
+    match result {
+        Ok(n) => {
+            flow.direction.flushed(n as u32);
+            if let Carry::Bytes { out, .. } = &mut flow.carry {
+                *out += n as u32;
+            }
+            if flow.direction.held() == 0
+                && let Carry::Pipe(pipe) = std::mem::replace(&mut flow.carry, Carry::Nothing)
+            {
+                means.pipes.give(pipe);
+            }
+        }
+        Err(Errno::INTR) => {}
+        Err(Errno::AGAIN) => flow.direction.sink_full(),
+        Err(_) => return Err(lost(to)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // The bar is 512 bytes of user memory; the slab may have twice the slots that are taken.
+        assert!(size_of::<Session>() <= 200, "{} bytes", size_of::<Session>());
+    }
+}

@@ -1,0 +1,480 @@
+//! One worker thread: its epoll instance, its listeners, its connections, its turn of the loop.
+//!
+//! A worker shares nothing with the others but counters and the descriptor budget. It blocks in one
+//! place, `epoll_wait`; everything else it does is bounded, so a command is answered soon.
+//!
+//! Read next: `accept` (from a client's SYN to a session), `session` (the bytes).
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use crate::control::{Command, ListenSocket, Mapping, Route};
+use crate::descriptors::Budget;
+use crate::error::OpenError;
+use crate::namespace::{Namespace, Whereabouts};
+use crate::pipes::Pipes;
+use crate::session::{BUFFER_BYTES, Means, Session, Side, Turn};
+use crate::slab::{Key, Slab};
+use crate::socket;
+use crate::spec::{Close, Config, ListenerId};
+use crate::stats::End;
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 256;
+/// How often time is looked at while there is anything that time can change.
+const TICK: Duration = Duration::from_millis(250);
+/// A sweep for connections that took too long visits each one once in so many ticks.
+const SWEEP_TICKS: u32 = 4;
+
+/// What an epoll event, or a place in the queue, is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    Wake,
+    Listener(Key),
+    Socket(Key, Side),
+}
+
+impl Token {
+    pub(crate) fn data(self) -> epoll::EventData {
+        let pack =
+            |key: Key, kind: u64| (u64::from(key.generation) << 32) | (u64::from(key.index) << 2) | kind;
+        epoll::EventData::new_u64(match self {
+            Self::Wake => 0,
+            Self::Listener(key) => pack(key, 1),
+            Self::Socket(key, Side::Client) => pack(key, 2),
+            Self::Socket(key, Side::Backend) => pack(key, 3),
+        })
+    }
+
+    fn of(data: u64) -> Self {
+        let key = Key {
+            index: (data as u32) >> 2,
+            generation: (data >> 32) as u32,
+        };
+        match data & 3 {
+            0 => Self::Wake,
+            1 => Self::Listener(key),
+            2 => Self::Socket(key, Side::Client),
+            _ => Self::Socket(key, Side::Backend),
+        }
+    }
+}
+
+/// A listener that this worker serves.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) route: Route,
+    pub(crate) listen: ListenSocket,
+}
+
+pub(crate) struct Worker {
+    pub(crate) epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    commands: Receiver<Command>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) whereabouts: Whereabouts,
+    pub(crate) listeners: Slab<Serving>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) means: Means,
+    /// What has more to do than its turn allowed.
+    pub(crate) ready: VecDeque<Token>,
+    /// Listeners that can accept nothing until something is freed; tried again with each tick.
+    pub(crate) stalled: Vec<Key>,
+    /// A descriptor to give up when there is none left, so that a client can still be refused.
+    pub(crate) spare: Option<OwnedFd>,
+    drains: Vec<(Instant, ListenerId)>,
+    stop_by: Option<Instant>,
+    connect_ticks_max: u32,
+    idle_ticks_max: u32,
+    started: Instant,
+    pub(crate) tick: u32,
+    sweep_at: usize,
+}
+
+impl Worker {
+    /// To be called on the thread that will run it: it remembers the thread's namespace.
+    pub(crate) fn new(
+        config: &Config,
+        wake: Arc<OwnedFd>,
+        commands: Receiver<Command>,
+        budget: Arc<Budget>,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &wake,
+            Token::Wake.data(),
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )?;
+        let pipes = Pipes::new(Arc::clone(&budget));
+        Ok(Self {
+            epoll,
+            wake,
+            commands,
+            budget,
+            whereabouts: Whereabouts::of_this_thread()?,
+            listeners: Slab::new(),
+            sessions: Slab::new(),
+            means: Means {
+                buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+                pipes,
+            },
+            ready: VecDeque::new(),
+            stalled: Vec::new(),
+            spare: spare_descriptor(),
+            drains: Vec::new(),
+            stop_by: None,
+            connect_ticks_max: ticks(config.connect_timeout),
+            idle_ticks_max: ticks(config.idle_timeout),
+            started: Instant::now(),
+            tick: 0,
+            sweep_at: 0,
+        })
+    }
+
+    /// Works until told to stop.
+    pub(crate) fn run(&mut self) {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        while !(self.stop_by.is_some() && self.sessions.len() == 0) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), self.patience().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a relay worker cannot wait for events and gives up; its connections are cut");
+                    return;
+                }
+            }
+            self.look_at_the_clock();
+            let mut woken = false;
+            for event in events.drain(..) {
+                match Token::of(event.data.u64()) {
+                    Token::Wake => woken = true,
+                    Token::Listener(key) => self.accept_turn(key),
+                    Token::Socket(key, side) => self.socket_event(key, side, event.flags),
+                }
+            }
+            for _ in 0..self.ready.len() {
+                match self.ready.pop_front() {
+                    Some(Token::Listener(key)) => self.accept_turn(key),
+                    Some(Token::Socket(key, _)) => {
+                        if let Some(session) = self.sessions.get_mut(key) {
+                            session.queued = false;
+                        }
+                        self.session_turn(key);
+                    }
+                    Some(Token::Wake) | None => {}
+                }
+            }
+            if woken {
+                self.obey();
+            }
+        }
+    }
+
+    /// How long to wait for events: not at all with work in the queue, for ever with nothing that can become late.
+    fn patience(&self) -> Option<Timespec> {
+        let time_matters = self.sessions.len() > 0 || !self.stalled.is_empty() || self.stop_by.is_some();
+        if !self.ready.is_empty() {
+            Some(Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            })
+        } else if time_matters {
+            Some(Timespec {
+                tv_sec: 0,
+                tv_nsec: TICK.subsec_nanos().into(),
+            })
+        } else {
+            None
+        }
+    }
+
+    fn socket_event(&mut self, key: Key, side: Side, flags: epoll::EventFlags) {
+        // What is gone has no events any more, but may have been in the batch.
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        match session.event(side, flags, self.tick) {
+            Ok(()) => self.session_turn(key),
+            Err(end) => {
+                // What the lost side said before is still there to be read, and is often the reason.
+                session.turn(&mut self.means, self.tick);
+                self.end(key, end);
+            }
+        }
+    }
+
+    fn session_turn(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        match session.turn(&mut self.means, self.tick) {
+            Turn::Wait => {}
+            // An event may bring a session its turn while it has a place in the queue; one place is enough.
+            Turn::Again if session.queued => {}
+            Turn::Again => {
+                session.queued = true;
+                self.ready.push_back(Token::Socket(key, Side::Client));
+            }
+            Turn::Over(end) => self.end(key, end),
+        }
+    }
+
+    pub(crate) fn end(&mut self, key: Key, end: End) {
+        if let Some(session) = self.sessions.remove(key) {
+            session.end(end, &mut self.means.pipes);
+            self.budget.give_connection();
+        }
+    }
+
+    fn end_where(&mut self, end: End, which: impl Fn(&Session) -> bool) {
+        let keys: Vec<Key> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| which(session))
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.end(key, end);
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Instant::now();
+        let tick = (now.duration_since(self.started).as_millis() / TICK.as_millis()) as u32;
+        if tick == self.tick {
+            return;
+        }
+        self.tick = tick;
+        self.ready.extend(self.stalled.drain(..).map(Token::Listener));
+        self.sweep();
+        let due: Vec<ListenerId> = self
+            .drains
+            .extract_if(.., |(by, _)| *by <= now)
+            .map(|(_, id)| id)
+            .collect();
+        for id in due {
+            self.end_where(End::Cut, |session| session.listener == id);
+        }
+        if self.stop_by.is_some_and(|by| by <= now) {
+            self.end_where(End::Cut, |_| true);
+        }
+    }
+
+    /// Visits a part of the connections and ends those that took too long.
+    fn sweep(&mut self) {
+        let slots = self.sessions.slots();
+        for _ in 0..slots.div_ceil(SWEEP_TICKS as usize) {
+            self.sweep_at = if self.sweep_at + 1 < slots {
+                self.sweep_at + 1
+            } else {
+                0
+            };
+            let Some((key, session)) = self.sessions.at(self.sweep_at) else {
+                continue;
+            };
+            let quiet = self.tick.wrapping_sub(session.last_tick);
+            if session.connecting && quiet > self.connect_ticks_max {
+                self.end(key, End::BackendTimeout);
+            } else if quiet > self.idle_ticks_max {
+                self.end(key, End::Idle);
+            }
+        }
+    }
+
+    /// Does what the control side asked for.
+    fn obey(&mut self) {
+        let mut count = [0_u8; 8];
+        // Empty it first: what is sent from here on rings again.
+        let _ = rustix::io::read(&self.wake, &mut count);
+        while let Ok(command) = self.commands.try_recv() {
+            // An answer that nobody waits for any more is dropped, and what is in it closed.
+            match command {
+                Command::Bind {
+                    consumer,
+                    provider,
+                    address,
+                    count,
+                    answer,
+                } if self.stop_by.is_none() => {
+                    let _ = answer.send(self.bind(&consumer, &provider, address, count));
+                }
+                Command::Serve {
+                    mapping,
+                    route,
+                    socket,
+                    answer,
+                } if self.stop_by.is_none() => {
+                    let _ = answer.send(self.serve(mapping, route, socket));
+                }
+                // Without an answer the caller learns that the relay has stopped.
+                Command::Bind { .. } | Command::Serve { .. } => {}
+                Command::Retarget { id, route, answer } => {
+                    let _ = answer.send(self.retarget(id, &route));
+                }
+                Command::Close { id, how, answer } => {
+                    self.close(id, how);
+                    let _ = answer.send(());
+                }
+                Command::Stop { how } => self.stop(how),
+            }
+        }
+        self.whereabouts.go_home();
+    }
+
+    fn bind(
+        &mut self,
+        consumer: &Namespace,
+        provider: &Namespace,
+        address: std::net::SocketAddrV4,
+        count: usize,
+    ) -> Result<(std::net::SocketAddrV4, Vec<OwnedFd>), OpenError> {
+        // The provider's is entered only to know that it can be.
+        for (leg, namespace) in [("provider", provider), ("consumer", consumer)] {
+            self.whereabouts
+                .enter(namespace)
+                .map_err(|source| OpenError::Namespace { leg, source })?;
+        }
+        socket::listen(address, count).map_err(|errno| match errno {
+            Errno::ADDRINUSE => OpenError::AddressInUse(address),
+            Errno::ADDRNOTAVAIL => OpenError::AddressNotAvailable(address),
+            Errno::MFILE | Errno::NFILE => OpenError::Descriptors {
+                used: self.budget.used(),
+                budget: self.budget.total(),
+            },
+            errno => OpenError::Other {
+                address,
+                source: errno.into(),
+            },
+        })
+    }
+
+    fn serve(&mut self, mapping: Arc<Mapping>, route: Route, listen: ListenSocket) -> io::Result<()> {
+        if mapping.abandoned.load(Relaxed) {
+            return Ok(());
+        }
+        let no_room = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        let key = self
+            .listeners
+            .insert(Serving {
+                mapping,
+                route,
+                listen,
+            })
+            .map_err(no_room)?;
+        let Some(serving) = self.listeners.get_mut(key) else {
+            return Ok(());
+        };
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let added = epoll::add(
+            &self.epoll,
+            serving.listen.socket.as_fd(),
+            Token::Listener(key).data(),
+            flags,
+        );
+        if added.is_err() {
+            self.listeners.remove(key);
+        }
+        Ok(added?)
+    }
+
+    fn retarget(&mut self, id: ListenerId, route: &Route) -> io::Result<bool> {
+        self.whereabouts.enter(&route.namespace)?;
+        let key = self
+            .listeners
+            .iter()
+            .find(|(_, serving)| serving.mapping.id == id)
+            .map(|(key, _)| key);
+        let Some(serving) = key.and_then(|key| self.listeners.get_mut(key)) else {
+            return Ok(false);
+        };
+        serving.route = route.clone();
+        Ok(true)
+    }
+
+    fn close(&mut self, id: ListenerId, how: Close) {
+        let served = self
+            .listeners
+            .iter()
+            .find(|(_, serving)| serving.mapping.id == id)
+            .map(|(key, _)| key);
+        if let Some(key) = served {
+            self.listeners.remove(key);
+        }
+        self.drains.retain(|(_, draining)| *draining != id);
+        match how {
+            Close::Cut => self.end_where(End::Cut, |session| session.listener == id),
+            Close::Drain { within } => {
+                if self.sessions.iter().any(|(_, session)| session.listener == id) {
+                    self.drains.push((later(within), id));
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, how: Close) {
+        // Taking the listeners out closes their sockets.
+        self.listeners = Slab::new();
+        self.stalled.clear();
+        self.ready.retain(|token| !matches!(token, Token::Listener(_)));
+        match how {
+            Close::Cut => {
+                self.stop_by = Some(Instant::now());
+                self.end_where(End::Cut, |_| true);
+            }
+            Close::Drain { within } => self.stop_by = Some(later(within)),
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Also when the loop gave up: nothing is left uncounted or open.
+    fn drop(&mut self) {
+        self.end_where(End::Cut, |_| true);
+    }
+}
+
+pub(crate) fn spare_descriptor() -> Option<OwnedFd> {
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+}
+
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX - 1)
+}
+
+/// A drain's deadline; one beyond what the clock can say is as good as a year.
+fn later(within: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(within)
+        .unwrap_or(now + Duration::from_secs(365 * 24 * 3_600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        let key = Key {
+            index: (1 << 28) - 1,
+            generation: u32::MAX,
+        };
+        for token in [
+            Token::Wake,
+            Token::Listener(key),
+            Token::Socket(key, Side::Client),
+            Token::Socket(key, Side::Backend),
+        ] {
+            assert_eq!(Token::of(token.data().u64()), token);
+        }
+    }
+}
