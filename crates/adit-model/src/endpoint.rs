@@ -75,6 +75,8 @@ pub struct Endpoint {
     pub vpc: VpcId,
     /// The subnet that its address is from.
     pub subnet: Option<SubnetId>,
+    /// That subnet's block.
+    pub subnet_cidr: Option<Ipv4Net>,
     /// Its address in the subnet: claimed in the request where the caller chose it, else at convergence.
     pub ip: Option<Ipv4Addr>,
     /// The address that its connections come from in the provider's VPC, out of 198.19.128.0/17.
@@ -140,6 +142,7 @@ impl Endpoint {
             service_type: service.service_type,
             vpc: request.vpc,
             subnet: Some(request.subnet),
+            subnet_cidr: Some(request.subnet_cidr),
             ip: request.port_ip,
             source: None,
             enable_dns: request.enable_dns,
@@ -301,6 +304,8 @@ pub struct EndpointCreate {
     pub vpc: VpcId,
     /// The subnet that the address is from.
     pub subnet: SubnetId,
+    /// That subnet's block.
+    pub subnet_cidr: Ipv4Net,
     /// The address that the caller chose.
     pub port_ip: Option<Ipv4Addr>,
     /// Whether to give it a private name.
@@ -450,6 +455,7 @@ impl EndpointDraft {
         Ok(EndpointCreate {
             vpc: self.vpc,
             subnet: subnet_id,
+            subnet_cidr: range.cidr,
             port_ip,
             enable_dns: self.enable_dns,
             whitelist,

@@ -19,6 +19,8 @@ use crate::{
 pub struct EndpointSpec {
     /// The endpoint.
     pub id: EndpointId,
+    /// Grows with every change of the specification: the newest store revision that it was made from.
+    pub generation: u64,
     /// Its service.
     pub service: ServiceId,
     /// Its packet id.
@@ -60,14 +62,53 @@ pub struct ProviderLeg {
 /// Everything a gateway should serve.
 pub type Desired = BTreeMap<EndpointId, EndpointSpec>;
 
+/// What the control plane sends down the feed, in order. The first event is a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum FeedEvent {
+    /// Everything there is; whatever is not in it is to be removed.
+    Snapshot {
+        /// All specifications.
+        endpoints: Vec<EndpointSpec>,
+    },
+    /// One endpoint is new or has changed.
+    Put {
+        /// Its specification.
+        endpoint: EndpointSpec,
+    },
+    /// One endpoint is to be served no more: close its listeners, cut its connections, and answer
+    /// [`EndpointReport::Removed`], also where it is not known.
+    Remove {
+        /// The endpoint.
+        id: EndpointId,
+    },
+}
+
 /// What a gateway says of one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
+pub struct Report {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// What is.
+    pub status: EndpointReport,
+}
+
+/// How one endpoint stands on a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
 pub enum EndpointReport {
-    /// Every mapping of the specification that it was last given is listened on.
-    Listening,
+    /// Every mapping of the specification of this generation is listened on.
+    Listening {
+        /// [`EndpointSpec::generation`] of what is served.
+        generation: u64,
+    },
     /// Not yet, and it will be tried again: a namespace that is not there, an address that is still held.
-    Waiting(String),
+    Waiting {
+        /// [`EndpointSpec::generation`] of what is tried.
+        generation: u64,
+        /// What it waits for, for a person.
+        reason: String,
+    },
     /// It serves nothing for this endpoint any more.
     Removed,
 }

@@ -9,6 +9,8 @@
 //! Owns what a service is and when a request about one is refused; never looks anything up: the facts are passed in.
 //! Read next: [`crate::port_mapping`] for the list of mappings, [`crate::endpoint`] for the other side.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -144,6 +146,8 @@ pub struct Service {
     pub server_type: ServerType,
     /// The backend port.
     pub port: PortId,
+    /// The backend port's address, once it is known; only the store and the gateway see it.
+    pub backend_ip: Option<Ipv4Addr>,
     /// The backend's VPC.
     pub vpc: VpcId,
     /// The pool of gateways that serves it.
@@ -182,6 +186,8 @@ pub struct ServicePlace<'a> {
     pub region: &'a str,
     /// The pool to use where the request names none.
     pub pool: PoolId,
+    /// The backend port's address, where it has one.
+    pub backend_ip: Option<Ipv4Addr>,
     /// The quota slot that was free.
     pub quota_slot: u32,
     /// When.
@@ -199,6 +205,7 @@ impl Service {
             service_type: ServiceType::Interface,
             server_type: request.server_type,
             port: request.port,
+            backend_ip: place.backend_ip,
             vpc: request.vpc,
             pool: request.pool.unwrap_or(place.pool),
             approval_enabled: request.approval_enabled,

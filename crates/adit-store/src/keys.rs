@@ -17,9 +17,7 @@
 use std::{net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use adit_model::{
-    id::{
-        EndpointId, LoadBalancerId, MarkerId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId,
-    },
+    id::{EndpointId, LoadBalancerId, MarkerId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
     quota::QuotaType,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,7 +29,10 @@ const ENCODING: u8 = 1;
 pub fn encode<T: Serialize>(document: &T) -> Arc<[u8]> {
     let mut bytes = vec![ENCODING];
     // Our documents are structs with string keys, which always have a JSON form.
-    #[expect(clippy::expect_used, reason = "a document without a JSON form is a bug found by the first test that stores one")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a document without a JSON form is a bug found by the first test that stores one"
+    )]
     serde_json::to_writer(&mut bytes, document).expect("a document has a JSON form");
     bytes.into()
 }
@@ -121,7 +122,11 @@ impl Key {
             "quota" => {
                 let (project, rest) = rest.split_once('/')?;
                 let (kind, n) = rest.split_once('/')?;
-                Some(Key::Quota(project.parse().ok()?, QuotaType::from_wire(kind)?, n.parse().ok()?))
+                Some(Key::Quota(
+                    project.parse().ok()?,
+                    QuotaType::from_wire(kind)?,
+                    n.parse().ok()?,
+                ))
             }
             "limits" => one(rest, Key::Limits),
             "guard" => Key::parse(rest).map(Key::guard),
@@ -190,7 +195,14 @@ mod tests {
         ] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));
         }
-        for other in ["", "service", "service/x", "identity/key", "marker/0", "guard/x/y"] {
+        for other in [
+            "",
+            "service",
+            "service/x",
+            "identity/key",
+            "marker/0",
+            "guard/x/y",
+        ] {
             assert_eq!(Key::parse(other), None, "{other}");
         }
     }
@@ -200,7 +212,10 @@ mod tests {
         let bytes = encode(&vec![1, 2]);
         assert_eq!(decode::<Vec<u8>>(&bytes).unwrap(), [1, 2]);
         assert!(matches!(decode::<Vec<u8>>(&[]), Err(DecodeError::Version(None))));
-        assert!(matches!(decode::<Vec<u8>>(&[9, b'1']), Err(DecodeError::Version(Some(9)))));
+        assert!(matches!(
+            decode::<Vec<u8>>(&[9, b'1']),
+            Err(DecodeError::Version(Some(9)))
+        ));
         assert!(matches!(decode::<Vec<u8>>(&[1, b'{']), Err(DecodeError::Json(_))));
     }
 }

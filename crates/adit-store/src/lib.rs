@@ -8,12 +8,16 @@
 
 pub mod cache;
 pub mod conformance;
+pub mod keys;
 pub mod redb;
+pub mod state;
 pub mod store;
 pub mod txn;
 
 pub use cache::{Cache, CacheError, Notice, Notices, ReadGuard, View};
+pub use keys::Key;
 pub use redb::{OpenError, RedbStore};
+pub use state::{State, Stored};
 pub use store::{
     Batch, Change, Commit, Entry, Incarnation, LeaseId, Page, PageToken, ResumeToken, Revision, Store,
     StoreError, Watch, WatchError,

@@ -13,8 +13,8 @@ use std::{
 use adit_model::{
     endpoint::Endpoint,
     id::{
-        EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId,
-        VpcId,
+        EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId, ServiceId,
+        SubnetId, VpcId,
     },
     network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
     port_mapping::Claims,
@@ -41,7 +41,10 @@ pub struct Stored<T> {
 
 impl<T> Clone for Stored<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), revision: self.revision }
+        Self {
+            value: Arc::clone(&self.value),
+            revision: self.revision,
+        }
     }
 }
 
@@ -68,6 +71,7 @@ pub struct State {
     endpoints: Table<EndpointId, Endpoint>,
     endpoints_by_project: Ordered<ProjectId, EndpointId>,
     endpoints_by_service: Ordered<ServiceId, EndpointId>,
+    endpoints_by_subnet: HashMap<SubnetId, BTreeSet<EndpointId>>,
     /// How many endpoints of a service are in `creating` or `accepted`.
     live: HashMap<ServiceId, usize>,
     whitelists: Table<ServiceId, Whitelist>,
@@ -134,7 +138,10 @@ tables! {
 
 impl State {
     /// A project's services, oldest first.
-    pub fn services_of_project(&self, project: &ProjectId) -> impl DoubleEndedIterator<Item = &Stored<Service>> {
+    pub fn services_of_project(
+        &self,
+        project: &ProjectId,
+    ) -> impl DoubleEndedIterator<Item = &Stored<Service>> {
         ordered(&self.services_by_project, project, &self.services)
     }
 
@@ -149,7 +156,10 @@ impl State {
     }
 
     /// A project's endpoints, oldest first.
-    pub fn endpoints_of_project(&self, project: &ProjectId) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
+    pub fn endpoints_of_project(
+        &self,
+        project: &ProjectId,
+    ) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
         ordered(&self.endpoints_by_project, project, &self.endpoints)
     }
 
@@ -159,13 +169,21 @@ impl State {
     }
 
     /// A service's endpoints, oldest first.
-    pub fn endpoints_of_service(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
+    pub fn endpoints_of_service(
+        &self,
+        service: ServiceId,
+    ) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
         ordered(&self.endpoints_by_service, &service, &self.endpoints)
     }
 
     /// How many endpoints a service has, in whatever state.
     pub fn endpoints_of_service_count(&self, service: ServiceId) -> usize {
         self.endpoints_by_service.get(&service).map_or(0, BTreeSet::len)
+    }
+
+    /// The endpoints whose address is, or will be, from a subnet.
+    pub fn endpoints_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = &Stored<Endpoint>> {
+        members(&self.endpoints_by_subnet, &subnet).filter_map(|id| self.endpoints.get(&id))
     }
 
     /// How many endpoints of a service are in `creating` or `accepted`.
@@ -198,14 +216,22 @@ impl State {
     /// How much of its quota a project uses.
     pub fn usage(&self, project: &ProjectId, kind: QuotaType) -> Usage {
         let used = self.slots.get(&(project.clone(), kind)).map_or(0, BTreeSet::len);
-        let limits = self.limits.get(project).map_or_else(Limits::default, |l| *l.value);
-        Usage { used: u32::try_from(used).unwrap_or(u32::MAX), quota: limits.of(kind) }
+        let limits = self
+            .limits
+            .get(project)
+            .map_or_else(Limits::default, |l| *l.value);
+        Usage {
+            used: u32::try_from(used).unwrap_or(u32::MAX),
+            quota: limits.of(kind),
+        }
     }
 
     /// The lowest quota slot that is neither in use nor in `skip`.
     pub fn free_slot(&self, project: &ProjectId, kind: QuotaType, skip: impl Fn(u32) -> bool) -> u32 {
         let used = self.slots.get(&(project.clone(), kind));
-        (0..).find(|n| !skip(*n) && used.is_none_or(|used| !used.contains(n))).unwrap_or(u32::MAX)
+        (0..)
+            .find(|n| !skip(*n) && used.is_none_or(|used| !used.contains(n)))
+            .unwrap_or(u32::MAX)
     }
 
     /// The revision of a guard; `None` where it was never put.
@@ -248,11 +274,18 @@ fn ordered<'a, P: Eq + Hash, K: Eq + Hash + Copy + 'a, T>(
     index: &'a Ordered<P, K>,
     parent: &P,
     table: &'a Table<K, T>,
-) -> impl DoubleEndedIterator<Item = &'a Stored<T>> {
-    index.get(parent).into_iter().flatten().filter_map(|(_, id)| table.get(id))
+) -> impl DoubleEndedIterator<Item = &'a Stored<T>> + use<'a, P, K, T> {
+    index
+        .get(parent)
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, id)| table.get(id))
 }
 
-fn members<P: Eq + Hash, K: Copy>(index: &HashMap<P, BTreeSet<K>>, parent: &P) -> impl Iterator<Item = K> {
+fn members<'a, P: Eq + Hash, K: Copy>(
+    index: &'a HashMap<P, BTreeSet<K>>,
+    parent: &P,
+) -> impl Iterator<Item = K> + use<'a, P, K> {
     index.get(parent).into_iter().flatten().copied()
 }
 
@@ -272,7 +305,10 @@ fn mark<P: Eq + Hash, K: Ord>(index: &mut HashMap<P, BTreeSet<K>>, parent: P, me
 fn read<T: DeserializeOwned>(entry: Option<&Entry>) -> Option<Stored<T>> {
     let entry = entry?;
     match keys::decode(&entry.value) {
-        Ok(value) => Some(Stored { value: Arc::new(value), revision: entry.mod_revision }),
+        Ok(value) => Some(Stored {
+            value: Arc::new(value),
+            revision: entry.mod_revision,
+        }),
         Err(e) => {
             tracing::error!(store.key = %entry.key, error = %e, "A stored document cannot be read and is left out.");
             None
@@ -339,7 +375,12 @@ impl State {
         for (service, present) in [(old, false), (new, true)] {
             let Some(service) = service else { continue };
             let member = (service.created.order, id);
-            mark(&mut self.services_by_project, service.project.clone(), member, present);
+            mark(
+                &mut self.services_by_project,
+                service.project.clone(),
+                member,
+                present,
+            );
             mark(&mut self.services_by_port, service.port, id, present);
         }
     }
@@ -352,8 +393,16 @@ impl State {
         for (endpoint, present) in [(old, false), (new, true)] {
             let Some(endpoint) = endpoint else { continue };
             let member = (endpoint.created.order, id);
-            mark(&mut self.endpoints_by_project, endpoint.project.clone(), member, present);
+            mark(
+                &mut self.endpoints_by_project,
+                endpoint.project.clone(),
+                member,
+                present,
+            );
             mark(&mut self.endpoints_by_service, endpoint.service, member, present);
+            if let Some(subnet) = endpoint.subnet {
+                mark(&mut self.endpoints_by_subnet, subnet, id, present);
+            }
             if endpoint.is_live() {
                 let count = self.live.entry(endpoint.service).or_default();
                 *count = if present { *count + 1 } else { *count - 1 };

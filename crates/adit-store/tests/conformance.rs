@@ -1,5 +1,7 @@
 //! The embedded engine keeps the promises of the trait, in memory and in a file.
 
+#![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

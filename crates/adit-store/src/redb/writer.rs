@@ -13,6 +13,7 @@ use std::time::Duration;
 use ::redb::{ReadableTable, Table, WriteTransaction};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -110,7 +111,8 @@ impl Writer {
     /// Everything that is queued, or nothing if a lease lapses first; `None` once no request can come any more.
     async fn wait(&mut self) -> Option<Vec<Request>> {
         let mut requests = Vec::new();
-        let received = self.queue.recv_many(&mut requests, BATCH_REQUESTS_MAX);
+        // Unconstrained, or tokio's budget of a task would cut a batch short.
+        let received = unconstrained(self.queue.recv_many(&mut requests, BATCH_REQUESTS_MAX));
         let received = match self.leases.values().map(|lease| lease.deadline).min() {
             Some(deadline) => timeout_at(deadline, received).await.ok(),
             None => Some(received.await),
