@@ -36,38 +36,36 @@ impl Worker {
                     | Errno::OPNOTSUPP
                     | Errno::PERM,
                 ) => {}
-                Err(Errno::MFILE | Errno::NFILE) if self.refuse_with_the_spare(key) => {}
-                // Nothing can be had now, and no event will say when. Asking at once again would spin.
-                Err(error) => {
-                    tracing::debug!(%error, "a listener cannot accept; trying again with the next tick");
-                    self.stalled.push(key);
-                    return;
-                }
+                // Without a descriptor the kernel does not even say whether somebody waits.
+                Err(Errno::MFILE | Errno::NFILE) => match self.refuse_with_the_spare(key) {
+                    Ok(()) => {}
+                    Err(Errno::AGAIN) => return,
+                    Err(error) => return self.stall(key, error),
+                },
+                Err(error) => return self.stall(key, error),
             }
         }
         self.ready.push_back(Token::Listener(key));
     }
 
+    /// Nothing can be had now, and no event will say when. Asking at once again would spin.
+    fn stall(&mut self, key: Key, error: Errno) {
+        tracing::debug!(%error, "a listener cannot accept; trying again with the next tick");
+        self.stalled.push(key);
+    }
+
     /// Gives the spare descriptor up for the moment that it takes to reset one client.
-    fn refuse_with_the_spare(&mut self, key: Key) -> bool {
-        if self.spare.take().is_none() {
-            self.spare = spare_descriptor();
-            return false;
-        }
+    fn refuse_with_the_spare(&mut self, key: Key) -> Result<(), Errno> {
+        drop(self.spare.take());
         let Some(serving) = self.listeners.get_mut(key) else {
-            return false;
+            return Ok(());
         };
-        let accepted = socket::accept(&serving.listen.socket);
-        let refused = match accepted {
-            Ok(client) => {
-                serving.mapping.counters.refuse(End::OutOfDescriptors);
-                socket::reset(client);
-                true
-            }
-            Err(errno) => errno == Errno::AGAIN,
-        };
+        let result = socket::accept(&serving.listen.socket).map(|client| {
+            serving.mapping.counters.refuse(End::OutOfDescriptors);
+            socket::reset(client);
+        });
         self.spare = spare_descriptor();
-        refused
+        result
     }
 
     fn take_in(&mut self, key: Key, client: std::os::fd::OwnedFd) {

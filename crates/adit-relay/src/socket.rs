@@ -77,7 +77,9 @@ pub(crate) fn connect(source: Ipv4Addr, backend: SocketAddrV4) -> Result<OwnedFd
 /// How a connection ends whose connect failed with `errno`.
 pub(crate) fn connect_end(errno: Errno) -> End {
     match errno {
-        Errno::CONNREFUSED | Errno::CONNRESET => End::BackendRefused,
+        Errno::CONNREFUSED => End::BackendRefused,
+        // It was connected and is reset already; PIPE when it had said its last before.
+        Errno::CONNRESET | Errno::PIPE => End::BackendReset,
         Errno::TIMEDOUT => End::BackendTimeout,
         // A firewall in the way answers ACCESS or PERM.
         Errno::NETUNREACH
