@@ -323,6 +323,8 @@ impl Worker {
                 }
                 Command::Close { id, how, answer } => {
                     self.close(id, how);
+                    // Before the answer: whoever gets it may want the namespaces gone.
+                    self.whereabouts.go_home();
                     let _ = answer.send(());
                 }
                 Command::Stop { how } => self.stop(how),
