@@ -10,9 +10,12 @@ use ::redb::{Database, StorageBackend, TableDefinition};
 use parking_lot::{Condvar, Mutex};
 
 use super::history::{HISTORY_BYTES_MAX, HISTORY_REVISIONS_MAX, History};
+use super::writer::Request;
 use super::{FORMAT_VERSION, META, META_FORMAT, OpenError, RedbStore};
 use crate::conformance::{committed, list_all};
-use crate::store::{Batch, Change, Commit, Entry, Revision, Store, StoreError, WatchError};
+use crate::store::{
+    Batch, Change, Commit, Entry, ResumeToken, Revision, Store, StoreError, Watch, WatchError,
+};
 use crate::txn::{TXN_OPERATIONS_MAX, Txn};
 
 /// A device that keeps what was written and what was synced apart.
@@ -38,7 +41,6 @@ enum Fault {
     FailSyncs,
     /// Writes beyond the present end fail.
     Full,
-    PanicInSync,
 }
 
 impl TestDevice {
@@ -110,7 +112,6 @@ impl StorageBackend for TestDevice {
         state.syncs_waiting -= 1;
         match state.fault {
             Fault::FailSyncs => return Err(io::Error::other("the device broke")),
-            Fault::PanicInSync => panic!("on purpose"),
             Fault::None | Fault::Full | Fault::HoldSyncs => {}
         }
         state.durable = state.live.clone();
@@ -260,10 +261,11 @@ async fn concurrent_commits_share_an_fsync() {
     assert_eq!(revisions.len() as u64, COMMITS, "each has a revision of its own");
     let stats = store.stats();
     assert_eq!(stats.commits, COMMITS + 1);
-    assert_eq!(
-        stats.fsyncs - before.fsyncs,
-        3 * alone,
-        "one alone, the first, and one for all the others"
+    let fsyncs = stats.fsyncs - before.fsyncs;
+    // One alone, the first, one for all the others; and the file may have to grow for them.
+    assert!(
+        fsyncs <= 4 * alone,
+        "{fsyncs} fsyncs, {alone} for one commit alone"
     );
 }
 
@@ -315,12 +317,11 @@ async fn stops_after(fault: Fault) {
     let device = TestDevice::default();
     let store = device.open();
     let since = committed(&store, Txn::new().put("before", *b"")).await;
-    let token = store.list("", None, 1).await.unwrap().resume_token();
-    let mut watch = store.watch("", &token).await.unwrap();
+    let mut watch = store.watch("", &list_all(&store, "", 10).await.1).await.unwrap();
     device.set(fault);
     let (mut ids, mut unknown) = (Vec::new(), 0);
     for n in 0..100 {
-        // Large and different, so that a full device is found out.
+        // Large, so that a full device is found out.
         let txn = Txn::new().put(format!("k/{n}"), vec![n; 500_000]);
         ids.push(txn.id());
         match store.commit(txn).await {
@@ -330,42 +331,8 @@ async fn stops_after(fault: Fault) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(unknown, 1);
-    assert!(matches!(
-        store.commit(Txn::new().put("k", *b"")).await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.get("before").await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.list("", None, 1).await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.barrier().await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.lease_grant(Duration::from_secs(1)).await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.settle(ids[0], since).await,
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(matches!(
-        store.watch("", &token).await,
-        Err(WatchError::Unavailable(_))
-    ));
-    let ended = loop {
-        match watch.next().await {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(ended, WatchError::Unavailable(_)));
+    assert!(unknown >= 1);
+    assert_stopped(&store, &mut watch).await;
     drop(store);
 
     device.set(Fault::None);
@@ -385,6 +352,50 @@ async fn stops_after(fault: Fault) {
     }
 }
 
+async fn assert_stopped(store: &RedbStore, watch: &mut Box<dyn Watch>) {
+    let ended = loop {
+        match watch.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(ended, WatchError::Unavailable(_)));
+    let txn = Txn::new().put("k", *b"");
+    let id = txn.id();
+    assert!(matches!(
+        store.commit(txn).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.settle(id, Revision(0)).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.get("before").await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.list("", None, 1).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.barrier().await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.lease_grant(Duration::from_secs(1)).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    let token = ResumeToken {
+        incarnation: store.shared.incarnation,
+        revision: Revision(0),
+    };
+    assert!(matches!(
+        store.watch("", &token).await,
+        Err(WatchError::Unavailable(_))
+    ));
+}
+
 #[tokio::test]
 async fn a_failing_fsync_is_unknown_and_stops_the_engine() {
     stops_after(Fault::FailSyncs).await;
@@ -397,7 +408,27 @@ async fn a_full_device_stops_the_engine() {
 
 #[tokio::test]
 async fn a_panic_of_the_writer_stops_the_engine() {
-    stops_after(Fault::PanicInSync).await;
+    let device = TestDevice::default();
+    let store = device.open();
+    committed(&store, Txn::new().put("before", *b"")).await;
+    let mut watch = store.watch("", &list_all(&store, "", 10).await.1).await.unwrap();
+    store
+        .requests
+        .as_ref()
+        .unwrap()
+        .try_send(Request::Panic)
+        .ok()
+        .unwrap();
+    // It is behind the panic in the queue, so it is dropped or refused.
+    assert!(!matches!(
+        store.commit(Txn::new().put("k", *b"")).await,
+        Ok(Commit::Committed(_))
+    ));
+    assert_stopped(&store, &mut watch).await;
+    drop(store);
+    let store = device.open();
+    assert!(store.get("before").await.unwrap().is_some());
+    assert!(store.get("k").await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use std::time::Duration;
 use ::redb::{ReadableTable, Table, WriteTransaction};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -46,6 +45,9 @@ pub(crate) enum Request {
         lease: LeaseId,
         reply: oneshot::Sender<()>,
     },
+    /// A defect of ours, met while the write transaction is open.
+    #[cfg(test)]
+    Panic,
 }
 
 /// An answer that is sent once what it says is durable. The asker may be gone, which is its affair.
@@ -111,8 +113,7 @@ impl Writer {
     /// Everything that is queued, or nothing if a lease lapses first; `None` once no request can come any more.
     async fn wait(&mut self) -> Option<Vec<Request>> {
         let mut requests = Vec::new();
-        // Unconstrained, or tokio's budget of a task would cut a batch short.
-        let received = unconstrained(self.queue.recv_many(&mut requests, BATCH_REQUESTS_MAX));
+        let received = self.queue.recv_many(&mut requests, BATCH_REQUESTS_MAX);
         let received = match self.leases.values().map(|lease| lease.deadline).min() {
             Some(deadline) => timeout_at(deadline, received).await.ok(),
             None => Some(received.await),
@@ -221,6 +222,8 @@ impl Writer {
                 round.delete_leased(lease)?;
                 Some(Answer::LeaseRevoke(reply))
             }
+            #[cfg(test)]
+            Request::Panic => panic!("on purpose"),
             Request::LeaseGrant { .. } | Request::LeaseKeepAlive { .. } => {
                 self.answer_in_memory(request).and(None)
             }
