@@ -80,7 +80,7 @@ pub struct Endpoint {
     /// Its address in the subnet: claimed in the request where the caller chose it, else at convergence.
     pub ip: Option<Ipv4Addr>,
     /// The address that its connections come from in the provider's VPC, out of 198.19.128.0/17.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<Source>,
     /// Whether it has a name in the VPC's private DNS.
     pub enable_dns: bool,
     /// Access-control entries (addresses and blocks) as they were sent.
@@ -106,6 +106,15 @@ pub struct Endpoint {
     pub created: Created,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// The address that an endpoint's connections come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The provider's VPC, in which the address is the endpoint's alone.
+    pub vpc: VpcId,
+    /// The address, out of 198.19.128.0/17.
+    pub ip: Ipv4Addr,
 }
 
 /// Whose a new endpoint is and where it is put: what the request itself does not say.

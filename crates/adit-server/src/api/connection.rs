@@ -1,0 +1,137 @@
+//! Connections over HTTP (spec A.9, A.10).
+
+use std::sync::Arc;
+
+use adit_model::{
+    body,
+    endpoint::{Endpoint, EndpointStatus},
+    id::{DomainId, EndpointId, MarkerId},
+};
+use axum::{Extension, Json, body::Bytes, extract::State};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::shape::{Failures, FaultView, QueryString, ServicePath, Time};
+use crate::{
+    app::{App, Scope},
+    error::Failure,
+};
+
+/// An endpoint as the owner of its service sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Connection {
+    /// The endpoint's id.
+    #[schema(value_type = String, format = "uuid")]
+    id: EndpointId,
+    #[schema(value_type = i32, minimum = 1, maximum = 2147483647)]
+    marker_id: MarkerId,
+    /// The account of the endpoint's owner.
+    #[schema(value_type = String)]
+    domain_id: DomainId,
+    #[schema(value_type = String)]
+    status: EndpointStatus,
+    #[schema(value_type = String)]
+    created_at: Time,
+    #[schema(value_type = String)]
+    updated_at: Time,
+    /// Present only in `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Vec<FaultView>>,
+}
+
+impl From<&Endpoint> for Connection {
+    fn from(e: &Endpoint) -> Self {
+        Self {
+            id: e.id,
+            marker_id: e.marker,
+            domain_id: e.domain.clone(),
+            status: e.status(),
+            created_at: e.created.at,
+            updated_at: e.updated_at,
+            error: FaultView::list(e.fault()),
+        }
+    }
+}
+
+/// A page of connections.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Connections {
+    connections: Vec<Connection>,
+    /// How many match, on all pages.
+    total_count: usize,
+}
+
+/// The connection that was decided on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DecidedConnections {
+    connections: Vec<Connection>,
+}
+
+/// A decision on one connection.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct DecideConnection {
+    /// `receive` (accept) or `reject`.
+    action: String,
+    /// Exactly one endpoint id.
+    #[schema(min_items = 1, max_items = 1)]
+    endpoints: Vec<String>,
+}
+
+/// The parameters of the list of connections.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
+pub(crate) struct ConnectionListParams {
+    /// Endpoint id, exact.
+    id: Option<String>,
+    /// Packet id, exact.
+    marker_id: Option<String>,
+    /// A state of an endpoint.
+    status: Option<String>,
+    /// `created_at` (the default) or `updated_at`.
+    sort_key: Option<String>,
+    /// `desc` (the default) or `asc`.
+    sort_dir: Option<String>,
+    /// 0 to 1000; the default is 10.
+    limit: Option<String>,
+    /// How many records to skip.
+    offset: Option<String>,
+}
+
+/// List a service's connections
+#[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections",
+    tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path), ConnectionListParams),
+    responses((status = 200, body = Connections), Failures))]
+pub(crate) async fn connection_list(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+    QueryString(query): QueryString,
+) -> Result<Json<Connections>, Failure> {
+    let (page, total_count) = app.connection_list(&scope, id, &query).await?;
+    Ok(Json(Connections {
+        connections: page.iter().map(|e| Connection::from(&**e)).collect(),
+        total_count,
+    }))
+}
+
+/// Accept or reject a connection
+#[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections/action",
+    tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    request_body = DecideConnection, responses((status = 200, body = DecidedConnections), Failures))]
+pub(crate) async fn connection_action(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+    bytes: Bytes,
+) -> Result<Json<DecidedConnections>, Failure> {
+    let body = body::parse(&bytes)?;
+    let endpoint = app.connection_action(&scope, id, &body).await?;
+    Ok(Json(DecidedConnections {
+        connections: vec![Connection::from(&*endpoint)],
+    }))
+}

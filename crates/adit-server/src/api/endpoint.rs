@@ -1,0 +1,237 @@
+//! Endpoints over HTTP (spec A.13 to A.16).
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use adit_model::{
+    body,
+    endpoint::{EndpointStatus, SPECIFICATION},
+    id::{EndpointId, MarkerId, PoolId, ProjectId, ServiceId, SubnetId, VpcId},
+    name,
+    service::ServiceType,
+};
+use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::shape::{EndpointPath, Failures, FaultView, QueryString, TagSchema, Tags, Time};
+use crate::{
+    app::{App, Scope, endpoint::EndpointSeen},
+    config::Config,
+    error::Failure,
+};
+
+/// An endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Endpoint {
+    #[schema(value_type = String, format = "uuid")]
+    id: EndpointId,
+    #[schema(value_type = String)]
+    service_type: ServiceType,
+    #[schema(value_type = String)]
+    status: EndpointStatus,
+    /// The state of the account.
+    active_status: [&'static str; 1],
+    /// `enable` or `disable`.
+    enable_status: &'static str,
+    #[schema(value_type = String, format = "uuid")]
+    endpoint_service_id: ServiceId,
+    endpoint_service_name: String,
+    /// The packet id of the connection.
+    #[schema(value_type = i32, minimum = 1, maximum = 2147483647)]
+    marker_id: MarkerId,
+    #[schema(value_type = String, format = "uuid")]
+    vpc_id: VpcId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    subnet_id: Option<SubnetId>,
+    #[schema(value_type = String)]
+    project_id: ProjectId,
+    enable_dns: bool,
+    /// Once there is an address to name; never in the reply to a create.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_names: Option<Vec<String>>,
+    /// While `accepted`, or `rejected` after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "ipv4")]
+    ip: Option<Ipv4Addr>,
+    whitelist: Vec<String>,
+    enable_whitelist: bool,
+    specification_name: &'static str,
+    #[schema(value_type = String, format = "uuid")]
+    endpoint_pool_id: PoolId,
+    #[schema(value_type = Vec<TagSchema>)]
+    tags: Tags,
+    description: String,
+    #[schema(value_type = String)]
+    created_at: Time,
+    #[schema(value_type = String)]
+    updated_at: Time,
+    /// Present only in `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Vec<FaultView>>,
+}
+
+impl Endpoint {
+    fn of(seen: EndpointSeen, config: &Config) -> Self {
+        let e = &*seen.endpoint;
+        let ip = e.shown_ip();
+        let dns = ip
+            .filter(|_| e.enable_dns)
+            .map(|_| vec![name::dns(e.id, &config.region, &config.dns_suffix)]);
+        Self {
+            id: e.id,
+            service_type: e.service_type,
+            status: e.status(),
+            active_status: ["active"],
+            enable_status: "enable",
+            endpoint_service_id: e.service,
+            endpoint_service_name: seen.service_name,
+            marker_id: e.marker,
+            vpc_id: e.vpc,
+            subnet_id: e.subnet,
+            project_id: e.project.clone(),
+            enable_dns: e.enable_dns,
+            dns_names: dns,
+            ip,
+            whitelist: e.whitelist.clone(),
+            enable_whitelist: e.enable_whitelist,
+            specification_name: SPECIFICATION,
+            endpoint_pool_id: e.pool,
+            tags: e.tags.clone(),
+            description: e.description.clone(),
+            created_at: e.created.at,
+            updated_at: e.updated_at,
+            error: FaultView::list(e.fault()),
+        }
+    }
+}
+
+/// A page of endpoints.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Endpoints {
+    endpoints: Vec<Endpoint>,
+    /// How many match, on all pages.
+    total_count: usize,
+}
+
+/// What an endpoint is created from.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct CreateEndpoint {
+    /// The service to connect to.
+    #[schema(format = "uuid")]
+    endpoint_service_id: String,
+    /// The VPC to live in.
+    #[schema(format = "uuid")]
+    vpc_id: String,
+    /// The subnet that its address is from.
+    #[schema(nullable)]
+    subnet_id: Option<String>,
+    /// Its address; any free one by default.
+    #[schema(nullable)]
+    port_ip: Option<String>,
+    /// Whether to give it a name in the VPC's private DNS.
+    #[schema(nullable)]
+    enable_dns: Option<bool>,
+    /// At most 20 addresses and blocks that may use it.
+    #[schema(nullable, max_items = 20)]
+    whitelist: Option<Vec<String>>,
+    /// Whether the list is enforced.
+    #[schema(nullable)]
+    enable_whitelist: Option<bool>,
+    /// `default`.
+    #[schema(nullable)]
+    specification_name: Option<String>,
+    /// At most 20.
+    #[schema(nullable, max_items = 20)]
+    tags: Option<Vec<TagSchema>>,
+    /// At most 128 characters without `<` and `>`.
+    #[schema(nullable)]
+    description: Option<String>,
+}
+
+/// The parameters of the list of endpoints.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
+pub(crate) struct EndpointListParams {
+    /// A part of the service's composed name; case is ignored.
+    endpoint_service_name: Option<String>,
+    /// Exact.
+    vpc_id: Option<String>,
+    /// Exact.
+    id: Option<String>,
+    /// `created_at` (the default) or `updated_at`.
+    sort_key: Option<String>,
+    /// `desc` (the default) or `asc`.
+    sort_dir: Option<String>,
+    /// 0 to 1000; the default is 10.
+    limit: Option<String>,
+    /// How many records to skip.
+    offset: Option<String>,
+}
+
+/// Create an endpoint
+///
+/// Answers `pendingAcceptance` where the service's owner decides, else `creating`.
+#[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
+    params(("project_id" = String, Path)), request_body = CreateEndpoint,
+    responses((status = 200, body = Endpoint), Failures))]
+pub(crate) async fn endpoint_create(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    bytes: Bytes,
+) -> Result<Json<Endpoint>, Failure> {
+    let body = body::parse(&bytes)?;
+    let seen = app.endpoint_create(&scope, body).await?;
+    Ok(Json(Endpoint::of(seen, &app.config)))
+}
+
+/// List the project's endpoints
+#[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
+    params(("project_id" = String, Path), EndpointListParams),
+    responses((status = 200, body = Endpoints), Failures))]
+pub(crate) async fn endpoint_list(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    QueryString(query): QueryString,
+) -> Result<Json<Endpoints>, Failure> {
+    let (page, total_count) = app.endpoint_list(&scope, &query).await?;
+    let endpoints = page
+        .into_iter()
+        .map(|seen| Endpoint::of(seen, &app.config))
+        .collect();
+    Ok(Json(Endpoints {
+        endpoints,
+        total_count,
+    }))
+}
+
+/// Show an endpoint
+#[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
+    params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
+    responses((status = 200, body = Endpoint), Failures))]
+pub(crate) async fn endpoint_show(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    EndpointPath(id): EndpointPath,
+) -> Result<Json<Endpoint>, Failure> {
+    let seen = app.endpoint_show(&scope, id).await?;
+    Ok(Json(Endpoint::of(seen, &app.config)))
+}
+
+/// Delete an endpoint
+#[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
+    params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
+    responses((status = 204), Failures))]
+pub(crate) async fn endpoint_delete(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    EndpointPath(id): EndpointPath,
+) -> Result<StatusCode, Failure> {
+    app.endpoint_delete(&scope, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,9 @@
+//! HTTP in and out, one file for each noun: parse, call one operation, shape the reply. Nothing else.
+
+pub(crate) mod connection;
+pub(crate) mod endpoint;
+pub(crate) mod quota;
+pub(crate) mod service;
+mod shape;
+pub(crate) mod version;
+pub(crate) mod whitelist;

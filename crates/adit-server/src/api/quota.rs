@@ -1,0 +1,70 @@
+//! Quotas over HTTP (spec A.17).
+
+use std::sync::Arc;
+
+use adit_model::quota::QuotaType;
+use axum::{Extension, Json, extract::State};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::shape::{Failures, QueryString};
+use crate::{
+    app::{App, Scope},
+    error::Failure,
+};
+
+/// The project's quotas.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Quotas {
+    quotas: QuotaList,
+}
+
+/// One entry for each kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QuotaList {
+    resources: Vec<Quota>,
+}
+
+/// How much of one kind the project has and may have.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Quota {
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    kind: QuotaType,
+    used: u32,
+    quota: u32,
+}
+
+/// The parameters of the quotas.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
+pub(crate) struct QuotaParams {
+    /// `endpoint` or `endpoint_service`; both by default.
+    #[param(rename = "type")]
+    kind: Option<String>,
+}
+
+/// Show the project's quotas
+#[utoipa::path(get, path = "/v1/{project_id}/quotas", tag = "Quotas",
+    params(("project_id" = String, Path), QuotaParams),
+    responses((status = 200, body = Quotas), Failures))]
+pub(crate) async fn quota_show(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    QueryString(query): QueryString,
+) -> Result<Json<Quotas>, Failure> {
+    let resources = app
+        .quota_show(&scope, &query)
+        .await?
+        .into_iter()
+        .map(|(kind, usage)| Quota {
+            kind,
+            used: usage.used,
+            quota: usage.quota,
+        })
+        .collect();
+    Ok(Json(Quotas {
+        quotas: QuotaList { resources },
+    }))
+}

@@ -1,0 +1,268 @@
+//! Endpoint services over HTTP (spec A.4 to A.8).
+
+use std::sync::Arc;
+
+use adit_model::{
+    body,
+    id::{DomainId, PoolId, PortId, ProjectId, ServiceId, VpcId},
+    service::{ServerType, ServiceStatus, ServiceType, TcpProxy},
+};
+use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::shape::{
+    Failures, FaultView, PortMappingSchema, Ports, QueryString, ServicePath, TagSchema, Tags, Time,
+};
+use crate::{
+    app::{App, Scope, service::ServiceSeen},
+    error::Failure,
+};
+
+/// An endpoint service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndpointService {
+    #[schema(value_type = String, format = "uuid")]
+    id: ServiceId,
+    #[schema(value_type = String, format = "uuid")]
+    port_id: PortId,
+    #[schema(value_type = String, format = "uuid")]
+    vpc_id: VpcId,
+    #[schema(value_type = String, format = "uuid")]
+    pool_id: PoolId,
+    /// The composed name: `region.short.id`.
+    service_name: String,
+    #[schema(value_type = String)]
+    service_type: ServiceType,
+    #[schema(value_type = String)]
+    server_type: ServerType,
+    approval_enabled: bool,
+    #[schema(value_type = String)]
+    status: ServiceStatus,
+    #[schema(value_type = String)]
+    project_id: ProjectId,
+    /// The owner's account; in lists only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    domain_id: Option<DomainId>,
+    /// How many endpoints are in `creating` or `accepted`.
+    connection_count: usize,
+    #[schema(value_type = Vec<PortMappingSchema>)]
+    ports: Ports,
+    #[schema(value_type = String)]
+    tcp_proxy: TcpProxy,
+    #[schema(value_type = Vec<TagSchema>)]
+    tags: Tags,
+    description: String,
+    #[schema(value_type = String)]
+    created_at: Time,
+    #[schema(value_type = String)]
+    updated_at: Time,
+    /// Present only in `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Vec<FaultView>>,
+}
+
+impl From<ServiceSeen> for EndpointService {
+    fn from(seen: ServiceSeen) -> Self {
+        let s = &*seen.service;
+        Self {
+            id: s.id,
+            port_id: s.port,
+            vpc_id: s.vpc,
+            pool_id: s.pool,
+            service_name: s.name.clone(),
+            service_type: s.service_type,
+            server_type: s.server_type,
+            approval_enabled: s.approval_enabled,
+            status: s.status(),
+            project_id: s.project.clone(),
+            domain_id: None,
+            connection_count: seen.connection_count,
+            ports: s.ports.clone(),
+            tcp_proxy: s.tcp_proxy,
+            tags: s.tags.clone(),
+            description: s.description.clone(),
+            created_at: s.created.at,
+            updated_at: s.updated_at,
+            error: FaultView::list(s.fault()),
+        }
+    }
+}
+
+/// A page of services.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndpointServices {
+    endpoint_services: Vec<EndpointService>,
+    /// How many match, on all pages.
+    total_count: usize,
+}
+
+/// What a service is created from.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct CreateEndpointService {
+    /// The backend's port: of a load balancer, or the NIC of a server.
+    #[schema(format = "uuid")]
+    port_id: String,
+    /// The backend's VPC.
+    #[schema(format = "uuid")]
+    vpc_id: String,
+    /// `LB`, `VM`, `VIP` or `BMS`.
+    server_type: String,
+    /// 1 to 200 port mappings.
+    #[schema(min_items = 1, max_items = 200)]
+    ports: Vec<PortMappingSchema>,
+    /// The pool to put it in.
+    #[schema(nullable)]
+    pool_id: Option<String>,
+    /// At most 16 of `A-Z a-z 0-9 _ -`.
+    #[schema(nullable)]
+    service_name: Option<String>,
+    /// Whether endpoints wait for approval; the default is true.
+    #[schema(nullable)]
+    approval_enabled: Option<bool>,
+    /// `interface`.
+    #[schema(nullable)]
+    service_type: Option<String>,
+    /// `close` (the default), `toa_open`, `proxy_open`, `open` or `proxy_vni`.
+    #[schema(nullable)]
+    tcp_proxy: Option<String>,
+    /// At most 20.
+    #[schema(nullable, max_items = 20)]
+    tags: Option<Vec<TagSchema>>,
+    /// At most 128 characters without `<` and `>`.
+    #[schema(nullable)]
+    description: Option<String>,
+}
+
+/// What a service can be changed by; a field left out keeps its value.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct UpdateEndpointService {
+    /// Affects endpoints created later only.
+    #[schema(nullable)]
+    approval_enabled: Option<bool>,
+    /// The new short name; empty removes it.
+    #[schema(nullable)]
+    service_name: Option<String>,
+    /// Replaces the whole list.
+    #[schema(nullable, min_items = 1, max_items = 200)]
+    ports: Option<Vec<PortMappingSchema>>,
+    /// The new backend port, in the same VPC.
+    #[schema(nullable)]
+    port_id: Option<String>,
+    /// How the backend learns of the client.
+    #[schema(nullable)]
+    tcp_proxy: Option<String>,
+    /// At most 128 characters without `<` and `>`.
+    #[schema(nullable)]
+    description: Option<String>,
+}
+
+/// The parameters of the list of services.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
+pub(crate) struct ServiceListParams {
+    /// A part of the composed name; case is ignored.
+    endpoint_service_name: Option<String>,
+    /// Exact.
+    id: Option<String>,
+    /// `creating`, `available`, `failed` or `deleting`.
+    status: Option<String>,
+    /// `created_at` (the default) or `updated_at`.
+    sort_key: Option<String>,
+    /// `desc` (the default) or `asc`.
+    sort_dir: Option<String>,
+    /// 0 to 1000; the default is 10.
+    limit: Option<String>,
+    /// How many records to skip.
+    offset: Option<String>,
+}
+
+/// Create an endpoint service
+///
+/// Answers `creating`; ask for the service until it is `available`.
+#[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
+    params(("project_id" = String, Path)), request_body = CreateEndpointService,
+    responses((status = 200, body = EndpointService), Failures))]
+pub(crate) async fn service_create(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    bytes: Bytes,
+) -> Result<Json<EndpointService>, Failure> {
+    let body = body::parse(&bytes)?;
+    Ok(Json(app.service_create(&scope, &body).await?.into()))
+}
+
+/// List the project's endpoint services
+#[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
+    params(("project_id" = String, Path), ServiceListParams),
+    responses((status = 200, body = EndpointServices), Failures))]
+pub(crate) async fn service_list(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    QueryString(query): QueryString,
+) -> Result<Json<EndpointServices>, Failure> {
+    let (page, total_count) = app.service_list(&scope, &query).await?;
+    let endpoint_services = page
+        .into_iter()
+        .map(|seen| {
+            let domain_id = Some(seen.service.domain.clone());
+            EndpointService {
+                domain_id,
+                ..seen.into()
+            }
+        })
+        .collect();
+    Ok(Json(EndpointServices {
+        endpoint_services,
+        total_count,
+    }))
+}
+
+/// Show an endpoint service
+#[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
+    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    responses((status = 200, body = EndpointService), Failures))]
+pub(crate) async fn service_show(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+) -> Result<Json<EndpointService>, Failure> {
+    Ok(Json(app.service_show(&scope, id).await?.into()))
+}
+
+/// Change an endpoint service
+#[utoipa::path(put, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
+    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    request_body = UpdateEndpointService, responses((status = 200, body = EndpointService), Failures))]
+pub(crate) async fn service_update(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+    bytes: Bytes,
+) -> Result<Json<EndpointService>, Failure> {
+    let body = body::parse(&bytes)?;
+    Ok(Json(app.service_update(&scope, id, &body).await?.into()))
+}
+
+/// Delete an endpoint service
+#[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
+    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    responses((status = 204), Failures))]
+pub(crate) async fn service_delete(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+) -> Result<StatusCode, Failure> {
+    app.service_delete(&scope, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,178 @@
+//! What requests and replies of several nouns have in common.
+
+use std::str::FromStr;
+
+use adit_model::{
+    ApiError, Code,
+    id::{EndpointId, ServiceId},
+    listing::Query,
+    port_mapping::PortMapping,
+    service::Fault,
+    tag::Tag,
+    time::Timestamp,
+};
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+};
+use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::error::Failure;
+
+/// Reads an identifier out of the path; `code` is the answer to one that is malformed.
+async fn path_id<T: FromStr, S: Sync + Send>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+    code: Code,
+) -> Result<T, Failure> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Failure::from(Code::E0005))?;
+    let text = params
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map_or("", |(_, value)| value);
+    let id = text
+        .parse()
+        .map_err(|_| ApiError::because(code, format!("{name}: \"{text:.80}\" is not a UUID.")));
+    Ok(id?)
+}
+
+/// The service that the path names.
+pub(crate) struct ServicePath(pub ServiceId);
+
+impl<S: Sync + Send> FromRequestParts<S> for ServicePath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "vpc_endpoint_service_id", Code::E3062)
+            .await
+            .map(Self)
+    }
+}
+
+/// The endpoint that the path names.
+pub(crate) struct EndpointPath(pub EndpointId);
+
+impl<S: Sync + Send> FromRequestParts<S> for EndpointPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "vpc_endpoint_id", Code::E2017)
+            .await
+            .map(Self)
+    }
+}
+
+/// The query string, decoded; unknown parameters stay in and are never looked at.
+pub(crate) struct QueryString(pub Query);
+
+impl<S: Sync> FromRequestParts<S> for QueryString {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|_| ApiError::because(Code::E0002, "The query string cannot be read."))?;
+        Ok(Self(Query(pairs.0)))
+    }
+}
+
+/// Shows whole seconds, UTC.
+pub(crate) type Time = Timestamp;
+
+/// A port mapping.
+#[derive(ToSchema)]
+#[schema(as = PortMapping)]
+#[expect(
+    dead_code,
+    reason = "the shape of model's PortMapping, for the OpenAPI document"
+)]
+pub(crate) struct PortMappingSchema {
+    /// The port that is opened on the endpoint.
+    #[schema(minimum = 1, maximum = 65535)]
+    client_port: i32,
+    /// The backend's port.
+    #[schema(minimum = 1, maximum = 65535)]
+    server_port: i32,
+    /// `TCP`, the default.
+    #[schema(nullable, example = "TCP")]
+    protocol: Option<String>,
+}
+
+/// A tag.
+#[derive(ToSchema)]
+#[schema(as = Tag)]
+#[expect(dead_code, reason = "the shape of model's Tag, for the OpenAPI document")]
+pub(crate) struct TagSchema {
+    /// 1 to 36 letters, digits, `-`, `_`, `@`.
+    key: String,
+    /// 0 to 43 of the same.
+    #[schema(nullable)]
+    value: Option<String>,
+}
+
+/// Why a resource is `failed`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct FaultView {
+    /// A code of the catalogue.
+    error_code: String,
+    /// What happened.
+    error_message: String,
+}
+
+impl FaultView {
+    /// The `error` array: present only where there is something to say.
+    pub(crate) fn list(fault: Option<&Fault>) -> Option<Vec<Self>> {
+        fault.map(|f| {
+            vec![Self {
+                error_code: f.error_code.clone(),
+                error_message: f.error_message.clone(),
+            }]
+        })
+    }
+}
+
+/// A list of model's mappings or tags, which serialise as their schemas say.
+pub(crate) type Ports = Vec<PortMapping>;
+/// See [`Ports`].
+pub(crate) type Tags = Vec<Tag>;
+
+/// The body of every failed request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a failure, for the OpenAPI document")]
+pub(crate) struct ErrorBody {
+    /// A code of the catalogue; decide by it alone.
+    #[schema(example = "EndPoint.0002")]
+    error_code: String,
+    /// What is wrong, for a person.
+    error_msg: String,
+}
+
+/// Every way in which an operation can fail.
+#[derive(IntoResponses)]
+#[expect(
+    dead_code,
+    reason = "the failures of every operation, for the OpenAPI document"
+)]
+pub(crate) enum Failures {
+    /// A rule of the API does not hold.
+    #[response(status = 400)]
+    Rule(ErrorBody),
+    /// No token, or one that is not good.
+    #[response(status = 401)]
+    Credentials(ErrorBody),
+    /// The caller may not do this, or not in this project.
+    #[response(status = 403)]
+    Permission(ErrorBody),
+    /// What the path names does not exist in this project.
+    #[response(status = 404)]
+    Absent(ErrorBody),
+    /// A fault of the service.
+    #[response(status = 500)]
+    Fault(ErrorBody),
+    /// Something that the service needs does not answer; try again.
+    #[response(status = 504)]
+    Timeout(ErrorBody),
+}

@@ -1,0 +1,105 @@
+//! The API's versions over HTTP (spec A.1, A.2); open to everybody.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::shape::Failures;
+use crate::app::App;
+
+/// A version of an API.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Version {
+    id: &'static str,
+    version: &'static str,
+    /// Empty: there are no microversions.
+    min_version: &'static str,
+    status: &'static str,
+    updated: &'static str,
+    links: [Link; 1],
+}
+
+/// Where a version is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Link {
+    href: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    rel: &'static str,
+}
+
+/// Every version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Versions {
+    versions: Vec<Version>,
+}
+
+/// One version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OneVersion {
+    version: Version,
+}
+
+fn version(id: &'static str, headers: &HeaderMap) -> Version {
+    let (version, status, updated) = match id {
+        "v1" => ("1", "SUPPORT", "2018-09-30T00:00:00Z"),
+        "v2" => ("2", "CURRENT", "2020-03-30T00:00:00Z"),
+        _ => ("3.14", "stable", "2020-04-07T00:00:00Z"),
+    };
+    // The address that the client came by is the one that it can come by again.
+    let host = headers
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok())
+        .unwrap_or("localhost");
+    let scheme = headers
+        .get("x-forwarded-proto")
+        .and_then(|p| p.to_str().ok())
+        .filter(|p| *p == "https");
+    let path = if id == "v3.14" { "v3/" } else { id };
+    let href = format!("{}://{host}/{path}", scheme.unwrap_or("http"));
+    Version {
+        id,
+        version,
+        min_version: "",
+        status,
+        updated,
+        links: [Link {
+            href,
+            kind: "application/json",
+            rel: "self",
+        }],
+    }
+}
+
+/// List the versions
+#[utoipa::path(get, path = "/", tag = "Versions", security(()), responses((status = 200, body = Versions), Failures))]
+pub(crate) async fn version_list(State(app): State<Arc<App>>, headers: HeaderMap) -> Json<Versions> {
+    let ids = ["v1", "v2"]
+        .into_iter()
+        .chain(app.config.embedded_identity.then_some("v3.14"));
+    Json(Versions {
+        versions: ids.map(|id| version(id, &headers)).collect(),
+    })
+}
+
+/// Show version 1
+#[utoipa::path(get, path = "/v1", tag = "Versions", security(()), responses((status = 200, body = OneVersion), Failures))]
+pub(crate) async fn version_1(headers: HeaderMap) -> Json<OneVersion> {
+    Json(OneVersion {
+        version: version("v1", &headers),
+    })
+}
+
+/// Show version 2, which is listed and not served
+#[utoipa::path(get, path = "/v2", tag = "Versions", security(()), responses((status = 200, body = OneVersion), Failures))]
+pub(crate) async fn version_2(headers: HeaderMap) -> Json<OneVersion> {
+    Json(OneVersion {
+        version: version("v2", &headers),
+    })
+}

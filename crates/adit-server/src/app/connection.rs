@@ -1,0 +1,151 @@
+//! Operations on connections: endpoints as the owner of their service sees them (spec A.9, A.10).
+
+use std::{sync::Arc, time::Duration};
+
+use adit_model::{
+    ApiError, Code,
+    body::Body,
+    endpoint::{ConnectionAction, Decision, Endpoint, EndpointStatus},
+    id::{EndpointId, MarkerId, ServiceId},
+    listing::{LIMIT_MAX, Listing, Query},
+    service::ServiceStatus,
+};
+use adit_store::{Key, Txn, keys::encode};
+
+use super::{ATTEMPTS_MAX, App, Scope, put_guard};
+use crate::error::Failure;
+
+/// How long `receive` waits for the listener, and `reject` for its end, before it answers what is so far.
+const EFFECT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+impl App {
+    /// A page of a service's connections, and how many there are.
+    ///
+    /// # Errors
+    /// By spec A.9.
+    pub async fn connection_list(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        query: &Query,
+    ) -> Result<(Vec<Arc<Endpoint>>, usize), Failure> {
+        let id = query.id::<EndpointId>("id", Code::E2017)?;
+        let marker = parse_marker(query)?;
+        let status = query.status(EndpointStatus::from_wire)?;
+        let listing = Listing::parse(query, LIMIT_MAX, false)?;
+        self.barrier().await?;
+        let state = self.cache.read();
+        Self::own_service(&state, scope, service)?;
+        let matching: Vec<_> = state
+            .endpoints_of_service(service)
+            .filter(|e| id.is_none_or(|id| e.id == id))
+            .filter(|e| marker.is_none_or(|marker| marker == Some(e.marker)))
+            .filter(|e| status.is_none_or(|status| e.status() == status))
+            .map(|e| Arc::clone(&e.value))
+            .collect();
+        let total = matching.len();
+        Ok((listing.page(matching, |e| (e.created, e.updated_at)), total))
+    }
+
+    /// Accepts or rejects one endpoint, and waits a bounded moment for the effect.
+    ///
+    /// # Errors
+    /// By spec A.10.
+    pub async fn connection_action(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        body: &Body,
+    ) -> Result<Arc<Endpoint>, Failure> {
+        let ConnectionAction {
+            decision,
+            endpoint: id,
+        } = ConnectionAction::parse(body)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let txn = {
+                let state = self.cache.read();
+                let seen = Self::own_service(&state, scope, service)?;
+                if seen.status() == ServiceStatus::Deleting {
+                    return Err(ApiError::because(
+                        Code::E0005,
+                        format!("Endpoint service {service} is being deleted."),
+                    )
+                    .into());
+                }
+                let old = state
+                    .endpoint(&id)
+                    .ok_or_else(|| ApiError::because(Code::E2006, format!("There is no endpoint {id}.")))?;
+                if old.service != service {
+                    return Err(ApiError::because(
+                        Code::E2013,
+                        format!("Endpoint {id} is not attached to endpoint service {service}."),
+                    )
+                    .into());
+                }
+                let mut new = (*old.value).clone();
+                let changed = match decision {
+                    Decision::Receive => new.receive(self.now())?,
+                    Decision::Reject => new.reject(self.now())?,
+                };
+                if !changed {
+                    return Ok(Arc::clone(&old.value));
+                }
+                let txn = Txn::new()
+                    .unchanged(Key::Endpoint(id), old.revision)
+                    .unchanged(Key::Service(service), seen.revision)
+                    .put(Key::Endpoint(id), encode(&new));
+                put_guard(txn, Key::Service(service))
+            };
+            if self.commit(txn).await? {
+                return self.connection_effect(id, decision).await;
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
+    /// Waits until an accepted endpoint listens, or a rejected one no longer does, and answers the endpoint as it is then.
+    async fn connection_effect(&self, id: EndpointId, decision: Decision) -> Result<Arc<Endpoint>, Failure> {
+        let settled = async {
+            let mut notices = self.cache.subscribe();
+            let mut cleared = self.feed.cleared();
+            loop {
+                let done = {
+                    let state = self.cache.read();
+                    match decision {
+                        Decision::Receive => state
+                            .endpoint(&id)
+                            .is_none_or(|e| e.status() != EndpointStatus::Creating),
+                        Decision::Reject => self.feed.is_clear(id),
+                    }
+                };
+                if done {
+                    return;
+                }
+                tokio::select! {
+                    notice = notices.next() => if notice.is_none() { return },
+                    counted = cleared.changed() => if counted.is_err() { return },
+                }
+            }
+        };
+        // Late is not wrong: what cannot be shown yet shows as `creating`.
+        let _ = tokio::time::timeout(EFFECT_TIMEOUT, settled).await;
+        let state = self.cache.read();
+        let endpoint = state.endpoint(&id).map(|e| Arc::clone(&e.value));
+        endpoint.ok_or_else(|| ApiError::because(Code::E2006, format!("Endpoint {id} was deleted.")).into())
+    }
+}
+
+/// The `marker_id` filter: digits. A number that no endpoint can have matches none.
+fn parse_marker(query: &Query) -> Result<Option<Option<MarkerId>>, ApiError> {
+    let Some(text) = query.get("marker_id") else {
+        return Ok(None);
+    };
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ApiError::because(
+            Code::E0021,
+            format!("marker_id: \"{text:.80}\" is not a number."),
+        ));
+    }
+    Ok(Some(text.parse().ok().and_then(MarkerId::new)))
+}

@@ -1,0 +1,239 @@
+//! Operations on endpoints (spec A.13 to A.16).
+
+use std::sync::Arc;
+
+use adit_model::{
+    ApiError, Code,
+    body::Body,
+    endpoint::{Endpoint, EndpointDraft, EndpointPlace},
+    id::{EndpointId, MarkerId, VpcId},
+    listing::{LIMIT_MAX, Listing, Query},
+    name,
+    network::Holder,
+    quota::QuotaType,
+};
+use adit_store::{Key, State, Stored, Txn, keys::encode};
+
+use super::{ATTEMPTS_MAX, App, Scope, as_seen, fence, in_flight::Held, put_guard};
+use crate::error::Failure;
+
+/// An endpoint with what replies say of it and the document does not.
+#[derive(Clone, Debug)]
+pub struct EndpointSeen {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its service's present name; the last one, where the service is gone.
+    pub service_name: String,
+}
+
+impl EndpointSeen {
+    fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
+        let service_name = state
+            .service(&endpoint.service)
+            .map_or_else(|| endpoint.service_name.clone(), |s| s.name.clone());
+        Self {
+            endpoint,
+            service_name,
+        }
+    }
+}
+
+impl App {
+    /// Orders an endpoint.
+    ///
+    /// # Errors
+    /// By spec A.13.
+    pub async fn endpoint_create(&self, scope: &Scope, body: Body) -> Result<EndpointSeen, Failure> {
+        let draft = EndpointDraft::parse(body)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            {
+                let state = self.cache.read();
+                let admitted = state
+                    .whitelist(&draft.service)
+                    .is_some_and(|w| w.admits(&scope.domain));
+                draft.check_service(
+                    state.service(&draft.service).map(|s| &*s.value),
+                    &scope.domain,
+                    admitted,
+                )?;
+            }
+            let vpc = self.network.get_vpc(draft.vpc, &scope.project).await?;
+            let subnet_id = draft.check_vpc(vpc.as_ref().map(|v| &v.view))?;
+            let Some(vpc) = vpc else {
+                return Err(Code::E2001.into());
+            };
+            let subnet = self.network.get_subnet(subnet_id, &scope.project).await?;
+            let created = self.created();
+            let (txn, endpoint, service_name, _held) = {
+                let state = self.cache.read();
+                // Between the look-ups the service may have gone; the compares below would find that out, and so does this.
+                let Some(service) = state.service(&draft.service).cloned() else {
+                    continue;
+                };
+                let request = draft.clone().finish(
+                    &vpc.view,
+                    subnet_id,
+                    subnet.as_ref().map(|s| &s.view),
+                    |ip| state.address(subnet_id, ip).is_none(),
+                    state.usage(&scope.project, QuotaType::Endpoint),
+                )?;
+                let (quota_slot, slot) = self.pick_slot(&state, &scope.project, QuotaType::Endpoint);
+                let marker = self.pick_marker(&state);
+                let place = EndpointPlace {
+                    id: EndpointId::random(),
+                    project: scope.project.clone(),
+                    domain: scope.domain.clone(),
+                    marker: *marker.key(),
+                    quota_slot,
+                    created,
+                };
+                let endpoint = Endpoint::new(request, &service, place);
+                let mut txn = order(&endpoint, &service);
+                if endpoint.domain != service.domain {
+                    txn = as_seen(txn, Key::Whitelist(service.id), state.whitelist(&service.id));
+                }
+                txn = fence(txn, &vpc.fences);
+                txn = fence(txn, subnet.as_ref().map_or(&[], |s| &s.fences));
+                (txn, endpoint, service.name.clone(), (slot, marker))
+            };
+            if self.commit(txn).await? {
+                return Ok(EndpointSeen {
+                    endpoint: Arc::new(endpoint),
+                    service_name,
+                });
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
+    /// A packet id that nobody has: random, so that one that was freed does not come back soon.
+    fn pick_marker(&self, state: &State) -> Held<'_, MarkerId> {
+        loop {
+            let held = self.markers.pick(|taken| {
+                let marker = MarkerId::from_random(rand::random());
+                (!taken.contains(&marker) && state.marker(marker).is_none()).then_some(marker)
+            });
+            if let Some(held) = held {
+                return held;
+            }
+        }
+    }
+
+    /// A page of the project's endpoints, and how many there are.
+    ///
+    /// # Errors
+    /// By spec A.14.
+    pub async fn endpoint_list(
+        &self,
+        scope: &Scope,
+        query: &Query,
+    ) -> Result<(Vec<EndpointSeen>, usize), Failure> {
+        let name = query.get("endpoint_service_name");
+        name.map_or(Ok(()), name::check_filter)?;
+        let vpc = query.id::<VpcId>("vpc_id", Code::E0020)?;
+        let id = query.id::<EndpointId>("id", Code::E2017)?;
+        let listing = Listing::parse(query, LIMIT_MAX, false)?;
+        let name = name.map(str::to_lowercase);
+        self.barrier().await?;
+        let state = self.cache.read();
+        let matching: Vec<_> = state
+            .endpoints_of_project(&scope.project)
+            .filter(|e| id.is_none_or(|id| e.id == id))
+            .filter(|e| vpc.is_none_or(|vpc| e.vpc == vpc))
+            .map(|e| EndpointSeen::of(&state, Arc::clone(&e.value)))
+            .filter(|e| {
+                name.as_ref()
+                    .is_none_or(|name| e.service_name.to_lowercase().contains(name))
+            })
+            .collect();
+        let total = matching.len();
+        Ok((
+            listing.page(matching, |e| (e.endpoint.created, e.endpoint.updated_at)),
+            total,
+        ))
+    }
+
+    /// One endpoint of the project.
+    ///
+    /// # Errors
+    /// 2006.
+    pub async fn endpoint_show(&self, scope: &Scope, id: EndpointId) -> Result<EndpointSeen, Failure> {
+        self.barrier().await?;
+        let state = self.cache.read();
+        Ok(EndpointSeen::of(&state, own_endpoint(&state, scope, id)?.value))
+    }
+
+    /// Orders an endpoint's deletion. Its address and its quota are free when this returns.
+    ///
+    /// # Errors
+    /// 2006.
+    pub async fn endpoint_delete(&self, scope: &Scope, id: EndpointId) -> Result<(), Failure> {
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let txn = {
+                let state = self.cache.read();
+                let old = own_endpoint(&state, scope, id)?;
+                let mut new = (*old.value).clone();
+                if !new.delete(self.now()) {
+                    return Ok(());
+                }
+                let txn = Txn::new()
+                    .unchanged(Key::Endpoint(id), old.revision)
+                    .put(Key::Endpoint(id), encode(&new))
+                    .delete(Key::Quota(
+                        old.project.clone(),
+                        QuotaType::Endpoint,
+                        old.quota_slot,
+                    ));
+                match held_address(&state, &old) {
+                    None => txn,
+                    Some((key, revision)) => txn.unchanged(key.clone(), revision).delete(key),
+                }
+            };
+            if self.commit(txn).await? {
+                return Ok(());
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+}
+
+/// The transaction that an endpoint comes to be with, less what only some need.
+fn order(endpoint: &Endpoint, service: &Stored<adit_model::service::Service>) -> Txn {
+    let slot = Key::Quota(endpoint.project.clone(), QuotaType::Endpoint, endpoint.quota_slot);
+    let mut txn = Txn::new()
+        .unchanged(Key::Service(service.id), service.revision)
+        .absent(slot.clone())
+        .put(slot, encode(&endpoint.id))
+        .absent(Key::Marker(endpoint.marker))
+        .put(Key::Marker(endpoint.marker), encode(&endpoint.id))
+        .put(Key::Endpoint(endpoint.id), encode(endpoint));
+    txn = put_guard(txn, Key::Service(service.id));
+    if let Some(subnet) = endpoint.subnet {
+        txn = put_guard(txn, Key::Subnet(subnet));
+        if let Some(ip) = endpoint.ip {
+            let address = Key::Address(subnet, ip);
+            txn = txn
+                .absent(address.clone())
+                .put(address, encode(&Holder::Endpoint(endpoint.id)));
+        }
+    }
+    txn
+}
+
+/// The key of the address that the endpoint holds, if it does.
+pub(crate) fn held_address(state: &State, endpoint: &Endpoint) -> Option<(Key, adit_store::Revision)> {
+    let (subnet, ip) = (endpoint.subnet?, endpoint.ip?);
+    let holder = state.address(subnet, ip)?;
+    (*holder.value == Holder::Endpoint(endpoint.id)).then_some((Key::Address(subnet, ip), holder.revision))
+}
+
+/// An endpoint of the caller's project; of another project it does not exist.
+fn own_endpoint(state: &State, scope: &Scope, id: EndpointId) -> Result<Stored<Endpoint>, ApiError> {
+    state
+        .endpoint(&id)
+        .filter(|e| e.project == scope.project)
+        .cloned()
+        .ok_or_else(|| ApiError::because(Code::E2006, format!("There is no endpoint {id} in this project.")))
+}

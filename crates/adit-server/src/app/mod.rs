@@ -1,0 +1,258 @@
+//! The operations, one file for each noun: authorise, check rules, one store transaction.
+//!
+//! Owns how a decision is made: on the cache, guarded by compares, read again and retried when the race is lost. Never
+//! touches anything but the store: reconcilers make true what an operation records. Knows nothing of HTTP.
+//!
+//! Read next: [`service`], [`endpoint`], then [`crate::reconcile`].
+
+pub mod connection;
+pub mod endpoint;
+mod in_flight;
+pub mod quota;
+pub mod service;
+pub mod whitelist;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use adit_model::{
+    ApiError, Code,
+    id::{DomainId, MarkerId, PortId, ProjectId, ServiceId},
+    quota::QuotaType,
+    service::Service,
+    time::{Created, Timestamp},
+};
+use adit_store::{Cache, Commit, ReadGuard, State, Store, Stored, Txn};
+use in_flight::{Held, InFlight, Turnstile};
+
+use crate::{
+    config::Config,
+    error::Failure,
+    feed::Feed,
+    identity::Identity,
+    network::{Fence, Network},
+};
+
+/// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead.
+const ATTEMPTS_MAX: usize = 32;
+/// How long a read may wait for the cache to know what every answered commit wrote.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a commit may take before its outcome is looked up.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A quota slot: whose, of what, which.
+type Slot = (ProjectId, QuotaType, u32);
+
+/// The state that all operations share.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The whole of it in memory.
+    pub cache: Cache<State>,
+    /// Who callers are.
+    pub identity: Arc<dyn Identity>,
+    /// Where endpoints live.
+    pub network: Arc<dyn Network>,
+    /// What gateways are told, and what they answered.
+    pub feed: Arc<Feed>,
+    clock: Clock,
+    slots: InFlight<Slot>,
+    markers: InFlight<MarkerId>,
+    /// Creates on one backend port write one document, so they take turns here rather than lose races.
+    backend_ports: Turnstile<PortId>,
+}
+
+/// Whose request it is: a caller, and the project in the path, which is the caller's own.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The project.
+    pub project: ProjectId,
+    /// The account.
+    pub domain: DomainId,
+}
+
+impl App {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        cache: Cache<State>,
+        identity: Arc<dyn Identity>,
+        network: Arc<dyn Network>,
+    ) -> Arc<Self> {
+        let feed = Arc::new(Feed::new());
+        Arc::new(Self {
+            config,
+            store,
+            cache,
+            identity,
+            network,
+            feed,
+            clock: Clock::default(),
+            slots: InFlight::default(),
+            markers: InFlight::default(),
+            backend_ports: Turnstile::default(),
+        })
+    }
+
+    /// Waits until the cache knows every commit that was answered before now, by any replica.
+    ///
+    /// # Errors
+    /// Where the store does not answer in time.
+    pub async fn barrier(&self) -> Result<(), Failure> {
+        match tokio::time::timeout(BARRIER_TIMEOUT, self.cache.barrier()).await {
+            Ok(result) => result.map(drop).map_err(Failure::from),
+            Err(_) => Err(Failure::Timeout("the store")),
+        }
+    }
+
+    /// Commits, and waits until the cache shows it. Answers `false` where the race was lost: the cache has caught up, decide
+    /// anew.
+    ///
+    /// # Errors
+    /// Where the store does not answer, and where it cannot be found out whether the transaction was committed.
+    pub(crate) async fn commit(&self, txn: Txn) -> Result<bool, Failure> {
+        let id = txn.id();
+        let since = self.cache.read().revision();
+        let outcome = match tokio::time::timeout(COMMIT_TIMEOUT, self.store.commit(txn)).await {
+            Ok(outcome) => outcome?,
+            Err(_) => Commit::Unknown,
+        };
+        let committed = match outcome {
+            Commit::Committed(revision) => Some(revision),
+            Commit::Conflict => None,
+            Commit::Unknown => {
+                match tokio::time::timeout(COMMIT_TIMEOUT, self.store.settle(id, since)).await {
+                    Ok(settled) => settled?,
+                    Err(_) => return Err(Failure::Timeout("the store")),
+                }
+            }
+        };
+        match committed {
+            Some(revision) => {
+                match tokio::time::timeout(BARRIER_TIMEOUT, self.cache.wait_for(revision)).await {
+                    Ok(result) => result?,
+                    // Committed, and the caller must hear it: the next read waits for the cache by itself.
+                    Err(_) => tracing::warn!(store.revision = %revision, "The cache lags behind a commit."),
+                }
+                Ok(true)
+            }
+            None => self.barrier().await.map(|()| false),
+        }
+    }
+
+    /// The present second.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_unix_s((clock_us() / 1_000_000) as i64)
+    }
+
+    /// The mark of something that is made now: later than every other that this process knows.
+    pub(crate) fn created(&self) -> Created {
+        self.clock.next(self.cache.read().newest_order())
+    }
+
+    /// A service of the caller's project; of another project it does not exist.
+    pub(crate) fn own_service(
+        state: &State,
+        scope: &Scope,
+        id: ServiceId,
+    ) -> Result<Stored<Service>, ApiError> {
+        state
+            .service(&id)
+            .filter(|s| s.project == scope.project)
+            .cloned()
+            .ok_or_else(|| {
+                ApiError::because(
+                    Code::E0005,
+                    format!("There is no endpoint service {id} in this project."),
+                )
+            })
+    }
+
+    /// The quota slot to use for one more resource, kept from others of this process until the guard is dropped.
+    ///
+    /// Slots that others are about to take are left alone while there is another; when there is not, the transaction's
+    /// compare decides who gets the last one, since the other may yet fail.
+    pub(crate) fn pick_slot(
+        &self,
+        state: &State,
+        project: &ProjectId,
+        kind: QuotaType,
+    ) -> (u32, Option<Held<'_, Slot>>) {
+        let quota = state.usage(project, kind).quota;
+        let held = self.slots.pick(|taken| {
+            let n = state.free_slot(project, kind, |n| taken.contains(&(project.clone(), kind, n)));
+            (n < quota).then(|| (project.clone(), kind, n))
+        });
+        match held {
+            Some(held) => (held.key().2, Some(held)),
+            None => (state.free_slot(project, kind, |_| false), None),
+        }
+    }
+}
+
+/// Adds the compares of what an answer of the network was read from.
+pub(crate) fn fence(mut txn: Txn, fences: &[Fence]) -> Txn {
+    for (key, revision) in fences {
+        txn = txn.unchanged(Arc::clone(key), *revision);
+    }
+    txn
+}
+
+/// Compares a document with what was seen of it, absence included.
+pub(crate) fn as_seen<T>(txn: Txn, key: adit_store::Key, seen: Option<&Stored<T>>) -> Txn {
+    match seen {
+        Some(stored) => txn.unchanged(key, stored.revision),
+        None => txn.absent(key),
+    }
+}
+
+/// Puts a guard: a dependent of `of` comes to be (see [`adit_store::keys`]).
+pub(crate) fn put_guard(txn: Txn, of: adit_store::Key) -> Txn {
+    txn.put(of.guard(), adit_store::keys::encode(&()))
+}
+
+/// Compares a guard: no dependent of `of` has come to be since the state was read.
+pub(crate) fn compare_guard(txn: Txn, of: adit_store::Key, state: &ReadGuard<'_, State>) -> Txn {
+    match state.guard(of.clone()) {
+        Some(revision) => txn.unchanged(of.guard(), revision),
+        None => txn.absent(of.guard()),
+    }
+}
+
+/// Gives creation marks that only grow.
+#[derive(Default)]
+struct Clock {
+    last: AtomicU64,
+}
+
+impl Clock {
+    fn next(&self, known: u64) -> Created {
+        let now = clock_us();
+        let mut previous = self.last.load(Ordering::Relaxed);
+        loop {
+            let created = Created::after(previous.max(known), now);
+            match self.last.compare_exchange_weak(
+                previous,
+                created.order,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return created,
+                Err(other) => previous = other,
+            }
+        }
+    }
+}
+
+fn clock_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

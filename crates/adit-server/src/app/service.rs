@@ -1,0 +1,276 @@
+//! Operations on endpoint services (spec A.4 to A.8).
+
+use std::sync::Arc;
+
+use adit_model::{
+    ApiError, Code,
+    body::Body,
+    id::{PortId, ServiceId},
+    listing::{Listing, Query},
+    name,
+    network::PortView,
+    port_mapping::{Claims, PortMapping},
+    quota::QuotaType,
+    service::{
+        Service, ServiceCreate, ServiceFacts, ServicePlace, ServiceStatus, ServiceUpdate, check_kind,
+        check_port,
+    },
+};
+use adit_store::{Key, State, Txn, keys::encode};
+
+use super::{ATTEMPTS_MAX, App, Scope, as_seen, compare_guard, fence};
+use crate::{error::Failure, network::Seen};
+
+/// A service with what replies say of it and the document does not.
+#[derive(Clone, Debug)]
+pub struct ServiceSeen {
+    /// The service.
+    pub service: Arc<Service>,
+    /// How many endpoints it has in `creating` or `accepted`.
+    pub connection_count: usize,
+}
+
+impl ServiceSeen {
+    fn of(state: &State, service: Arc<Service>) -> Self {
+        Self {
+            connection_count: state.live_endpoints(service.id),
+            service,
+        }
+    }
+}
+
+impl App {
+    /// Orders a service; it is `creating` when this returns.
+    ///
+    /// # Errors
+    /// By the thirty rules of spec A.4.
+    pub async fn service_create(&self, scope: &Scope, body: &Body) -> Result<ServiceSeen, Failure> {
+        let request = ServiceCreate::parse(body, self.config.strict_toa)?;
+        let _turn = self.backend_ports.enter(&request.port).await;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let vpc = self.network.get_vpc(request.vpc, &scope.project).await?;
+            let port = self.network.get_port(request.port, &scope.project).await?;
+            let id = ServiceId::random();
+            let created = self.created();
+            let (txn, service, _slot) = {
+                let state = self.cache.read();
+                let seen_claims = state.claims_of(&request.port).cloned();
+                let none = Claims::default();
+                let claims = request.check(
+                    id,
+                    &ServiceFacts {
+                        vpc: vpc.as_ref().map(|v| &v.view),
+                        port: port.as_ref().map(|p| &p.view),
+                        pools: &[self.config.pool],
+                        claims: seen_claims.as_ref().map_or(&none, |c| &c.value),
+                        services_per_port_max: self.config.services_per_port_max,
+                        quota: state.usage(&scope.project, QuotaType::EndpointService),
+                    },
+                )?;
+                let (quota_slot, held) = self.pick_slot(&state, &scope.project, QuotaType::EndpointService);
+                let service = Service::new(
+                    request.clone(),
+                    ServicePlace {
+                        id,
+                        project: scope.project.clone(),
+                        domain: scope.domain.clone(),
+                        region: &self.config.region,
+                        pool: self.config.pool,
+                        backend_ip: port.as_ref().and_then(|p| p.view.ip),
+                        quota_slot,
+                        created,
+                    },
+                );
+                let slot = Key::Quota(scope.project.clone(), QuotaType::EndpointService, quota_slot);
+                let mut txn = as_seen(Txn::new(), Key::Claims(request.port), seen_claims.as_ref())
+                    .put(Key::Claims(request.port), encode(&claims))
+                    .absent(slot.clone())
+                    .put(slot, encode(&id))
+                    .put(Key::Service(id), encode(&service));
+                txn = fence(txn, vpc.as_ref().map_or(&[], |v| &v.fences));
+                txn = fence(txn, port.as_ref().map_or(&[], |p| &p.fences));
+                (txn, service, held)
+            };
+            if self.commit(txn).await? {
+                // As it was ordered: the reconciler may have built it by now, and a reply to an order says `creating`.
+                return Ok(ServiceSeen {
+                    service: Arc::new(service),
+                    connection_count: 0,
+                });
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
+    /// A page of the project's own services, and how many there are.
+    ///
+    /// # Errors
+    /// By spec A.5.
+    pub async fn service_list(
+        &self,
+        scope: &Scope,
+        query: &Query,
+    ) -> Result<(Vec<ServiceSeen>, usize), Failure> {
+        let name = query.get("endpoint_service_name");
+        name.map_or(Ok(()), name::check_filter)?;
+        let id = query.id::<ServiceId>("id", Code::E3062)?;
+        let status = query.status(ServiceStatus::from_wire)?;
+        let listing = Listing::parse(query, adit_model::listing::LIMIT_MAX, false)?;
+        let name = name.map(str::to_lowercase);
+        self.barrier().await?;
+        let state = self.cache.read();
+        let matching: Vec<_> = state
+            .services_of_project(&scope.project)
+            .filter(|s| id.is_none_or(|id| s.id == id))
+            .filter(|s| status.is_none_or(|status| s.status() == status))
+            .filter(|s| {
+                name.as_ref()
+                    .is_none_or(|name| s.name.to_lowercase().contains(name))
+            })
+            .collect();
+        let total = matching.len();
+        let page = listing.page(matching, |s| (s.created, s.updated_at));
+        Ok((
+            page.into_iter()
+                .map(|s| ServiceSeen::of(&state, Arc::clone(&s.value)))
+                .collect(),
+            total,
+        ))
+    }
+
+    /// One service of the project.
+    ///
+    /// # Errors
+    /// 0005.
+    pub async fn service_show(&self, scope: &Scope, id: ServiceId) -> Result<ServiceSeen, Failure> {
+        self.barrier().await?;
+        let state = self.cache.read();
+        Ok(ServiceSeen::of(
+            &state,
+            Self::own_service(&state, scope, id)?.value,
+        ))
+    }
+
+    /// Changes a service at once.
+    ///
+    /// # Errors
+    /// By spec A.7.
+    pub async fn service_update(
+        &self,
+        scope: &Scope,
+        id: ServiceId,
+        body: &Body,
+    ) -> Result<ServiceSeen, Failure> {
+        let update = ServiceUpdate::parse(body, self.config.strict_toa)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let old = Self::own_service(&self.cache.read(), scope, id)?;
+            let mut new = (*old.value).clone();
+            new.update(update.clone(), &self.config.region, self.now())?;
+            let _turn = self.backend_ports.enter(&new.port).await;
+            let port = match update.port {
+                None => None,
+                Some(port) => {
+                    let found = self.network.get_port(port, &scope.project).await?;
+                    let view = check_port(port, old.vpc, found.as_ref().map(|p| &p.view))?;
+                    check_kind(old.server_type, port, view.kind)?;
+                    new.backend_ip = view.ip;
+                    found
+                }
+            };
+            let txn = {
+                let state = self.cache.read();
+                let txn = Txn::new()
+                    .unchanged(Key::Service(id), old.revision)
+                    .put(Key::Service(id), encode(&new));
+                let txn = fence(txn, port.as_ref().map_or(&[], |p: &Seen<PortView>| &p.fences));
+                move_claims(txn, &state, id, old.port, new.port, &new.ports)?
+            };
+            if self.commit(txn).await? {
+                return Ok(ServiceSeen::of(&self.cache.read(), Arc::new(new)));
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
+    /// Orders a service's deletion. Its port pairs and its quota are free when this returns.
+    ///
+    /// # Errors
+    /// By spec A.8.
+    pub async fn service_delete(&self, scope: &Scope, id: ServiceId) -> Result<(), Failure> {
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let txn = {
+                let state = self.cache.read();
+                let old = Self::own_service(&state, scope, id)?;
+                let mut new = (*old.value).clone();
+                if !new.delete(state.live_endpoints(id), self.now())? {
+                    return Ok(());
+                }
+                let txn = Txn::new()
+                    .unchanged(Key::Service(id), old.revision)
+                    .put(Key::Service(id), encode(&new))
+                    .delete(Key::Quota(
+                        old.project.clone(),
+                        QuotaType::EndpointService,
+                        old.quota_slot,
+                    ));
+                let txn = compare_guard(txn, Key::Service(id), &state);
+                drop_claims(txn, &state, &old)
+            };
+            if self.commit(txn).await? {
+                return Ok(());
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+}
+
+/// Takes a service's claims off its backend port, in the transaction that makes them end.
+pub(crate) fn drop_claims(txn: Txn, state: &State, service: &Service) -> Txn {
+    let key = Key::Claims(service.port);
+    let Some(seen) = state.claims_of(&service.port) else {
+        return txn;
+    };
+    let rest = seen.without(service.id);
+    let txn = txn.unchanged(key.clone(), seen.revision);
+    if rest.claims.is_empty() {
+        txn.delete(key)
+    } else {
+        txn.put(key, encode(&rest))
+    }
+}
+
+/// Replaces a service's claims, on the same backend port or on another one.
+fn move_claims(
+    txn: Txn,
+    state: &State,
+    id: ServiceId,
+    from: PortId,
+    to: PortId,
+    mappings: &[PortMapping],
+) -> Result<Txn, ApiError> {
+    let seen = state.claims_of(&to);
+    let none = Claims::default();
+    let before = seen.map_or(&none, |s| &s.value);
+    let after = before.replace(id, mappings)?;
+    let mut txn = txn;
+    // A change of something else leaves the claims alone, and so does not race with the port's other services.
+    if *before != after {
+        txn = as_seen(txn, Key::Claims(to), seen).put(Key::Claims(to), encode(&after));
+    }
+    if from != to
+        && let Some(left) = state.claims_of(&from)
+    {
+        let rest = left.without(id);
+        let key = Key::Claims(from);
+        txn = txn.unchanged(key.clone(), left.revision);
+        txn = if rest.claims.is_empty() {
+            txn.delete(key)
+        } else {
+            txn.put(key, encode(&rest))
+        };
+    }
+    Ok(txn)
+}

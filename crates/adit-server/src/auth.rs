@@ -1,0 +1,86 @@
+//! The guard before every VPCEP operation: token → IAM action → project, in that order (spec 0.2).
+
+use std::{sync::Arc, time::Duration};
+
+use adit_model::{ApiError, Code, id::ProjectId};
+use axum::{
+    body::{Body, Bytes},
+    extract::{MatchedPath, RawPathParams, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::{
+    app::{App, Scope},
+    error::Failure,
+    iam,
+    identity::Evidence,
+};
+
+/// The largest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Lets a request through to its operation with a [`Scope`] in its extensions and its whole body at hand, or answers what
+/// is wrong with its credentials.
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    path: MatchedPath,
+    params: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let (mut parts, body) = request.into_parts();
+    // A signature covers the body, so it is read before anything is judged.
+    let body = read_body(body).await?;
+    let evidence = Evidence {
+        method: &parts.method,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        body: &body,
+    };
+    let caller = app.identity.authenticate(evidence).await?;
+    iam::authorise(&caller, iam::action(&parts.method, path.as_str()))?;
+    let project = params
+        .iter()
+        .find(|(name, _)| *name == "project_id")
+        .map_or("", |(_, value)| value);
+    let project: ProjectId = project.parse().map_err(|_| {
+        ApiError::because(
+            Code::E0014,
+            format!("project_id: \"{project:.80}\" is not 32 hexadecimal digits."),
+        )
+    })?;
+    if caller.project.as_ref() != Some(&project) {
+        return Err(ApiError::because(
+            Code::E0004,
+            format!("The credentials are not for project {project}."),
+        )
+        .into());
+    }
+    parts.extensions.insert(Scope {
+        project,
+        domain: caller.domain,
+    });
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+/// Reads a body that is neither too large nor too slow.
+///
+/// # Errors
+/// 1004 for one that is too large or breaks off; a time-out for one that is too slow.
+pub async fn read_body(body: Body) -> Result<Bytes, Failure> {
+    let limited = Limited::new(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError::because(
+            Code::E1004,
+            format!("The body is larger than {BODY_BYTES_MAX} bytes."),
+        )
+        .into()),
+        Ok(Err(_)) => Err(ApiError::because(Code::E1004, "The body broke off.").into()),
+        Err(_) => Err(Failure::Timeout("the request's body")),
+    }
+}

@@ -1,0 +1,49 @@
+//! What an operator sets for the control plane.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use adit_model::{
+    id::{PoolId, VpcId},
+    service::TcpProxy,
+};
+
+/// The control plane's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// The region's name: the first part of every composed service name. Letters, digits, `_` and `-`.
+    pub region: String,
+    /// The pool that services are put in where the caller names none.
+    pub pool: PoolId,
+    /// Refuse `toa_open` and `open` for tenants' services, as the documents' word would have it (spec semantics 12).
+    pub strict_toa: bool,
+    /// At most so many services on one backend port; no cap by default (spec A.4, rule 29).
+    pub services_per_port_max: Option<usize>,
+    /// What the names of endpoints in the private DNS end in (spec semantics 16).
+    pub dns_suffix: String,
+    /// At most so many connections at a time through one endpoint.
+    pub connections_per_endpoint_max: u32,
+    /// The modes that the region's gateways can serve; a service that asks for another fails and says so.
+    pub tcp_proxy: BTreeSet<&'static str>,
+    /// The name of a VPC's namespace on a node.
+    pub namespace: Arc<dyn Fn(VpcId) -> String + Send + Sync>,
+    /// Whether Keystone's API is served beside ours, and so belongs in the list of versions.
+    pub embedded_identity: bool,
+    /// How often reconcilers look at everything that is not at rest, signals or not.
+    pub reconcile_period: Duration,
+}
+
+impl Config {
+    /// Whether the region's gateways can serve a mode.
+    pub fn can_serve(&self, mode: TcpProxy) -> bool {
+        self.tcp_proxy.contains(mode.as_str())
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("region", &self.region)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}

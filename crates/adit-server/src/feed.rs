@@ -1,0 +1,234 @@
+//! The node feed, seen from the control plane: what gateways should serve, and what they say they do.
+//!
+//! Owns the derivation of specifications from documents ([`specify`], pure) and the record of what was sent and answered.
+//! Never decides a status: the endpoint's reconciler does, on what it finds here. What a gateway said is kept in memory
+//! only; a gateway that comes back says it again.
+
+use std::collections::HashMap;
+
+use adit_model::{
+    endpoint::{Endpoint, EndpointStatus},
+    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
+    id::EndpointId,
+    service::{Service, ServiceStatus},
+};
+use adit_store::{State, Stored};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+
+/// Events that may wait for a gateway; a slower one holds the reconcilers up, which is right.
+const EVENTS_MAX: usize = 1024;
+
+/// What one endpoint's gateway should do and has said.
+#[derive(Clone, Debug, Default)]
+struct Line {
+    /// What was sent last; `None` after a removal.
+    spec: Option<EndpointSpec>,
+    /// What was answered last.
+    report: Option<EndpointReport>,
+}
+
+#[derive(Default)]
+struct Inner {
+    lines: HashMap<EndpointId, Line>,
+    subscriber: Option<mpsc::Sender<FeedEvent>>,
+}
+
+/// The feed.
+#[derive(Default)]
+pub struct Feed {
+    inner: Mutex<Inner>,
+    /// Counts endpoints that have become clear, so that a waiter misses none.
+    cleared: watch::Sender<u64>,
+}
+
+/// What the reconciler makes of an endpoint's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// Every mapping of the present specification is listened on.
+    Yes,
+    /// Not yet; what it waits for, if the gateway has said.
+    NotYet(Option<String>),
+}
+
+impl Feed {
+    /// An empty feed that nobody listens to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A gateway comes: it gets everything as a snapshot, then each change. A former subscriber is let go of.
+    pub fn subscribe(&self) -> mpsc::Receiver<FeedEvent> {
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        let mut inner = self.inner.lock();
+        // What the former gateway said is not what this one does.
+        inner.lines.retain(|_, line| line.spec.is_some());
+        let endpoints = inner.lines.values_mut().filter_map(|line| {
+            line.report = None;
+            line.spec.clone()
+        });
+        let snapshot = FeedEvent::Snapshot {
+            endpoints: endpoints.collect(),
+        };
+        // A new channel has room.
+        let _ = sender.try_send(snapshot);
+        inner.subscriber = Some(sender);
+        receiver
+    }
+
+    /// Says what should be served for an endpoint; the same again is nothing new.
+    pub async fn put(&self, spec: EndpointSpec) {
+        let send = {
+            let mut inner = self.inner.lock();
+            let line = inner.lines.entry(spec.id).or_default();
+            // A document may change without a change of what is served: then there is nothing to say.
+            if line.spec.as_ref().is_some_and(|old| {
+                EndpointSpec {
+                    generation: old.generation,
+                    ..spec.clone()
+                } == *old
+            }) {
+                return;
+            }
+            line.spec = Some(spec.clone());
+            line.report = None;
+            inner.subscriber.clone()
+        };
+        if let Some(subscriber) = send {
+            let _ = subscriber.send(FeedEvent::Put { endpoint: spec }).await;
+        }
+    }
+
+    /// Says that nothing should be served for an endpoint. Answers whether nothing is.
+    pub async fn remove(&self, id: EndpointId) -> bool {
+        let send = {
+            let mut inner = self.inner.lock();
+            let subscriber = inner.subscriber.clone();
+            match inner.lines.get_mut(&id) {
+                None => return true,
+                Some(_) if subscriber.is_none() => {
+                    inner.lines.remove(&id);
+                    return true;
+                }
+                Some(line) if line.spec.is_none() => return false,
+                Some(line) => {
+                    line.spec = None;
+                    line.report = None;
+                    subscriber
+                }
+            }
+        };
+        if let Some(subscriber) = send {
+            let _ = subscriber.send(FeedEvent::Remove { id }).await;
+        }
+        false
+    }
+
+    /// Whether no gateway serves anything for an endpoint.
+    pub fn is_clear(&self, id: EndpointId) -> bool {
+        !self.inner.lock().lines.contains_key(&id)
+    }
+
+    /// Changes whenever some endpoint has become clear.
+    pub fn cleared(&self) -> watch::Receiver<u64> {
+        self.cleared.subscribe()
+    }
+
+    /// Takes in what a gateway says. Answers the endpoint, where it changes anything.
+    pub fn report(&self, report: Report) -> Option<EndpointId> {
+        let mut inner = self.inner.lock();
+        let line = inner.lines.get_mut(&report.id)?;
+        match (&line.spec, &report.status) {
+            (None, EndpointReport::Removed) => {
+                inner.lines.remove(&report.id);
+                self.cleared.send_modify(|n| *n += 1);
+            }
+            // It speaks of what it did before our last word.
+            (None, _) | (Some(_), EndpointReport::Removed) => return None,
+            (
+                Some(spec),
+                EndpointReport::Listening { generation } | EndpointReport::Waiting { generation, .. },
+            ) => {
+                if *generation != spec.generation {
+                    return None;
+                }
+                line.report = Some(report.status);
+            }
+        }
+        Some(report.id)
+    }
+
+    /// How an endpoint is served.
+    pub fn serving(&self, id: EndpointId) -> Serving {
+        let inner = self.inner.lock();
+        match inner.lines.get(&id).and_then(|line| line.report.as_ref()) {
+            Some(EndpointReport::Listening { .. }) => Serving::Yes,
+            Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(reason.clone())),
+            Some(EndpointReport::Removed) | None => Serving::NotYet(None),
+        }
+    }
+}
+
+/// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
+pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<EndpointSpec> {
+    let endpoint: &Stored<Endpoint> = state.endpoint(&id)?;
+    if !matches!(
+        endpoint.status(),
+        EndpointStatus::Creating | EndpointStatus::Accepted
+    ) {
+        return None;
+    }
+    let service: &Stored<Service> = state.service(&endpoint.service)?;
+    // A service that has become `failed` is not served: its mode cannot be done, and must not be dropped silently.
+    if service.status() != ServiceStatus::Available || !config.can_serve(service.tcp_proxy) {
+        return None;
+    }
+    Some(EndpointSpec {
+        id,
+        generation: endpoint.revision.max(service.revision).0,
+        service: service.id,
+        marker: endpoint.marker,
+        consumer: ConsumerLeg {
+            namespace: (config.namespace)(endpoint.vpc),
+            ip: endpoint.ip?,
+            subnet: endpoint.subnet_cidr?,
+        },
+        provider: ProviderLeg {
+            namespace: (config.namespace)(service.vpc),
+            source: endpoint.source?.ip,
+            backend: service.backend_ip?,
+        },
+        ports: service.ports.clone(),
+        tcp_proxy: service.tcp_proxy,
+        connections_max: config.connections_per_endpoint_max,
+    })
+}
+
+/// Stands in for a gateway where there is none: reports every endpoint as served, and serves nothing.
+///
+/// For regions that run the control plane alone, which say so loudly.
+pub async fn null_gateway(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
+    let listening = |e: &EndpointSpec| Report {
+        id: e.id,
+        status: EndpointReport::Listening {
+            generation: e.generation,
+        },
+    };
+    while let Some(event) = events.recv().await {
+        let answers = match &event {
+            FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
+            FeedEvent::Put { endpoint } => vec![listening(endpoint)],
+            FeedEvent::Remove { id } => vec![Report {
+                id: *id,
+                status: EndpointReport::Removed,
+            }],
+        };
+        for answer in answers {
+            if reports.send(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}

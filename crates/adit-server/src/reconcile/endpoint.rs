@@ -1,0 +1,180 @@
+//! Makes endpoints true: gives them their addresses, has them served, and takes both away again.
+
+use std::net::Ipv4Addr;
+
+use adit_model::{
+    ApiError, Code,
+    endpoint::{Endpoint, EndpointStatus, Source},
+    id::{EndpointId, VpcId},
+    network::RESERVED,
+    service::{Service, ServiceStatus},
+};
+use adit_store::{Key, State, Stored, Txn, keys::encode};
+
+use super::{Outcome, Work};
+use crate::{
+    app::{App, endpoint::held_address},
+    error::Failure,
+    feed::{self, Serving},
+    network::NetworkError,
+};
+
+pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Failure> {
+    let Some(endpoint) = app.cache.read().endpoint(&id).cloned() else {
+        app.feed.remove(id).await;
+        return Ok(Outcome::REST);
+    };
+    match endpoint.status() {
+        EndpointStatus::Creating | EndpointStatus::Accepted => serve(app, &endpoint).await,
+        EndpointStatus::PendingAcceptance | EndpointStatus::Rejected | EndpointStatus::Failed => {
+            app.feed.remove(id).await;
+            Ok(Outcome::REST)
+        }
+        EndpointStatus::Deleting => remove(app, &endpoint).await,
+    }
+}
+
+async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
+    let Some(service) = app.cache.read().service(&endpoint.service).cloned() else {
+        return Ok(Outcome::Waiting(format!(
+            "endpoint service {} is not there",
+            endpoint.service
+        )));
+    };
+    if service.status() == ServiceStatus::Failed {
+        let fault = ApiError::because(Code::E2004, format!("{} is failed.", service.name));
+        app.feed.remove(endpoint.id).await;
+        return fail(app, endpoint, fault).await;
+    }
+    if endpoint.source.is_none() {
+        return place(app, endpoint, &service).await;
+    }
+    let spec = feed::specify(&app.cache.read(), &app.config, endpoint.id);
+    match spec {
+        Some(spec) => app.feed.put(spec).await,
+        None => drop(app.feed.remove(endpoint.id).await),
+    }
+    if endpoint.status() == EndpointStatus::Accepted {
+        return Ok(Outcome::REST);
+    }
+    match app.feed.serving(endpoint.id) {
+        Serving::Yes => {
+            let mut new = (*endpoint.value).clone();
+            if new.accept(app.now()) {
+                replace(app, endpoint, &new).await?;
+            }
+            Ok(Outcome::REST)
+        }
+        // The gateway's word wakes us again; it retries by itself.
+        Serving::NotYet(_) => Ok(Outcome::REST),
+    }
+}
+
+/// Gives the endpoint its address in the consumer's subnet and its source address in the provider's VPC.
+async fn place(
+    app: &App,
+    endpoint: &Stored<Endpoint>,
+    service: &Stored<Service>,
+) -> Result<Outcome, Failure> {
+    let Some(subnet) = endpoint.subnet else {
+        return fail(
+            app,
+            endpoint,
+            ApiError::because(Code::E2022, "The endpoint has no subnet."),
+        )
+        .await;
+    };
+    let reserved = match app
+        .network
+        .reserve(endpoint.id, &endpoint.project, subnet, endpoint.ip)
+        .await
+    {
+        Ok(reserved) => reserved,
+        Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => return Err(e.into()),
+        Err(e) => return fail(app, endpoint, ApiError::because(Code::E2022, format!("{e}."))).await,
+    };
+    let Some(source) = pick_source(&app.cache.read(), service.vpc) else {
+        return Ok(Outcome::Waiting(format!(
+            "no address of {RESERVED} is free in VPC {}",
+            service.vpc
+        )));
+    };
+    let mut new = (*endpoint.value).clone();
+    new.ip = Some(reserved.ip);
+    new.source = Some(Source {
+        vpc: service.vpc,
+        ip: source,
+    });
+    let key = Key::Source(service.vpc, source);
+    let txn = Txn::new()
+        .unchanged(Key::Endpoint(endpoint.id), endpoint.revision)
+        .put(Key::Endpoint(endpoint.id), encode(&new))
+        .absent(key.clone())
+        .put(key, encode(&endpoint.id));
+    match app.commit(txn).await? {
+        true => Ok(Outcome::REST),
+        // Somebody took the source address, or the endpoint has changed: look anew.
+        false => Ok(Outcome::Rest(vec![Work::Endpoint(endpoint.id)])),
+    }
+}
+
+/// A free source address: the first one from a random start, so that one that was freed does not come back soon.
+fn pick_source(state: &State, vpc: VpcId) -> Option<Ipv4Addr> {
+    let first = u32::from(RESERVED.network()) + 1;
+    let count = u32::from(RESERVED.broadcast()) - first;
+    let start = rand::random_range(0..count);
+    (0..count)
+        .map(|n| Ipv4Addr::from(first + (start + n) % count))
+        .find(|ip| state.source(vpc, *ip).is_none())
+}
+
+async fn fail(app: &App, endpoint: &Stored<Endpoint>, fault: ApiError) -> Result<Outcome, Failure> {
+    tracing::warn!(endpoint.id = %endpoint.id, error = %fault, "An endpoint cannot come true.");
+    let mut new = (*endpoint.value).clone();
+    if new.fail(fault.into(), app.now()) {
+        replace(app, endpoint, &new).await?;
+    }
+    Ok(Outcome::REST)
+}
+
+async fn replace(app: &App, old: &Stored<Endpoint>, new: &Endpoint) -> Result<bool, Failure> {
+    let key = Key::Endpoint(old.id);
+    app.commit(
+        Txn::new()
+            .unchanged(key.clone(), old.revision)
+            .put(key, encode(new)),
+    )
+    .await
+}
+
+/// Once no gateway serves it: gives its addresses back and removes it.
+async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
+    if !app.feed.remove(endpoint.id).await {
+        // The gateway's word wakes us again.
+        return Ok(Outcome::REST);
+    }
+    app.network.release(endpoint.id).await?;
+    let (txn, waits) = {
+        let state = app.cache.read();
+        let mut txn = Txn::new()
+            .unchanged(Key::Endpoint(endpoint.id), endpoint.revision)
+            .delete(Key::Endpoint(endpoint.id))
+            .delete(Key::Marker(endpoint.marker));
+        let service = state.service(&endpoint.service);
+        if let Some((key, revision)) = held_address(&state, endpoint) {
+            txn = txn.unchanged(key.clone(), revision).delete(key);
+        }
+        if let Some(Source { vpc, ip }) = endpoint.source {
+            txn = txn.delete(Key::Source(vpc, ip));
+        }
+        (
+            txn,
+            service.is_some_and(|s| s.status() == ServiceStatus::Deleting),
+        )
+    };
+    match app.commit(txn).await? {
+        true if waits => Ok(Outcome::Rest(vec![Work::Service(endpoint.service)])),
+        true => Ok(Outcome::REST),
+        false => Ok(Outcome::Rest(vec![Work::Endpoint(endpoint.id)])),
+    }
+}

@@ -1,0 +1,181 @@
+//! Reconcilers: they make true what requests have recorded.
+//!
+//! They take no input but ids, are idempotent, run on signal and on period along one path, and finish each transition with
+//! a compare on the document that they acted on; losing that race is a normal no-op, since whoever won woke them again.
+//! One piece of work runs at most once at a time. Read next: [`service`], [`endpoint`], then [`crate::feed`].
+
+mod endpoint;
+mod queue;
+mod service;
+
+use std::{sync::Arc, time::Duration};
+
+use adit_model::{
+    endpoint::EndpointStatus,
+    feed::Report,
+    id::{EndpointId, ServiceId},
+    service::ServiceStatus,
+};
+use adit_store::{Key, Notice};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    error::{Failure, error_chain},
+};
+use queue::Queue;
+
+/// How many pieces of work run at a time: enough for their commits to share an fsync.
+const WORKERS_MAX: usize = 64;
+
+/// One thing to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    Service(ServiceId),
+    Endpoint(EndpointId),
+}
+
+/// How a look at one thing ended.
+#[derive(Debug)]
+enum Outcome {
+    /// Nothing more to do until somebody says so; these other things have become worth a look.
+    Rest(Vec<Work>),
+    /// Something that may pass stands in the way: look again after a while.
+    Waiting(String),
+}
+
+impl Outcome {
+    const REST: Outcome = Outcome::Rest(Vec::new());
+}
+
+/// Runs the reconcilers until they are cancelled. `reports` carries what gateways say.
+pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: CancellationToken) {
+    let mut notices = app.cache.subscribe();
+    let mut queue = Queue::default();
+    let mut running = JoinSet::new();
+    let mut period = tokio::time::interval(app.config.reconcile_period);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    enqueue_all(&app, &mut queue);
+    loop {
+        while running.len() < WORKERS_MAX
+            && let Some(work) = queue.start(Instant::now())
+        {
+            let app = Arc::clone(&app);
+            running.spawn(async move { (work, look(&app, work).await) });
+        }
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            notice = notices.next() => match notice {
+                None => break,
+                Some(Notice::Resync) => enqueue_all(&app, &mut queue),
+                Some(Notice::Changed(keys)) => keys.iter().for_each(|key| enqueue_changed(&app, &mut queue, key)),
+            },
+            Some(report) = reports.recv() => {
+                if let Some(id) = app.feed.report(report) {
+                    queue.add(Work::Endpoint(id));
+                }
+            }
+            Some(done) = running.join_next(), if !running.is_empty() => match done {
+                Ok((work, result)) => finish(&mut queue, work, result),
+                // A panic in a reconciler is our bug; the period looks at the same thing again.
+                Err(e) => tracing::error!(error = %e, "A reconciler died."),
+            },
+            _ = period.tick() => {
+                enqueue_unsettled(&app, &mut queue);
+                release_orphans(&app).await;
+            }
+            () = sleep_until(queue.next_retry()) => {}
+        }
+    }
+    running.shutdown().await;
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn look(app: &App, work: Work) -> Result<Outcome, Failure> {
+    match work {
+        Work::Service(id) => service::reconcile(app, id).await,
+        Work::Endpoint(id) => endpoint::reconcile(app, id).await,
+    }
+}
+
+fn finish(queue: &mut Queue, work: Work, result: Result<Outcome, Failure>) {
+    match result {
+        Ok(Outcome::Rest(more)) => {
+            queue.done(work);
+            more.into_iter().for_each(|work| queue.add(work));
+        }
+        Ok(Outcome::Waiting(reason)) => {
+            let after = queue.retry(work, Instant::now());
+            tracing::debug!(reconcile.work = ?work, reconcile.reason = reason, retry_after_ms = ms(after), "Not yet.");
+        }
+        Err(failure) => {
+            let after = queue.retry(work, Instant::now());
+            tracing::warn!(reconcile.work = ?work, error = error_chain(&failure), retry_after_ms = ms(after), "A reconciler failed.");
+        }
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn enqueue_changed(app: &App, queue: &mut Queue, key: &str) {
+    match Key::parse(key) {
+        Some(Key::Service(id)) => {
+            queue.add(Work::Service(id));
+            // What its endpoints serve depends on it.
+            app.cache
+                .read()
+                .endpoints_of_service(id)
+                .for_each(|e| queue.add(Work::Endpoint(e.id)));
+        }
+        Some(Key::Endpoint(id)) => queue.add(Work::Endpoint(id)),
+        _ => {}
+    }
+}
+
+fn enqueue_all(app: &App, queue: &mut Queue) {
+    let state = app.cache.read();
+    state.services().for_each(|s| queue.add(Work::Service(s.id)));
+    state.endpoints().for_each(|e| queue.add(Work::Endpoint(e.id)));
+}
+
+/// Everything that is on its way to somewhere.
+fn enqueue_unsettled(app: &App, queue: &mut Queue) {
+    let state = app.cache.read();
+    let moving = |s: ServiceStatus| matches!(s, ServiceStatus::Creating | ServiceStatus::Deleting);
+    state
+        .services()
+        .filter(|s| moving(s.status()))
+        .for_each(|s| queue.add(Work::Service(s.id)));
+    let moving = |s: EndpointStatus| matches!(s, EndpointStatus::Creating | EndpointStatus::Deleting);
+    state
+        .endpoints()
+        .filter(|e| moving(e.status()))
+        .for_each(|e| queue.add(Work::Endpoint(e.id)));
+}
+
+/// Gives back addresses whose endpoint is gone: what a crash between two steps may leave.
+async fn release_orphans(app: &App) {
+    let reserved = match app.network.list_reserved().await {
+        Ok(reserved) => reserved,
+        Err(e) => return tracing::warn!(error = %e, "Reservations could not be listed."),
+    };
+    // A reservation is younger than its endpoint's document, so a cache that is up to date knows the endpoint.
+    if app.barrier().await.is_err() {
+        return;
+    }
+    for reservation in reserved {
+        let known = app.cache.read().endpoint(&reservation.endpoint).is_some();
+        if !known && let Err(e) = app.network.release(reservation.endpoint).await {
+            tracing::warn!(endpoint.id = %reservation.endpoint, error = %e, "An address could not be released.");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Makes services true: `creating` → `available` or `failed`, `deleting` → gone.
+
+use adit_model::{
+    ApiError, Code,
+    endpoint::EndpointStatus,
+    id::ServiceId,
+    service::{Service, ServiceStatus},
+};
+use adit_store::{Key, Stored, Txn, keys::encode};
+
+use super::{Outcome, Work};
+use crate::{
+    app::{App, compare_guard, service::drop_claims},
+    error::Failure,
+};
+
+/// At most so many endpoints are told of their service's end in one pass; the rest follow in the next.
+const ORPHANS_MAX: usize = 256;
+
+pub(super) async fn reconcile(app: &App, id: ServiceId) -> Result<Outcome, Failure> {
+    let Some(service) = app.cache.read().service(&id).cloned() else {
+        return Ok(Outcome::REST);
+    };
+    match service.status() {
+        ServiceStatus::Creating if !app.config.can_serve(service.tcp_proxy) => fail(app, &service).await,
+        ServiceStatus::Creating => build(app, &service).await,
+        ServiceStatus::Available if !app.config.can_serve(service.tcp_proxy) => fail(app, &service).await,
+        ServiceStatus::Available | ServiceStatus::Failed => Ok(Outcome::REST),
+        ServiceStatus::Deleting => remove(app, &service).await,
+    }
+}
+
+/// A service is available as soon as its backend's address is known and its mode can be served.
+async fn build(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
+    let mut new = (*service.value).clone();
+    if new.backend_ip.is_none() {
+        let port = app.network.get_port(service.port, &service.project).await?;
+        new.backend_ip = port.and_then(|p| p.view.ip);
+        if new.backend_ip.is_none() {
+            return Ok(Outcome::Waiting(format!(
+                "backend port {} has no address",
+                service.port
+            )));
+        }
+    }
+    if new.build(app.now()) {
+        let txn = Txn::new()
+            .unchanged(Key::Service(service.id), service.revision)
+            .put(Key::Service(service.id), encode(&new));
+        app.commit(txn).await?;
+    }
+    Ok(Outcome::REST)
+}
+
+/// No gateway of the region can serve its mode, and none ever will by itself.
+async fn fail(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
+    let fault = ApiError::because(
+        Code::E0002,
+        format!(
+            "tcp_proxy: the gateways of this region cannot serve {} (they can: {}). Delete this endpoint service and \
+             create it with one of those.",
+            service.tcp_proxy,
+            app.config
+                .tcp_proxy
+                .iter()
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    );
+    let mut new = (*service.value).clone();
+    if new.fail(fault.into(), app.now()) {
+        let txn = Txn::new()
+            .unchanged(Key::Service(service.id), service.revision)
+            .put(Key::Service(service.id), encode(&new));
+        let txn = drop_claims(txn, &app.cache.read(), service);
+        app.commit(txn).await?;
+    }
+    Ok(Outcome::REST)
+}
+
+/// Ends the service's endpoints that wait or were refused, waits for those on their way out, and then goes.
+async fn remove(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
+    let (orphans, leaving): (Vec<_>, usize) = {
+        let state = app.cache.read();
+        let leaving = state
+            .endpoints_of_service(service.id)
+            .filter(|e| e.status() == EndpointStatus::Deleting)
+            .count();
+        let of_service = state.endpoints_of_service(service.id);
+        (
+            of_service
+                .filter(|e| e.status() != EndpointStatus::Deleting)
+                .take(ORPHANS_MAX)
+                .cloned()
+                .collect(),
+            leaving,
+        )
+    };
+    let mut changed = false;
+    for endpoint in orphans {
+        let mut new = (*endpoint.value).clone();
+        if new.orphan(&service.name, app.now()) {
+            let key = Key::Endpoint(endpoint.id);
+            app.commit(
+                Txn::new()
+                    .unchanged(key.clone(), endpoint.revision)
+                    .put(key, encode(&new)),
+            )
+            .await?;
+            changed = true;
+        }
+    }
+    if changed {
+        return Ok(Outcome::Rest(vec![Work::Service(service.id)]));
+    }
+    if leaving > 0 {
+        // The last of them to go asks for this again.
+        return Ok(Outcome::REST);
+    }
+    let txn = {
+        let state = app.cache.read();
+        let txn = Txn::new()
+            .unchanged(Key::Service(service.id), service.revision)
+            .delete(Key::Service(service.id))
+            .delete(Key::Whitelist(service.id))
+            .delete(Key::Service(service.id).guard());
+        compare_guard(txn, Key::Service(service.id), &state)
+    };
+    match app.commit(txn).await? {
+        true => Ok(Outcome::REST),
+        false => Ok(Outcome::Rest(vec![Work::Service(service.id)])),
+    }
+}
