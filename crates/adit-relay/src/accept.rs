@@ -45,13 +45,24 @@ impl Worker {
                 Err(error) => return self.stall(key, error),
             }
         }
-        self.ready.push_back(Token::Listener(key));
+        if self.queue(key) {
+            self.ready.push_back(Token::Listener(key));
+        }
+    }
+
+    /// Marks a listener as one that will get its turn; false if it has a place already, or is gone.
+    fn queue(&mut self, key: Key) -> bool {
+        self.listeners
+            .get_mut(key)
+            .is_some_and(|serving| !std::mem::replace(&mut serving.queued, true))
     }
 
     /// Nothing can be had now, and no event will say when. Asking at once again would spin.
     fn stall(&mut self, key: Key, error: Errno) {
         tracing::debug!(%error, "a listener cannot accept; trying again with the next tick");
-        self.stalled.push(key);
+        if self.queue(key) {
+            self.stalled.push(key);
+        }
     }
 
     /// Gives the spare descriptor up for the moment that it takes to reset one client.

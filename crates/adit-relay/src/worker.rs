@@ -75,6 +75,8 @@ pub(crate) struct Serving {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) route: Route,
     pub(crate) listen: ListenSocket,
+    /// Whether it waits for a turn in the queue, or for the next tick.
+    pub(crate) queued: bool,
 }
 
 pub(crate) struct Worker {
@@ -164,7 +166,12 @@ impl Worker {
             }
             for _ in 0..self.ready.len() {
                 match self.ready.pop_front() {
-                    Some(Token::Listener(key)) => self.accept_turn(key),
+                    Some(Token::Listener(key)) => {
+                        if let Some(serving) = self.listeners.get_mut(key) {
+                            serving.queued = false;
+                        }
+                        self.accept_turn(key);
+                    }
                     Some(Token::Socket(key, _)) => {
                         if let Some(session) = self.sessions.get_mut(key) {
                             session.queued = false;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use adit_relay::{Close, Config, OpenError, Relay, RetargetError};
 
 use crate::rig::{
-    OWNER, PATIENCE, Rig, address, assert_refused, backend, config, connect, listener, receive, send, stats,
-    target,
+    OWNER, PATIENCE, Rig, SOURCE, address, assert_refused, backend, config, connect, listener, receive, send,
+    stats, target,
 };
 
 #[test]
@@ -135,4 +135,63 @@ fn many_listeners_open_and_close_and_leave_nothing() {
     );
     let snapshot = rig.relay.snapshot();
     assert_eq!((snapshot.listeners, snapshot.descriptors_used), (1, 2));
+}
+
+/// Every call at once, from several threads, under traffic: no answer is lost, and what a client gets is whole or cut.
+#[test]
+fn listeners_come_and_go_under_traffic() {
+    let rig = Rig::new();
+    let backend = address(&rig.backend);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            // A server that echoes until there is nobody left; a stranger's connect sends it home.
+            scope.spawn(|| {
+                while let Ok((mut stream, from)) = rig.backend.accept() {
+                    if from.ip() != SOURCE {
+                        return;
+                    }
+                    // An error is a cut connection, which is what this is about.
+                    let _ = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
+                }
+            });
+        }
+        let callers: Vec<_> = (0..4_u8)
+            .map(|caller| {
+                let rig = &rig;
+                scope.spawn(move || {
+                    for round in 0..100_u64 {
+                        let mut one = listener(backend);
+                        one.owner = caller.into();
+                        one.consumer.address =
+                            SocketAddrV4::new(Ipv4Addr::new(127, 18, 2, caller + 1), 7_000);
+                        let id = rig.relay.open(one.clone()).unwrap();
+                        let client = connect(one.consumer.address);
+                        send(&client, round, 50_000).unwrap();
+                        rig.relay.retarget(id, target(backend)).unwrap();
+                        if round % 2 == 0 {
+                            assert_eq!(receive(&client, round, 50_000).unwrap(), 50_000);
+                        }
+                        rig.relay.close(id, Close::Cut).unwrap();
+                        assert_refused(one.consumer.address);
+                    }
+                })
+            })
+            .collect();
+        let results: Vec<_> = callers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
+        for _ in 0..4 {
+            drop(std::net::TcpStream::connect(backend));
+        }
+        assert!(results.iter().all(Result::is_ok), "a caller failed");
+    });
+    let snapshot = rig.relay.snapshot();
+    assert_eq!(snapshot.listeners, 1);
+    assert!(
+        snapshot
+            .owners
+            .iter()
+            .all(|stats| stats.active == 0 && stats.accepted == stats.finished())
+    );
 }
