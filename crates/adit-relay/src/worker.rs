@@ -378,6 +378,7 @@ impl Worker {
                 mapping,
                 route,
                 listen,
+                queued: false,
             })
             .map_err(no_room)?;
         let Some(serving) = self.listeners.get_mut(key) else {
