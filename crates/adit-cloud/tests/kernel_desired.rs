@@ -1,4 +1,5 @@
 //! From the network's documents to what the kernel should hold.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use adit_cloud::kernel::desired::{Desired, Waiting, desired};
 use adit_cloud::kernel::{Instance, port_namespace, vpc_namespace};
@@ -21,7 +22,12 @@ fn each_vpc_subnet_and_port_has_its_place() {
     let vpc = vpc();
     let net = subnet(Some(vpc.id), "10.0.0.0/24");
     let port = port(&net, "10.0.0.7");
-    let desired = derive(&[vpc.clone()], &[net], std::slice::from_ref(&port), &[]);
+    let desired = derive(
+        std::slice::from_ref(&vpc),
+        &[net],
+        std::slice::from_ref(&port),
+        &[],
+    );
     let vpc_name = vpc_namespace(&instance(), vpc.id);
     let spec = &desired.vpcs[&vpc_name];
     assert_eq!(spec.id, vpc.id);

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use adit_model::id::{PortId, SubnetId, VpcId};
 use adit_model::network::{Mac, OWNER_ENDPOINT, OWNER_ROUTER, Port, RouteTable, Subnet, Vpc};
+use adit_store::State;
 use ipnet::Ipv4Net;
 
 use super::names::{Instance, bridge, port_namespace, vpc_namespace};
@@ -20,6 +21,20 @@ pub struct Desired {
     pub ports: BTreeMap<String, PortSpec>,
     /// Ports that cannot have a namespace yet.
     pub waiting: BTreeMap<PortId, Waiting>,
+}
+
+impl Desired {
+    /// Derives it from all that is stored.
+    #[must_use]
+    pub fn of(instance: &Instance, state: &State) -> Self {
+        desired(
+            instance,
+            state.vpcs().map(|stored| &**stored),
+            state.subnets().map(|stored| &**stored),
+            state.ports().map(|stored| &**stored),
+            state.route_tables().map(|stored| &**stored),
+        )
+    }
 }
 
 /// A VPC's namespace.
@@ -121,10 +136,9 @@ pub fn desired<'a>(
             add_routes(spec, table);
         }
     }
-    for port in ports {
-        if has_no_namespace(port) {
-            continue;
-        }
+    // In the order of their ids, so that of two ports with one name it is always the same that waits.
+    let ports: BTreeMap<PortId, &Port> = ports.into_iter().map(|port| (port.id, port)).collect();
+    for port in ports.into_values().filter(|port| !has_no_namespace(port)) {
         let spec = port_spec(instance, port, subnets.get(&port.subnet).copied(), &desired.vpcs);
         match spec.map(|spec| (desired.ports.entry(port_namespace(instance, port.id)), spec)) {
             Ok((Entry::Vacant(entry), spec)) => {

@@ -146,12 +146,11 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// Whether a port must be left alone, because its VPC (now or until now) is not known.
+    /// Whether a port is where nothing may be touched. One that shall only go there is not: it goes from where it is, and
+    /// waits.
     fn port_is_unknown(&self, name: &str) -> bool {
-        let now = self.observed.ports.get(name);
-        let then = self.desired.ports.get(name);
-        now.is_some_and(|seen| seen.state == State::Unknown || self.is_unknown(&seen.spec.vpc))
-            || then.is_some_and(|spec| self.is_unknown(&spec.vpc))
+        let port = self.observed.ports.get(name);
+        port.is_some_and(|seen| seen.state == State::Unknown || self.is_unknown(&seen.spec.vpc))
     }
 
     fn remove_ports(&self) -> Vec<Action> {
@@ -225,7 +224,7 @@ impl<'a> Kept<'a> {
 
     fn create_ports(&self, actions: &mut Vec<Action>) {
         for (port, spec) in &self.desired.ports {
-            if !self.port(port) && !self.port_is_unknown(port) {
+            if !self.port(port) && !self.port_is_unknown(port) && !self.is_unknown(&spec.vpc) {
                 actions.push(Action::CreatePort {
                     port: port.clone(),
                     spec: spec.clone(),
