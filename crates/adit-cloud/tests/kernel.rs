@@ -585,18 +585,18 @@ fn without_root(scenario: &str) -> String {
         .unwrap();
     match status.code() {
         Some(0) => "ok".to_owned(),
-        Some(UNAVAILABLE) => skipped("needs user namespaces"),
+        Some(code) if code == i32::from(UNAVAILABLE) => skipped("needs user namespaces"),
         _ => "FAILED".to_owned(),
     }
 }
 
 /// The exit status that says: no user namespaces here.
-const UNAVAILABLE: i32 = 77;
+const UNAVAILABLE: u8 = 77;
 
 fn inside(scenario: &str, folder: &Path) -> ExitCode {
     if let Err(error) = userns::enter().and_then(|_| userns::probe()) {
         println!("{error}. {}", error.advice());
-        return ExitCode::from(77);
+        return ExitCode::from(UNAVAILABLE);
     }
     let (_, run) = SCENARIOS.iter().find(|(name, _)| *name == scenario).unwrap();
     if passes(*run, folder) {
