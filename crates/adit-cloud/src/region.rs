@@ -1,0 +1,446 @@
+//! The region file: who exists, and which networks there are at the first start.
+//!
+//! Owns the file's form and its checks. It is read whole at every start; what of it is written to the store, and when, is
+//! [`crate::seed`]'s. Secrets in it are never shown by `Debug`.
+
+use std::{collections::BTreeMap, collections::HashSet, fmt, net::Ipv4Addr};
+
+use adit_model::{
+    id::{DomainId, NeutronSubnetId, PoolId, PortId, ProjectId, SubnetId, VpcId},
+    network::overlaps,
+    quota::Limits,
+};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+/// The file that is used where the user names none.
+const EMBEDDED: &str = include_str!("region.toml");
+
+/// A region, as its file describes it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// Its name: letters, digits, `_` and `-`.
+    pub name: String,
+    /// The pool of gateways that serves endpoints.
+    pub pool: PoolId,
+    /// The names of its availability zones.
+    pub availability_zones: Vec<String>,
+    /// Where clients reach it; without one, at the address that each of them calls.
+    pub public_url: Option<String>,
+    /// The accounts.
+    pub domains: Vec<Domain>,
+}
+
+/// An account, with its users and projects.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domain {
+    /// Its name, unique in the region.
+    pub name: String,
+    /// Its id.
+    pub id: DomainId,
+    /// Its users.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// Its projects.
+    #[serde(default)]
+    pub projects: Vec<Project>,
+}
+
+/// A user.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The name, unique in the domain.
+    pub name: String,
+    /// The id.
+    pub id: String,
+    /// The password.
+    pub password: Secret,
+    /// The names of the roles that the user has, by the names of the domain's projects.
+    #[serde(default)]
+    pub roles: BTreeMap<String, Vec<String>>,
+    /// Keys to sign requests with.
+    #[serde(default)]
+    pub access_keys: Vec<AccessKey>,
+}
+
+/// A key to sign requests with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessKey {
+    /// The name of the key.
+    pub access: String,
+    /// What signs.
+    pub secret: Secret,
+    /// The project that is meant where a request names none.
+    pub project: String,
+}
+
+/// A project, with its networks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// Its name, unique in the domain.
+    pub name: String,
+    /// Its id.
+    pub id: ProjectId,
+    /// How many services and endpoints it may have.
+    #[serde(default)]
+    pub quotas: Quotas,
+    /// Its VPCs.
+    #[serde(default)]
+    pub vpcs: Vec<VpcSeed>,
+}
+
+/// A project's quotas.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// Endpoint services.
+    pub endpoint_service: u32,
+    /// Endpoints.
+    pub endpoint: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        let Limits {
+            endpoint_service,
+            endpoint,
+        } = Limits::default();
+        Self {
+            endpoint_service,
+            endpoint,
+        }
+    }
+}
+
+impl From<Quotas> for Limits {
+    fn from(
+        Quotas {
+            endpoint_service,
+            endpoint,
+        }: Quotas,
+    ) -> Self {
+        Self {
+            endpoint_service,
+            endpoint,
+        }
+    }
+}
+
+/// A VPC that is made at the first start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VpcSeed {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: VpcId,
+    /// Its block.
+    pub cidr: Ipv4Net,
+    /// Its subnets.
+    #[serde(default)]
+    pub subnets: Vec<SubnetSeed>,
+}
+
+/// A subnet that is made at the first start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetSeed {
+    /// Its name.
+    pub name: String,
+    /// Its id, which is the Neutron network's.
+    pub id: SubnetId,
+    /// Its own id in Neutron.
+    pub neutron_subnet_id: NeutronSubnetId,
+    /// Its block.
+    pub cidr: Ipv4Net,
+    /// The router's address.
+    pub gateway: Ipv4Addr,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: Vec<PortSeed>,
+}
+
+/// A port that is made at the first start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSeed {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: PortId,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The kind of what it belongs to, such as `compute:eu-de-01`.
+    #[serde(default)]
+    pub device_owner: String,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for those who compare or sign with it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Why a text is no region.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// Not of the file's form; the cause names the line.
+    #[error("the region file cannot be read")]
+    Form(#[from] toml::de::Error),
+    /// Of the right form, but it contradicts itself.
+    #[error("the region file contradicts itself: {0}")]
+    Contradiction(String),
+}
+
+impl Region {
+    /// The region that is used where the user names none.
+    pub fn embedded() -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "the file is part of the program, and a test reads it"
+        )]
+        Self::parse(EMBEDDED).expect("the embedded region file is sound")
+    }
+
+    /// The text of the embedded region file, for a user to start from.
+    pub fn embedded_text() -> &'static str {
+        EMBEDDED
+    }
+
+    /// Reads a region file.
+    ///
+    /// # Errors
+    /// For an unknown key and everything else that is not of the form (the cause names the line), and for what contradicts
+    /// itself.
+    pub fn parse(text: &str) -> Result<Self, RegionError> {
+        let region: Self = toml::from_str(text)?;
+        region.check().map_err(RegionError::Contradiction)?;
+        Ok(region)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if self.name.is_empty() || !self.name.bytes().all(word) {
+            return Err(format!(
+                "the region's name {:?} is not of letters, digits, \"-\" and \"_\"",
+                self.name
+            ));
+        }
+        let mut seen = Seen::default();
+        for domain in &self.domains {
+            domain.check(&mut seen)?;
+        }
+        Ok(())
+    }
+}
+
+/// What may occur only once, as (kind, value).
+#[derive(Default)]
+struct Seen(HashSet<(&'static str, String)>);
+
+impl Seen {
+    fn once(&mut self, kind: &'static str, value: impl fmt::Display) -> Result<(), String> {
+        let value = value.to_string();
+        if self.0.insert((kind, value.clone())) {
+            Ok(())
+        } else {
+            Err(format!("the {kind} {value} occurs twice"))
+        }
+    }
+}
+
+/// Ids read from a file have not been through their parser.
+fn well_formed<T: std::str::FromStr>(kind: &str, id: &str) -> Result<(), String> {
+    id.parse::<T>()
+        .map(drop)
+        .map_err(|_| format!("{id:?} is not the id of a {kind}"))
+}
+
+impl Domain {
+    fn check(&self, seen: &mut Seen) -> Result<(), String> {
+        well_formed::<DomainId>("domain", self.id.as_str())?;
+        seen.once("domain id", &self.id)?;
+        seen.once("domain", &self.name)?;
+        for project in &self.projects {
+            well_formed::<ProjectId>("project", project.id.as_str())?;
+            seen.once("project id", &project.id)?;
+            seen.once("project", format!("{} of domain {}", project.name, self.name))?;
+            for vpc in &project.vpcs {
+                vpc.check(seen)?;
+            }
+        }
+        let known = |name: &str| self.projects.iter().any(|p| p.name == name);
+        for user in &self.users {
+            seen.once("user id", &user.id)?;
+            seen.once("user", format!("{} of domain {}", user.name, self.name))?;
+            let named = user
+                .roles
+                .keys()
+                .chain(user.access_keys.iter().map(|key| &key.project));
+            for project in named {
+                if !known(project) {
+                    return Err(format!(
+                        "user {} names project {project}, which domain {} does not have",
+                        user.name, self.name
+                    ));
+                }
+            }
+            for key in &user.access_keys {
+                seen.once("access key", &key.access)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VpcSeed {
+    fn check(&self, seen: &mut Seen) -> Result<(), String> {
+        seen.once("VPC id", self.id)?;
+        for (i, subnet) in self.subnets.iter().enumerate() {
+            seen.once("subnet id", subnet.id)?;
+            seen.once("subnet id", subnet.neutron_subnet_id)?;
+            let SubnetSeed { cidr, gateway, .. } = subnet;
+            if !self.cidr.contains(cidr) || *cidr != cidr.trunc() || cidr.prefix_len() > 30 {
+                return Err(format!(
+                    "subnet {}: {cidr} is not a block of its VPC's {}",
+                    subnet.id, self.cidr
+                ));
+            }
+            let usable =
+                |ip: &Ipv4Addr| cidr.contains(ip) && *ip != cidr.network() && *ip != cidr.broadcast();
+            if !usable(gateway) {
+                return Err(format!(
+                    "subnet {}: the gateway {gateway} is not one of its addresses",
+                    subnet.id
+                ));
+            }
+            if let Some(other) = self
+                .subnets
+                .iter()
+                .take(i)
+                .find(|other| overlaps(other.cidr, *cidr))
+            {
+                return Err(format!("subnets {} and {} overlap", other.id, subnet.id));
+            }
+            for port in &subnet.ports {
+                seen.once("port id", port.id)?;
+                seen.once("address", format!("{} of subnet {}", port.ip, subnet.id))?;
+                if !usable(&port.ip) || port.ip == *gateway {
+                    return Err(format!(
+                        "port {}: {} is not a free address of its subnet",
+                        port.id, port.ip
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_file_is_sound_and_shows_no_secret() {
+        let region = Region::embedded();
+        let shown = format!("{region:?}");
+        assert!(shown.contains("[secret]"));
+        for secret in [
+            "demo-password",
+            "other-password",
+            "viewer-password",
+            "admin-password",
+            "DEMOSECRETKEY",
+        ] {
+            assert!(!shown.contains(secret), "{secret}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_its_line() {
+        let text = EMBEDDED.replacen("name = \"eu-de\"", "name = \"eu-de\"\nspeling = 1", 1);
+        let line = text.lines().position(|l| l.starts_with("speling")).unwrap() + 1;
+        let error = Region::parse(&text).unwrap_err();
+        let RegionError::Form(cause) = error else {
+            panic!("{error}")
+        };
+        let cause = cause.to_string();
+        assert!(
+            cause.contains(&format!("line {line}")) && cause.contains("speling"),
+            "{cause}"
+        );
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (from, to, expected) in [
+            ("name = \"eu-de\"\n", "name = \"eu.de\"\n", "the region's name"),
+            (
+                "id = \"b4e2d3c5f6a7182930b4c5d6e7f8091a\"",
+                "id = \"a3f1c2d4e5b60718293a4b5c6d7e8f90\"",
+                "occurs twice",
+            ),
+            (
+                "roles = { \"eu-de_other\"",
+                "roles = { \"eu-de_demo\"",
+                "does not have",
+            ),
+            (
+                "id = \"7fae0e62e2235f9e95a9edf9a5a34b1e\"",
+                "id = \"x\"",
+                "not the id of a project",
+            ),
+            ("ip = \"10.0.0.20\"", "ip = \"10.0.0.1\"", "not a free address"),
+            ("ip = \"10.0.0.20\"", "ip = \"10.0.1.20\"", "not a free address"),
+            (
+                "gateway = \"10.0.0.1\"",
+                "gateway = \"10.0.0.255\"",
+                "the gateway",
+            ),
+        ] {
+            assert!(EMBEDDED.contains(from), "{from}");
+            let error = Region::parse(&EMBEDDED.replacen(from, to, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected), "{from} -> {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn quotas_default_to_the_documented_figures() {
+        let text = EMBEDDED.replacen("endpoint_service = 20, endpoint = 50", "endpoint = 7", 1);
+        let region = Region::parse(&text).unwrap();
+        let quotas: Vec<Limits> = region
+            .domains
+            .iter()
+            .flat_map(|d| &d.projects)
+            .map(|p| p.quotas.into())
+            .collect();
+        assert_eq!(
+            quotas[0],
+            Limits {
+                endpoint_service: 20,
+                endpoint: 7
+            }
+        );
+        assert_eq!(quotas[1], Limits::default());
+    }
+}

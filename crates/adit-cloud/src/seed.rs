@@ -1,0 +1,159 @@
+//! What of the region file is written to the store at a start: quotas always, networks once.
+//!
+//! `region/seeded` lists the keys of every network resource that was ever made from a file. What is listed is not made again,
+//! so that what was deleted stays deleted; what exists is kept as it is.
+
+use std::collections::BTreeSet;
+
+use adit_model::{
+    id::ProjectId,
+    network::{SubnetRange, usable_address},
+    quota::Limits,
+};
+use adit_store::{Key, State, StoreError, Txn, keys};
+
+use crate::{
+    cloud::Cloud,
+    network::{Failure, port::PortCreate, subnet::SubnetCreate, vpc::VpcCreate},
+    region::{PortSeed, SubnetSeed, VpcSeed},
+};
+
+/// Where the keys of what was made are listed.
+const SEEDED: &str = "region/seeded";
+
+impl Cloud {
+    /// Makes what the region file has and the store has not had yet.
+    pub(crate) async fn seed(&self) -> Result<(), Failure> {
+        for project in self.region.domains.iter().flat_map(|domain| &domain.projects) {
+            self.seed_limits(&project.id, project.quotas.into()).await?;
+            for vpc in &project.vpcs {
+                self.seed_vpc(&project.id, vpc).await?;
+                for subnet in &vpc.subnets {
+                    self.seed_subnet(&project.id, vpc, subnet).await?;
+                    for port in &subnet.ports {
+                        self.seed_port(&project.id, subnet, port).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn seed_limits(&self, project: &ProjectId, limits: Limits) -> Result<(), Failure> {
+        self.decide(|state| {
+            let known = state.limits_of(project);
+            if known.is_some_and(|known| *known.value == limits) {
+                return Ok((Txn::new(), ()));
+            }
+            let key = Key::Limits(project.clone());
+            Ok((Txn::new().put(key, keys::encode(&limits)), ()))
+        })
+        .await
+    }
+
+    async fn seed_vpc(&self, project: &ProjectId, seed: &VpcSeed) -> Result<(), Failure> {
+        let wanted = VpcCreate {
+            id: seed.id,
+            name: seed.name.clone(),
+            description: String::new(),
+            cidr: Some(seed.cidr),
+        };
+        self.seed_one(Key::Vpc(seed.id), |state| {
+            let exists = state.vpc(&seed.id).is_some();
+            Ok((!exists).then(|| self.plan_vpc(project, wanted.clone()).0))
+        })
+        .await
+    }
+
+    async fn seed_subnet(
+        &self,
+        project: &ProjectId,
+        vpc: &VpcSeed,
+        seed: &SubnetSeed,
+    ) -> Result<(), Failure> {
+        let wanted = SubnetCreate {
+            id: seed.id,
+            name: seed.name.clone(),
+            description: String::new(),
+            vpc: vpc.id,
+            range: SubnetRange {
+                id: seed.neutron_subnet_id,
+                name: seed.name.clone(),
+                cidr: seed.cidr,
+                gateway: seed.gateway,
+                dhcp: true,
+                dns: Vec::new(),
+            },
+        };
+        self.seed_one(Key::Subnet(seed.id), |state| {
+            if state.subnet(&seed.id).is_some() || state.vpc(&vpc.id).is_none() {
+                return Ok(None);
+            }
+            self.plan_subnet(state, project, wanted.clone())
+                .map(|(txn, _)| Some(txn))
+        })
+        .await
+    }
+
+    async fn seed_port(
+        &self,
+        project: &ProjectId,
+        subnet: &SubnetSeed,
+        seed: &PortSeed,
+    ) -> Result<(), Failure> {
+        let wanted = PortCreate {
+            id: seed.id,
+            name: seed.name.clone(),
+            subnet: subnet.id,
+            range: None,
+            ip: Some(seed.ip),
+            mac: None,
+            device_id: String::new(),
+            device_owner: seed.device_owner.clone(),
+        };
+        self.seed_one(Key::Port(seed.id), |state| {
+            let range = state.subnet(&subnet.id).and_then(|subnet| subnet.range.as_ref());
+            if state.port(&seed.id).is_some() || range.is_none_or(|range| !usable_address(range, seed.ip)) {
+                return Ok(None);
+            }
+            self.plan_port(state, project, wanted.clone())
+                .map(|(txn, ..)| Some(txn))
+        })
+        .await
+    }
+
+    /// Makes one resource, if it was never made before, and remembers it. What the file wants and the region no longer
+    /// allows (its parent was deleted, its address given away) is left out and said.
+    async fn seed_one(
+        &self,
+        key: Key,
+        plan: impl Fn(&State) -> Result<Option<Txn>, Failure>,
+    ) -> Result<(), Failure> {
+        let name = key.to_string();
+        self.decide(|state| {
+            let known = state.other(SEEDED);
+            let mut seeded: BTreeSet<String> = match known {
+                Some(entry) => keys::decode(&entry.value)
+                    .map_err(|e| StoreError::unavailable("read what was made from region files", e))?,
+                None => BTreeSet::new(),
+            };
+            if !seeded.insert(name.clone()) {
+                return Ok((Txn::new(), ()));
+            }
+            let txn = match plan(state) {
+                Ok(txn) => txn.unwrap_or_default(),
+                Err(failure @ (Failure::Store(_) | Failure::Cache(_))) => return Err(failure),
+                Err(failure) => {
+                    tracing::warn!(store.key = %name, error = %failure, "The region file wants what the region does not allow; it is left out.");
+                    return Ok((Txn::new(), ()));
+                }
+            };
+            let txn = match known {
+                Some(entry) => txn.unchanged(SEEDED, entry.mod_revision),
+                None => txn.absent(SEEDED),
+            };
+            Ok((txn.put(SEEDED, keys::encode(&seeded)), ()))
+        })
+        .await
+    }
+}
