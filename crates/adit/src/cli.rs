@@ -1,0 +1,111 @@
+//! What a person can say on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    /// How to log.
+    pub log: Log,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to log; logs go to standard error.
+#[derive(Debug, Args)]
+pub struct Log {
+    /// What to log: a level, or levels by module (`adit_server=debug,info`).
+    #[arg(
+        long,
+        global = true,
+        env = "ADIT_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// Lines for people, or JSON for programs.
+    #[arg(long, global = true, env = "ADIT_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole region on this machine: API, identity, networks and real traffic, in one process.
+    ///
+    /// State is kept in the data directory and survives a restart. Ctrl-C stops the region and removes everything that it
+    /// made in the kernel. Needs no root where the system lets users make namespaces.
+    Dev(Dev),
+    /// Show the main job from one end to the other: two tenants, one service, one endpoint, real bytes.
+    ///
+    /// Starts a region of its own, does what the API document describes, tries what must not work, prints how long each
+    /// step took, and cleans up. The exit status is 0 only if all of it held.
+    Demo(Demo),
+    /// Run a command inside a port of a running region's network, as if on the machine that has the port.
+    ///
+    /// For example, a web server on the demo tenant's backend: `adit exec --port 4189d3c2-8882-4871-a3c2-d380272eed88 --
+    /// python3 -m http.server 80`
+    Exec(Exec),
+}
+
+/// Run a whole region.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// The address that the API is served on.
+    #[arg(long, env = "ADIT_LISTEN", default_value = "127.0.0.1:7117")]
+    pub listen: SocketAddr,
+    /// Where state is kept [default: $XDG_STATE_HOME/adit or ~/.local/state/adit].
+    #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Keep nothing: the region's state goes with it.
+    #[arg(long, conflicts_with = "data")]
+    pub ephemeral: bool,
+    /// The region's name, in place of the region file's.
+    #[arg(long, env = "ADIT_REGION", value_name = "NAME")]
+    pub region: Option<String>,
+    /// Who exists, with which quotas and networks; see --print-region-file.
+    #[arg(long, env = "ADIT_REGION_FILE", value_name = "FILE")]
+    pub region_file: Option<PathBuf>,
+    /// Print the built-in region file, to copy and change, and exit.
+    #[arg(long)]
+    pub print_region_file: bool,
+    /// Run the control plane alone: no namespaces, no traffic; every endpoint is reported ready.
+    #[arg(long, env = "ADIT_NO_GATEWAY")]
+    pub no_gateway: bool,
+}
+
+/// Show the main job.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Run a command inside a port.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The region's data directory [default: as for `adit dev`].
+    #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The port (a server's interface, a load balancer's port).
+    #[arg(long, value_name = "ID")]
+    pub port: uuid::Uuid,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}

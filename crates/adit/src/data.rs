@@ -1,0 +1,228 @@
+//! The data directory: one region's files, and the lock that makes it one region.
+//!
+//! ```text
+//! lock          held while the region runs
+//! store.redb    everything
+//! instance      the region's id in the names of its namespaces
+//! run.json      where the running region is: for `adit exec`
+//! clouds.yaml   for clients, written at each start
+//! netns/        the namespaces' names, where the region is run by an ordinary user
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use adit_cloud::kernel::Instance;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+/// A data directory that this process has for itself.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Whether it goes with the region.
+    ephemeral: bool,
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Another region runs on it.
+    #[error("a region runs on {} already (process {pid}); stop it, or name another directory with --data", path.display())]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+        /// The process, as far as it has said.
+        pid: String,
+    },
+    /// No region runs on it.
+    #[error("no region runs on {}; start one with `adit dev --data {}`, or name its directory with --data", path.display(), path.display())]
+    NotRunning {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a running region says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// Its process.
+    pub pid: u32,
+    /// Where its API is.
+    pub api: String,
+    /// The region's id in the names of its namespaces.
+    pub instance: String,
+    /// Where its namespaces are named; none where it runs the control plane alone.
+    pub namespaces: Option<PathBuf>,
+    /// Whether they are those of an ordinary user, seen only from the region's own mounts.
+    pub rootless: bool,
+}
+
+/// The directory that is used where none is named: `$XDG_STATE_HOME/adit`, else `~/.local/state/adit`.
+pub fn default_path() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("adit")
+}
+
+fn attempt<T>(result: io::Result<T>, action: &'static str, path: &Path) -> Result<T, DataError> {
+    result.map_err(|source| DataError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl DataDir {
+    /// Takes a directory, made where it is missing.
+    ///
+    /// # Errors
+    /// [`DataError::Busy`] while another region has it.
+    pub fn take(path: &Path) -> Result<Self, DataError> {
+        attempt(fs::create_dir_all(path), "make the directory", path)?;
+        // An absolute path survives being printed, and read by another process.
+        let path = &attempt(path.canonicalize(), "find", path)?;
+        let lock_path = path.join("lock");
+        let lock = attempt(
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&lock_path),
+            "open the lock",
+            &lock_path,
+        )?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let pid = read_run(path).map_or_else(|| "unknown".to_owned(), |run| run.pid.to_string());
+            return Err(DataError::Busy {
+                path: path.clone(),
+                pid,
+            });
+        }
+        Ok(Self {
+            path: path.clone(),
+            ephemeral: false,
+            _lock: lock,
+        })
+    }
+
+    /// Takes a new directory that goes with the region.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn ephemeral() -> Result<Self, DataError> {
+        let path = std::env::temp_dir().join(format!("adit-{}", uuid::Uuid::new_v4().simple()));
+        let mut taken = Self::take(&path)?;
+        taken.ephemeral = true;
+        Ok(taken)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it goes with the region.
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
+    /// The store's file.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
+    /// Where an ordinary user's namespaces are named.
+    pub fn namespaces(&self) -> PathBuf {
+        self.path.join("netns")
+    }
+
+    /// The region's id in the names of its namespaces: made up at the first start, kept from then on.
+    ///
+    /// # Errors
+    /// Where the file can neither be read nor be written.
+    pub fn instance(&self) -> Result<Instance, DataError> {
+        let path = self.path.join("instance");
+        if let Some(instance) = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+        {
+            return Ok(instance);
+        }
+        let text = uuid::Uuid::new_v4().simple().to_string();
+        #[expect(
+            clippy::expect_used,
+            reason = "five hexadecimal digits are what an instance is made of"
+        )]
+        let instance: Instance = text[..5].parse().expect("hexadecimal digits");
+        attempt(fs::write(&path, format!("{instance}\n")), "write", &path)?;
+        Ok(instance)
+    }
+
+    /// Says where the region is.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn announce(&self, run: &Run) -> Result<(), DataError> {
+        let json = serde_json::to_vec_pretty(run).map_err(io::Error::from);
+        let path = self.path.join("run.json");
+        attempt(json.and_then(|json| fs::write(&path, json)), "write", &path)
+    }
+
+    /// Writes a file for the user, and answers where it is.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn leave(&self, name: &str, text: &str) -> Result<PathBuf, DataError> {
+        let path = self.path.join(name);
+        attempt(fs::write(&path, text), "write", &path)?;
+        Ok(path)
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.path.join("run.json"));
+        if self.ephemeral {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn read_run(path: &Path) -> Option<Run> {
+    serde_json::from_slice(&fs::read(path.join("run.json")).ok()?).ok()
+}
+
+/// The region that runs on a directory.
+///
+/// # Errors
+/// [`DataError::NotRunning`], also where one was killed and has left its files.
+pub fn running(path: &Path) -> Result<Run, DataError> {
+    let not_running = || DataError::NotRunning {
+        path: path.to_owned(),
+    };
+    let lock = File::open(path.join("lock")).map_err(|_| not_running())?;
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        return Err(not_running());
+    }
+    read_run(path).ok_or_else(not_running)
+}

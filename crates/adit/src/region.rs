@@ -1,0 +1,194 @@
+//! A whole region in one process: store, cache, embedded cloud, control plane, reconcilers, namespaces, gateway.
+//!
+//! Owns the order in which the parts start and stop. `adit dev` and the tests start the same region; without namespaces it
+//! is the control plane alone, with a null gateway in the data plane's place.
+
+use std::{sync::Arc, time::Duration};
+
+use adit_cloud::{
+    Cloud,
+    kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
+};
+use adit_model::{feed::Report, service::TcpProxy};
+use adit_netns::Directory;
+use adit_server::{App, Config, edge, feed::null_gateway, reconcile};
+use adit_store::{Cache, CacheError, Key, Notice, State, Store};
+use axum::Router;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Reports that may wait for the reconcilers.
+const REPORTS_MAX: usize = 1024;
+/// How often everything that is not at rest is looked at, signals or not.
+const RECONCILE_PERIOD: Duration = Duration::from_secs(10);
+/// How often the kernel is compared with the store, changes or not: somebody may have removed a namespace.
+const KERNEL_PERIOD: Duration = Duration::from_secs(2);
+/// How soon the kernel is looked at again after a step that it refused.
+const KERNEL_RETRY: Duration = Duration::from_millis(100);
+/// At most so many connections at a time through one endpoint (spec semantics 14).
+const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
+
+/// What a region is made of.
+pub struct Settings {
+    /// Who exists, and which networks there are at first.
+    pub region: adit_cloud::Region,
+    /// The region's id in the names of its namespaces.
+    pub instance: Instance,
+    /// Where its namespaces are named; without it there are none, and no traffic.
+    pub namespaces: Option<Directory>,
+}
+
+/// Why a region does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Cache(#[from] CacheError),
+    /// The embedded cloud.
+    #[error("the embedded cloud does not start")]
+    Cloud(#[from] adit_cloud::StartError),
+    /// What an earlier run left cannot be swept.
+    #[error("the region's namespaces cannot be set up")]
+    Kernel(#[from] KernelError),
+}
+
+/// A running region.
+pub struct Running {
+    /// The control plane.
+    pub app: Arc<App>,
+    /// The embedded cloud.
+    pub cloud: Arc<Cloud>,
+    /// Every API of the region, to be served on one address.
+    pub router: Router,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    kernel: Option<Arc<Kernel>>,
+}
+
+impl Running {
+    /// Starts a region on a store. When this returns, its first networks are there.
+    ///
+    /// # Errors
+    /// By the part that does not start; the others are stopped again.
+    pub async fn start(store: Arc<dyn Store>, settings: Settings) -> Result<Self, StartError> {
+        let cache = Cache::<State>::start(Arc::clone(&store), "");
+        cache.wait_ready().await?;
+        let Settings {
+            region,
+            instance,
+            namespaces,
+        } = settings;
+        let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
+        let config = config(cloud.region(), &instance);
+        let app = App::new(
+            config,
+            store,
+            cache,
+            Arc::clone(&cloud) as _,
+            Arc::clone(&cloud) as _,
+        );
+        let (vpcep, _) = adit_server::router(Arc::clone(&app));
+        let router = edge::finish(vpcep.merge(adit_cloud::router(Arc::clone(&cloud))));
+        let mut running = Self {
+            app,
+            cloud,
+            router,
+            cancel: CancellationToken::new(),
+            tasks: Vec::new(),
+            kernel: None,
+        };
+        let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
+        match namespaces {
+            Some(directory) => running.start_data_plane(instance, directory, reports).await?,
+            None => {
+                let events = running.app.feed.subscribe();
+                running.tasks.push(tokio::spawn(null_gateway(events, reports)));
+            }
+        }
+        let reconcilers = reconcile::run(Arc::clone(&running.app), from_gateway, running.cancel.clone());
+        running.tasks.push(tokio::spawn(reconcilers));
+        Ok(running)
+    }
+
+    async fn start_data_plane(
+        &mut self,
+        instance: Instance,
+        directory: Directory,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<(), StartError> {
+        let kernel = Arc::new(Kernel::start(instance, directory.clone())?);
+        self.kernel = Some(Arc::clone(&kernel));
+        let desired = Desired::of(kernel.instance(), &self.app.cache.read());
+        kernel.apply(&desired).await;
+        let follower = follow(kernel, self.app.cache.clone(), self.cancel.clone());
+        self.tasks.push(tokio::spawn(follower));
+        let events = self.app.feed.subscribe();
+        self.tasks.push(tokio::spawn(null_gateway(events, reports)));
+        Ok(())
+    }
+
+    /// Stops everything and removes what was made in the kernel. Serving has ended before.
+    ///
+    /// # Errors
+    /// Where a namespace could not be removed; the next start sweeps it.
+    pub async fn stop(self) -> Result<(), KernelError> {
+        self.cancel.cancel();
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        match self.kernel.and_then(Arc::into_inner) {
+            Some(kernel) => kernel.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn config(region: &adit_cloud::Region, instance: &Instance) -> Config {
+    let instance = instance.clone();
+    Config {
+        region: region.name.clone(),
+        pool: region.pool,
+        strict_toa: false,
+        services_per_port_max: None,
+        dns_suffix: "vpcep.internal".to_owned(),
+        connections_per_endpoint_max: CONNECTIONS_PER_ENDPOINT_MAX,
+        tcp_proxy: [TcpProxy::Close.as_str()].into(),
+        namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
+        embedded_identity: true,
+        reconcile_period: RECONCILE_PERIOD,
+    }
+}
+
+/// Keeps the kernel as the store says.
+async fn follow(kernel: Arc<Kernel>, cache: Cache<State>, cancel: CancellationToken) {
+    let mut notices = cache.subscribe();
+    loop {
+        let desired = Desired::of(kernel.instance(), &cache.read());
+        let rest = if kernel.apply(&desired).await.is_done() {
+            KERNEL_PERIOD
+        } else {
+            KERNEL_RETRY
+        };
+        let deadline = tokio::time::sleep(rest);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = &mut deadline => break,
+                notice = notices.next() => match notice {
+                    None => return,
+                    Some(Notice::Resync) => break,
+                    Some(Notice::Changed(keys)) => if keys.iter().any(|key| concerns_kernel(key)) { break },
+                },
+            }
+        }
+    }
+}
+
+fn concerns_kernel(key: &str) -> bool {
+    matches!(
+        Key::parse(key),
+        Some(Key::Vpc(_) | Key::Subnet(_) | Key::Port(_) | Key::RouteTable(_))
+    )
+}
