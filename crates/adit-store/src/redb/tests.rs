@@ -62,19 +62,6 @@ impl TestDevice {
         self.state.1.notify_all();
     }
 
-    /// Returns once a sync is held up.
-    fn wait_for_held_sync(&self) {
-        let mut state = self.state.0.lock();
-        while state.syncs_waiting == 0 {
-            let timed_out = self
-                .state
-                .1
-                .wait_for(&mut state, Duration::from_secs(20))
-                .timed_out();
-            assert!(!timed_out, "no sync came");
-        }
-    }
-
     fn open(&self) -> RedbStore {
         RedbStore::with_backend(self.clone(), Path::new("test device")).unwrap()
     }
@@ -123,6 +110,18 @@ impl StorageBackend for TestDevice {
         self.state.0.lock().live[start..start + data.len()].copy_from_slice(data);
         Ok(())
     }
+}
+
+/// Waits for a condition, not for ever.
+async fn until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("it comes true");
 }
 
 #[tokio::test]
@@ -245,12 +244,10 @@ async fn concurrent_commits_share_an_fsync() {
         tokio::spawn(async move { committed(&*store, Txn::new().put(format!("k/{n}"), *b"")).await })
     };
     let first = commit(0);
-    tokio::task::block_in_place(|| device.wait_for_held_sync());
+    until(|| device.state.0.lock().syncs_waiting > 0).await;
     let others: Vec<_> = (1..COMMITS).map(commit).collect();
     // All of them are in the queue while the first one's fsync is held up.
-    while store.requests.as_ref().unwrap().capacity() > super::QUEUE_REQUESTS_MAX - others.len() {
-        tokio::task::yield_now().await;
-    }
+    until(|| store.requests.as_ref().unwrap().capacity() <= super::QUEUE_REQUESTS_MAX - others.len()).await;
     device.set(Fault::None);
     let mut revisions = vec![first.await.unwrap()];
     for other in others {
@@ -278,9 +275,7 @@ async fn readers_and_watchers_see_only_what_is_durable() {
     device.set(Fault::HoldSyncs);
     let writer = store.clone();
     let commit = tokio::spawn(async move { committed(&*writer, Txn::new().put("k", *b"")).await });
-    while device.state.0.lock().syncs_waiting == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| device.state.0.lock().syncs_waiting > 0).await;
     assert_eq!(store.get("k").await.unwrap(), None);
     assert_eq!(store.barrier().await.unwrap(), token.revision);
     assert!(
