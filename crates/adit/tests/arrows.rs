@@ -1,6 +1,11 @@
 //! Who may import whom. The crates exist so that some imports are impossible; this test keeps it so.
 //!
 //! It reads manifests and sources as text: it builds nothing and needs nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -170,11 +175,9 @@ fn unsafe_code_lives_in_the_named_modules() {
     let root_manifest = read_toml(&root().join("Cargo.toml"));
     let lint = &root_manifest["workspace"]["lints"]["rust"]["unsafe_code"];
     assert_eq!(lint.as_str(), Some("deny"));
-    // In two parts, or this file would find itself.
-    let attribute = concat!("unsafe", "_code");
     let found: BTreeSet<String> = sources(&root().join("crates"))
         .into_iter()
-        .filter(|(_, source)| source.contains(attribute))
+        .filter(|(file, source)| file != "adit/tests/arrows.rs" && source.contains("unsafe_code"))
         .map(|(file, _)| file)
         .collect();
     assert_eq!(
