@@ -535,9 +535,13 @@ pub fn parse_whitelist(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
 
 /// One access-control entry as a block.
 pub fn parse_entry(text: &str) -> Option<Ipv4Net> {
-    text.parse::<Ipv4Net>()
-        .ok()
-        .or_else(|| text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from))
+    // The standard library refuses leading zeros, ipnet alone does not: what some read as octal is no access rule.
+    let address: Ipv4Addr = text.split('/').next()?.parse().ok()?;
+    if text.contains('/') {
+        text.parse().ok()
+    } else {
+        Some(address.into())
+    }
 }
 
 /// What a service's owner does to a connection.

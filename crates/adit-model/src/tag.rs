@@ -1,5 +1,7 @@
 //! Tags of endpoint services and endpoints (spec 0.4).
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -32,7 +34,8 @@ fn allowed(c: char) -> bool {
         || c.general_category() == GeneralCategory::DecimalNumber
 }
 
-/// Reads the `tags` of a create body: rule 18 of spec A.4, its parts in the order that the rule prints.
+/// Reads the `tags` of a create body: rule 18 of spec A.4, its parts in the order that the rule prints, each over the
+/// whole list.
 ///
 /// # Errors
 /// 3066 (key missing or blank), 3072 and 3073 (lengths), 3068 (characters), 3067 (repeated key), 3069 (too many), 0002
@@ -48,28 +51,32 @@ pub fn parse_list(value: Option<&Value>) -> Result<Vec<Tag>, ApiError> {
             ));
         }
     };
-    let mut tags: Vec<Tag> = Vec::with_capacity(list.len().min(TAGS_MAX));
-    for (i, item) in list.iter().enumerate() {
-        let tag = parse_tag(i, item)?;
-        if tags.iter().any(|t| t.key == tag.key) {
-            return Err(ApiError::because(
-                Code::E3067,
-                format!("tags[{i}].key: \"{}\" is there twice.", tag.key),
-            ));
-        }
-        // Counted here, so that a long list is refused before it is compared with itself.
-        if tags.len() == TAGS_MAX {
-            return Err(ApiError::because(
-                Code::E3069,
-                format!("tags holds {} entries, more than {TAGS_MAX}.", list.len()),
-            ));
-        }
-        tags.push(tag);
+    let tags = list
+        .iter()
+        .enumerate()
+        .map(|(i, item)| read_tag(i, item))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(i) = tags.iter().position(|t| t.key.trim().is_empty()) {
+        return Err(ApiError::because(
+            Code::E3066,
+            format!("tags[{i}].key is missing or blank."),
+        ));
+    }
+    check_lengths(&tags, "key", |t| &t.key, KEY_CHARS_MAX, Code::E3072)?;
+    check_lengths(&tags, "value", |t| &t.value, VALUE_CHARS_MAX, Code::E3073)?;
+    check_characters(&tags)?;
+    check_keys_differ(&tags)?;
+    if tags.len() > TAGS_MAX {
+        return Err(ApiError::because(
+            Code::E3069,
+            format!("tags holds {} entries, more than {TAGS_MAX}.", tags.len()),
+        ));
     }
     Ok(tags)
 }
 
-fn parse_tag(i: usize, item: &Value) -> Result<Tag, ApiError> {
+/// The texts of one item, not judged yet; an absent one is empty.
+fn read_tag(i: usize, item: &Value) -> Result<Tag, ApiError> {
     if !item.is_object() {
         return Err(ApiError::because(
             Code::E0002,
@@ -77,25 +84,28 @@ fn parse_tag(i: usize, item: &Value) -> Result<Tag, ApiError> {
         ));
     }
     let text = |name: &str| match body::field(item, name) {
-        None => Ok(""),
-        Some(Value::String(s)) => Ok(s.as_str()),
+        None => Ok(String::new()),
+        Some(Value::String(s)) => Ok(s.clone()),
         Some(other) => Err(ApiError::because(
             Code::E0002,
             format!("tags[{i}].{name}: {} is not a string.", body::show(other)),
         )),
     };
-    let (key, value) = (text("key")?, text("value")?);
-    if key.trim().is_empty() {
-        return Err(ApiError::because(
-            Code::E3066,
-            format!("tags[{i}].key is missing or blank."),
-        ));
-    }
-    for (name, text, max, code) in [
-        ("key", key, KEY_CHARS_MAX, Code::E3072),
-        ("value", value, VALUE_CHARS_MAX, Code::E3073),
-    ] {
-        let chars = text.chars().count();
+    Ok(Tag {
+        key: text("key")?,
+        value: text("value")?,
+    })
+}
+
+fn check_lengths(
+    tags: &[Tag],
+    name: &str,
+    text: impl Fn(&Tag) -> &String,
+    max: usize,
+    code: Code,
+) -> Result<(), ApiError> {
+    for (i, tag) in tags.iter().enumerate() {
+        let chars = text(tag).chars().count();
         if chars > max {
             return Err(ApiError::because(
                 code,
@@ -103,21 +113,35 @@ fn parse_tag(i: usize, item: &Value) -> Result<Tag, ApiError> {
             ));
         }
     }
-    for (name, text) in [("key", key), ("value", value)] {
-        if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-            return Err(ApiError::because(
-                Code::E3068,
-                format!(
-                    "tags[{i}].{name}: '{}' is not a letter, a digit, '-', '_' or '@'.",
-                    bad.escape_debug()
-                ),
-            ));
+    Ok(())
+}
+
+fn check_characters(tags: &[Tag]) -> Result<(), ApiError> {
+    for (i, tag) in tags.iter().enumerate() {
+        for (name, text) in [("key", &tag.key), ("value", &tag.value)] {
+            if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+                return Err(ApiError::because(
+                    Code::E3068,
+                    format!(
+                        "tags[{i}].{name}: '{}' is not a letter, a digit, '-', '_' or '@'.",
+                        bad.escape_debug()
+                    ),
+                ));
+            }
         }
     }
-    Ok(Tag {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    })
+    Ok(())
+}
+
+fn check_keys_differ(tags: &[Tag]) -> Result<(), ApiError> {
+    let mut seen = HashSet::new();
+    match tags.iter().enumerate().find(|(_, tag)| !seen.insert(&tag.key)) {
+        None => Ok(()),
+        Some((i, tag)) => Err(ApiError::because(
+            Code::E3067,
+            format!("tags[{i}].key: \"{}\" is there twice.", tag.key),
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +173,21 @@ mod tests {
         let many = |n: usize| Value::Array((0..n).map(|i| json!({"key": format!("k{i}")})).collect());
         assert_eq!(code(many(21)), Code::E3069);
         assert_eq!(parse_list(Some(&many(20))).unwrap().len(), 20);
+    }
+
+    #[test]
+    fn each_rule_is_held_against_the_whole_list_before_the_next() {
+        let mut many: Vec<Value> = (0..22).map(|i| json!({"key": format!("k{i}")})).collect();
+        let mut expect = |i: usize, tag: Value, code| {
+            many[i] = tag;
+            assert_eq!(parse_list(Some(&json!(many))).unwrap_err().code, code);
+        };
+        expect(0, json!({"key": "k0"}), Code::E3069);
+        expect(17, json!({"key": "k0"}), Code::E3067);
+        expect(18, json!({"key": "a b"}), Code::E3068);
+        expect(19, json!({"key": "k", "value": "v".repeat(44)}), Code::E3073);
+        expect(20, json!({"key": "k".repeat(37)}), Code::E3072);
+        expect(21, json!({"key": ""}), Code::E3066);
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! The stored form of documents, and what travels to gateways: neither changes unnoticed, and both read back.
+//!
+//! A snapshot that differs means data of earlier versions: either it still reads (a new field has a default), or the
+//! store's encoding version goes up.
+
+use std::fmt::Debug;
+
+use adit_model::{
+    endpoint::{Endpoint, EndpointStatus, Source},
+    feed::{Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
+    id::{EndpointId, MarkerId, ServiceId, VpcId},
+    service::{Service, ServiceStatus, TcpProxy},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::sample::{at, endpoint, service, service_request, uuid};
+
+fn read_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(document: &T) {
+    let bytes = serde_json::to_vec(document).unwrap();
+    assert_eq!(serde_json::from_slice::<T>(&bytes).unwrap(), *document);
+}
+
+fn served() -> Endpoint {
+    let mut endpoint = endpoint(EndpointStatus::Accepted);
+    endpoint.source = Some(Source {
+        vpc: VpcId(uuid(2)),
+        ip: [198, 19, 128, 1].into(),
+    });
+    endpoint
+}
+
+#[test]
+fn a_service_in_every_state_reads_back() {
+    for status in ServiceStatus::ALL {
+        read_back(&service(*status));
+    }
+    insta::assert_json_snapshot!("service", service(ServiceStatus::Available));
+    insta::assert_json_snapshot!("service-failed", service(ServiceStatus::Failed));
+}
+
+#[test]
+fn an_endpoint_in_every_state_reads_back() {
+    for status in EndpointStatus::ALL {
+        read_back(&endpoint(*status));
+    }
+    let mut orphan = endpoint(EndpointStatus::Rejected);
+    assert!(orphan.orphan("eu-de.orders", at(1200)));
+    read_back(&orphan);
+    read_back(&served());
+    insta::assert_json_snapshot!("endpoint", served());
+    insta::assert_json_snapshot!("endpoint-failed", orphan);
+}
+
+#[test]
+fn a_document_without_a_fault_has_no_field_for_it() {
+    let json = serde_json::to_value(service(ServiceStatus::Available)).unwrap();
+    assert!(json.get("fault").is_none());
+    assert!(serde_json::from_value::<Service>(json).unwrap().fault().is_none());
+}
+
+#[test]
+fn what_a_gateway_is_told_and_what_it_answers_read_back() {
+    let spec = EndpointSpec {
+        id: EndpointId(uuid(7)),
+        generation: 12,
+        service: ServiceId(uuid(3)),
+        marker: MarkerId::new(201_515_901).unwrap(),
+        consumer: ConsumerLeg {
+            namespace: "vpc-5".to_owned(),
+            ip: [10, 20, 5, 40].into(),
+            subnet: "10.20.0.0/16".parse().unwrap(),
+        },
+        provider: ProviderLeg {
+            namespace: "vpc-2".to_owned(),
+            source: [198, 19, 128, 1].into(),
+            backend: [192, 168, 0, 10].into(),
+        },
+        ports: service_request().ports,
+        tcp_proxy: TcpProxy::ProxyVni,
+        connections_max: 3000,
+    };
+    let id = spec.id;
+    let events = vec![
+        FeedEvent::Snapshot {
+            endpoints: vec![spec.clone()],
+        },
+        FeedEvent::Put { endpoint: spec },
+        FeedEvent::Remove { id },
+    ];
+    let reports: Vec<_> = [
+        EndpointReport::Listening { generation: 12 },
+        EndpointReport::Waiting {
+            generation: 12,
+            reason: "no namespace vpc-5".to_owned(),
+        },
+        EndpointReport::Removed,
+    ]
+    .map(|status| Report { id, status })
+    .into();
+    let capabilities = Capabilities {
+        tcp_proxy: TcpProxy::ALL.to_vec(),
+    };
+    read_back(&events);
+    read_back(&reports);
+    read_back(&capabilities);
+    insta::assert_json_snapshot!("feed", (events, reports, capabilities));
+}
