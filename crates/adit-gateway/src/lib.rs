@@ -1,1 +1,16 @@
-//! adit-gateway
+//! The node daemon as a library: it makes endpoints answer.
+//!
+//! ```text
+//! feed ─► Gateway::run ─► plan (pure: what is wanted, what is held → actions) ─► apply (kernel and relay) ─► reports
+//! ```
+//!
+//! Owns an endpoint's address in the consumer's VPC, its listeners, and what they lead to. Never decides who may connect
+//! to what, never touches a byte of a connection (the relay does), and makes nothing in the kernel but the endpoints'
+//! addresses and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
+
+pub mod gateway;
+pub mod plan;
+
+pub mod apply;
+
+pub use gateway::{Config, Gateway, StartError, capabilities};

@@ -1,0 +1,413 @@
+//! The gateway's loop: what is wanted of each endpoint, one piece of work at a time for each, and what is reported.
+//!
+//! Owns who holds which address and what is retried when. Endpoints do not wait for one another, unless two want the same
+//! address: then the one that comes second waits until the first has let go of it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use adit_model::{
+    feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
+    id::EndpointId,
+    service::TcpProxy,
+};
+use adit_netns::Directory;
+use adit_relay::{Close, Relay, Snapshot};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    apply::{Apply, ApplyError},
+    plan::{Held, HeldAddress, Place, plan},
+};
+
+/// How often the namespaces of live endpoints are looked at: one that was deleted or made anew is seen within this time.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// How long the first retry waits; each further one twice as long.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+/// The longest that a retry waits.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How many endpoints are worked on at a time.
+const WORKERS_MAX: usize = 64;
+
+/// What a gateway needs.
+pub struct Config {
+    /// Where the VPCs' namespaces are named.
+    pub directory: Directory,
+    /// How the relay runs.
+    pub relay: adit_relay::Config,
+}
+
+impl Config {
+    /// The defaults, for namespaces named in `directory`.
+    pub fn new(directory: Directory) -> Self {
+        Self {
+            directory,
+            relay: adit_relay::Config::default(),
+        }
+    }
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The relay's threads.
+    #[error("the relay does not start")]
+    Relay(#[source] std::io::Error),
+}
+
+/// What this gateway can do.
+pub fn capabilities() -> Capabilities {
+    Capabilities {
+        tcp_proxy: vec![TcpProxy::Close],
+    }
+}
+
+/// A gateway.
+pub struct Gateway {
+    relay: Arc<Relay>,
+    apply: Arc<Apply>,
+    lines: Mutex<HashMap<EndpointId, Line>>,
+    /// Which endpoint holds, or is about to hold, an address of a namespace.
+    addresses: Mutex<HashMap<(Place, Ipv4Addr), EndpointId>>,
+    stopping: Notify,
+}
+
+/// How one endpoint stands.
+#[derive(Default)]
+struct Line {
+    wanted: Option<EndpointSpec>,
+    held: Held,
+    running: bool,
+    /// Something has changed since the work that is running began.
+    again: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+/// How a piece of work ended.
+struct Done {
+    id: EndpointId,
+    held: Held,
+    /// What it was done for.
+    wanted: Option<EndpointSpec>,
+    result: Result<(), Obstacle>,
+}
+
+/// What stands in the way for now.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Apply(#[from] ApplyError),
+    #[error("address {ip} is still held by endpoint {by}")]
+    AddressHeld { ip: Ipv4Addr, by: EndpointId },
+}
+
+impl Gateway {
+    /// Starts the relay; nothing is served before [`Gateway::run`].
+    ///
+    /// # Errors
+    /// Where the relay's threads cannot be started.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
+        let apply = Arc::new(Apply::new(config.directory, Arc::clone(&relay)));
+        Ok(Self {
+            relay,
+            apply,
+            lines: Mutex::default(),
+            addresses: Mutex::default(),
+            stopping: Notify::new(),
+        })
+    }
+
+    /// The relay's counters.
+    pub fn snapshot(&self) -> Snapshot {
+        self.relay.snapshot()
+    }
+
+    /// Follows the feed until it ends or [`Gateway::stop`] is called.
+    pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
+        let mut queue = Queue::default();
+        let mut running = JoinSet::new();
+        let mut check = tokio::time::interval(CHECK_PERIOD);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while running.len() < WORKERS_MAX
+                && let Some(id) = queue.next()
+            {
+                if let Some((wanted, held)) = self.begin(id) {
+                    running.spawn(Arc::clone(&self).work(id, wanted, held));
+                }
+            }
+            let retry = self.next_retry();
+            tokio::select! {
+                () = self.stopping.notified() => break,
+                event = events.recv() => match event {
+                    Some(event) => self.take_in(event, &mut queue),
+                    None => break,
+                },
+                Some(done) = running.join_next(), if !running.is_empty() => match done {
+                    Ok(done) => {
+                        if let Some(report) = self.finish(done, &mut queue)
+                            && reports.send(report).await.is_err()
+                        {
+                            break;
+                        }
+                    }
+                    Err(e) => tracing::error!(error = %e, "Work on an endpoint died."),
+                },
+                _ = check.tick() => self.check(&mut queue).await,
+                () = sleep_until(retry) => self.lines.lock().iter_mut().for_each(|(id, line)| {
+                    if line.retry_at.is_some_and(|at| at <= Instant::now()) {
+                        line.retry_at = None;
+                        queue.add(*id);
+                    }
+                }),
+            }
+        }
+        running.shutdown().await;
+    }
+
+    fn take_in(&self, event: FeedEvent, queue: &mut Queue) {
+        let mut lines = self.lines.lock();
+        let mut want = |id: EndpointId, wanted: Option<EndpointSpec>| {
+            let line = lines.entry(id).or_default();
+            line.wanted = wanted;
+            line.retry_at = None;
+            line.failures = 0;
+            queue.add(id);
+        };
+        match event {
+            FeedEvent::Put { endpoint } => want(endpoint.id, Some(endpoint)),
+            FeedEvent::Remove { id } => want(id, None),
+            FeedEvent::Snapshot { endpoints } => {
+                let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
+                endpoints.into_iter().for_each(|e| want(e.id, Some(e)));
+                for (id, line) in lines.iter_mut().filter(|(id, _)| !known.contains(id)) {
+                    line.wanted = None;
+                    queue.add(*id);
+                }
+            }
+        }
+    }
+
+    /// Takes an endpoint up, unless it is being worked on.
+    fn begin(&self, id: EndpointId) -> Option<(Option<EndpointSpec>, Held)> {
+        let mut lines = self.lines.lock();
+        let line = lines.get_mut(&id)?;
+        if line.running {
+            line.again = true;
+            return None;
+        }
+        line.running = true;
+        line.again = false;
+        Some((line.wanted.clone(), line.held.clone()))
+    }
+
+    /// Leads one endpoint from what is held to what is wanted, as far as it goes.
+    async fn work(self: Arc<Self>, id: EndpointId, wanted: Option<EndpointSpec>, mut held: Held) -> Done {
+        let result = self.lead(id, wanted.as_ref(), &mut held).await;
+        Done {
+            id,
+            held,
+            wanted,
+            result,
+        }
+    }
+
+    async fn lead(
+        &self,
+        id: EndpointId,
+        wanted: Option<&EndpointSpec>,
+        held: &mut Held,
+    ) -> Result<(), Obstacle> {
+        let connections_max = wanted.map_or(0, |spec| spec.connections_max);
+        let mut result = Ok(());
+        let wanted = match wanted {
+            None => None,
+            Some(spec) => match self.apply.find(spec).await {
+                Ok(found) => Some(found),
+                // What is held is of no use without its namespaces.
+                Err(e) => {
+                    result = Err(e.into());
+                    None
+                }
+            },
+        };
+        for action in plan(wanted.as_ref(), held) {
+            if let crate::plan::Action::AddAddress(address) = &action {
+                self.claim(id, address)?;
+            }
+            self.apply
+                .perform(id, held.address.as_ref(), connections_max, &action)
+                .await?;
+            if let crate::plan::Action::RemoveAddress(address) = &action {
+                self.addresses.lock().remove(&(address.place.clone(), address.ip));
+            }
+            held.after(&action);
+        }
+        result
+    }
+
+    /// Makes an address the endpoint's, if it is nobody else's.
+    fn claim(&self, id: EndpointId, address: &HeldAddress) -> Result<(), Obstacle> {
+        let mut addresses = self.addresses.lock();
+        let holder = *addresses.entry((address.place.clone(), address.ip)).or_insert(id);
+        if holder == id {
+            Ok(())
+        } else {
+            Err(Obstacle::AddressHeld {
+                ip: address.ip,
+                by: holder,
+            })
+        }
+    }
+
+    /// Notes what is held now, and says what is to be reported.
+    fn finish(&self, done: Done, queue: &mut Queue) -> Option<Report> {
+        let Done {
+            id,
+            held,
+            wanted,
+            result,
+        } = done;
+        let mut lines = self.lines.lock();
+        let line = lines.get_mut(&id)?;
+        line.running = false;
+        line.held = held;
+        if line.again || line.wanted != wanted {
+            queue.add(id);
+            return None;
+        }
+        let status = match (&wanted, result) {
+            (None, Ok(())) => {
+                if line.held.is_empty() {
+                    lines.remove(&id);
+                    self.addresses.lock().retain(|_, holder| *holder != id);
+                }
+                EndpointReport::Removed
+            }
+            (Some(spec), Ok(())) => {
+                line.failures = 0;
+                EndpointReport::Listening {
+                    generation: spec.generation,
+                }
+            }
+            (wanted, Err(obstacle)) => {
+                if matches!(obstacle, Obstacle::AddressHeld { .. }) && line.held.is_empty() {
+                    self.addresses.lock().retain(|_, holder| *holder != id);
+                }
+                let wait = RETRY_MIN
+                    .saturating_mul(1 << line.failures.min(10))
+                    .min(RETRY_MAX);
+                line.failures = line.failures.saturating_add(1);
+                line.retry_at = Some(Instant::now() + wait);
+                let reason = chain(&obstacle);
+                tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");
+                match wanted {
+                    Some(spec) => EndpointReport::Waiting {
+                        generation: spec.generation,
+                        reason,
+                    },
+                    // Said once it is true.
+                    None => return None,
+                }
+            }
+        };
+        Some(Report { id, status })
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.lines.lock().values().filter_map(|line| line.retry_at).min()
+    }
+
+    /// Looks for namespaces that are not what they were, and takes their endpoints up again.
+    async fn check(&self, queue: &mut Queue) {
+        let held: Vec<_> = {
+            let lines = self.lines.lock();
+            lines
+                .iter()
+                .filter(|(_, line)| !line.held.is_empty())
+                .map(|(id, line)| (*id, line.held.clone()))
+                .collect()
+        };
+        for (id, held) in held {
+            let places = held
+                .address
+                .iter()
+                .map(|a| &a.place)
+                .chain(held.listeners.values().map(|t| &t.place));
+            if !self.apply.are_current(places).await {
+                queue.add(id);
+            }
+        }
+    }
+
+    /// Ends all service: connections are cut or drained, listeners closed, addresses removed.
+    pub async fn stop(&self, how: Close) {
+        self.stopping.notify_one();
+        let relay = Arc::clone(&self.relay);
+        let _ = tokio::task::spawn_blocking(move || relay.stop(how)).await;
+        let held: Vec<_> = self
+            .lines
+            .lock()
+            .drain()
+            .map(|(id, line)| (id, line.held))
+            .collect();
+        for (id, held) in held {
+            let Some(address) = held.address else { continue };
+            let remove = crate::plan::Action::RemoveAddress(address);
+            if let Err(e) = self.apply.perform(id, None, 0, &remove).await {
+                tracing::warn!(endpoint.id = %id, error = chain(&e), "An endpoint's address could not be removed.");
+            }
+        }
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An error with all of its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        line.push_str(": ");
+        line.push_str(&e.to_string());
+        cause = e.source();
+    }
+    line
+}
+
+/// Endpoints to take up, each once.
+#[derive(Default)]
+struct Queue {
+    order: std::collections::VecDeque<EndpointId>,
+    queued: HashSet<EndpointId>,
+}
+
+impl Queue {
+    fn add(&mut self, id: EndpointId) {
+        if self.queued.insert(id) {
+            self.order.push_back(id);
+        }
+    }
+
+    fn next(&mut self) -> Option<EndpointId> {
+        let id = self.order.pop_front()?;
+        self.queued.remove(&id);
+        Some(id)
+    }
+}

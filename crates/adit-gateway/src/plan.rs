@@ -1,0 +1,221 @@
+//! What is to be done for one endpoint, from what is wanted and what is held. Pure.
+//!
+//! Planned for each endpoint by itself, so an event costs what its own endpoint costs. Removes come before adds; a changed
+//! backend or source is a retarget, which touches new connections only.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+/// A namespace as it was found: a deleted one that was made anew has the same name and another inode.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub inode: u64,
+}
+
+/// An endpoint's address on a link of the consumer's VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeldAddress {
+    /// The consumer's namespace.
+    pub place: Place,
+    /// The link that the address is on.
+    pub link: String,
+    /// The address.
+    pub ip: Ipv4Addr,
+}
+
+/// Where a listener leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The provider's namespace.
+    pub place: Place,
+    /// The address that connections come from.
+    pub source: Ipv4Addr,
+    /// The backend's address.
+    pub backend: Ipv4Addr,
+    /// The backend's port.
+    pub port: u16,
+}
+
+/// What is wanted of an endpoint, its namespaces found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The address to listen on.
+    pub address: HeldAddress,
+    /// By client port, where each leads to.
+    pub listeners: BTreeMap<u16, Target>,
+}
+
+/// What is held for an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The address, once it has been added.
+    pub address: Option<HeldAddress>,
+    /// By client port, the open listeners.
+    pub listeners: BTreeMap<u16, Target>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close a listener and cut its connections.
+    Close(u16),
+    /// Take the address away.
+    RemoveAddress(HeldAddress),
+    /// Add the address.
+    AddAddress(HeldAddress),
+    /// Send a listener's new connections elsewhere.
+    Retarget(u16, Target),
+    /// Open a listener on the address that is held.
+    Open(u16, Target),
+}
+
+/// What leads from `held` to `wanted` (`None`: nothing), in the order in which it has to be done.
+pub fn plan(wanted: Option<&Wanted>, held: &Held) -> Vec<Action> {
+    let mut actions = Vec::new();
+    // Listeners belong to the address: with another one, all of them go.
+    let stays = wanted.filter(|w| held.address.as_ref().is_none_or(|address| *address == w.address));
+    let keeps = |port: &u16| stays.is_some_and(|w| w.listeners.contains_key(port));
+    actions.extend(
+        held.listeners
+            .keys()
+            .filter(|port| !keeps(port))
+            .copied()
+            .map(Action::Close),
+    );
+    if let Some(address) = &held.address
+        && stays.is_none()
+    {
+        actions.push(Action::RemoveAddress(address.clone()));
+    }
+    let Some(wanted) = wanted else { return actions };
+    if stays.is_none() || held.address.is_none() {
+        actions.push(Action::AddAddress(wanted.address.clone()));
+    }
+    for (port, target) in &wanted.listeners {
+        match held.listeners.get(port).filter(|_| stays.is_some()) {
+            Some(present) if present == target => {}
+            Some(_) => actions.push(Action::Retarget(*port, target.clone())),
+            None => actions.push(Action::Open(*port, target.clone())),
+        }
+    }
+    actions
+}
+
+impl Held {
+    /// What is held after an action has been done.
+    pub fn after(&mut self, action: &Action) {
+        match action {
+            Action::Close(port) => drop(self.listeners.remove(port)),
+            Action::RemoveAddress(_) => self.address = None,
+            Action::AddAddress(address) => self.address = Some(address.clone()),
+            Action::Retarget(port, target) | Action::Open(port, target) => {
+                self.listeners.insert(*port, target.clone());
+            }
+        }
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.address.is_none() && self.listeners.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place() -> impl Strategy<Value = Place> {
+        ("[ab]", 1..3u64).prop_map(|(name, inode)| Place { name, inode })
+    }
+
+    fn address() -> impl Strategy<Value = HeldAddress> {
+        (place(), 1..3u8).prop_map(|(place, n)| HeldAddress {
+            place,
+            link: "s0".into(),
+            ip: [10, 0, 0, n].into(),
+        })
+    }
+
+    fn listeners() -> impl Strategy<Value = BTreeMap<u16, Target>> {
+        let target = (place(), 1..3u8, 1..3u16).prop_map(|(place, n, port)| Target {
+            place,
+            source: [198, 19, 128, n].into(),
+            backend: [10, 0, 0, n].into(),
+            port,
+        });
+        prop::collection::btree_map(1..5u16, target, 0..5)
+    }
+
+    prop_compose! {
+        fn wanted()(address in address(), listeners in listeners()) -> Wanted {
+            Wanted { address, listeners }
+        }
+    }
+
+    prop_compose! {
+        // Listeners are never held without their address.
+        fn held()(address in prop::option::of(address()), listeners in listeners()) -> Held {
+            let listeners = if address.is_some() { listeners } else { BTreeMap::new() };
+            Held { address, listeners }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_plan_leads_to_what_is_wanted_and_then_there_is_none(
+            wanted in prop::option::of(wanted()),
+            held in held(),
+        ) {
+            let mut now = held.clone();
+            for action in plan(wanted.as_ref(), &held) {
+                now.after(&action);
+            }
+            let expected = wanted.as_ref().map_or_else(Held::default, |w| Held {
+                address: Some(w.address.clone()),
+                listeners: w.listeners.clone(),
+            });
+            prop_assert_eq!(&now, &expected);
+            prop_assert!(plan(wanted.as_ref(), &now).is_empty());
+        }
+
+        #[test]
+        fn a_plan_that_broke_off_anywhere_can_be_taken_up_again(
+            wanted in prop::option::of(wanted()),
+            held in held(),
+            done in 0..8usize,
+        ) {
+            let mut now = held.clone();
+            for action in plan(wanted.as_ref(), &held).iter().take(done) {
+                now.after(action);
+                // No listener is ever without its address.
+                prop_assert!(now.address.is_some() || now.listeners.is_empty());
+            }
+            for action in plan(wanted.as_ref(), &now) {
+                now.after(&action);
+            }
+            prop_assert!(plan(wanted.as_ref(), &now).is_empty());
+        }
+
+        #[test]
+        fn removes_come_before_adds(wanted in prop::option::of(wanted()), held in held()) {
+            let adds = |a: &Action| matches!(a, Action::AddAddress(_) | Action::Open(..) | Action::Retarget(..));
+            let actions = plan(wanted.as_ref(), &held);
+            let first_add = actions.iter().position(adds).unwrap_or(actions.len());
+            prop_assert!(actions[first_add..].iter().all(adds));
+        }
+
+        #[test]
+        fn another_backend_leaves_the_listener_open(mut wanted in wanted(), port in 1..5u16) {
+            let held = Held { address: Some(wanted.address.clone()), listeners: wanted.listeners.clone() };
+            if let Some(target) = wanted.listeners.get_mut(&port) {
+                target.backend = Ipv4Addr::new(10, 9, 9, 9);
+                let expected = vec![Action::Retarget(port, target.clone())];
+                prop_assert_eq!(plan(Some(&wanted), &held), expected);
+            }
+        }
+    }
+}
