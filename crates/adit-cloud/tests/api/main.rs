@@ -1,0 +1,13 @@
+//! The cloud's APIs, through their front door: a real router over a real store.
+
+#![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
+
+mod companion;
+mod elb;
+mod identity;
+mod network_trait;
+mod neutron;
+mod race;
+mod restart;
+mod stage;
+mod vpc;

@@ -1,0 +1,172 @@
+//! What the control plane asks of the network.
+
+use adit_model::{
+    id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
+    network::{Holder, PortKind},
+};
+use adit_server::{Network, NetworkError};
+use adit_store::{Commit, Key, Txn, keys::encode};
+use serde_json::json;
+
+use crate::stage::Stage;
+
+fn demo() -> ProjectId {
+    "6e9dfd51d1124e8d8498dce894923a0d".parse().unwrap()
+}
+
+fn other() -> ProjectId {
+    "7fae0e62e2235f9e95a9edf9a5a34b1e".parse().unwrap()
+}
+
+fn vpc() -> VpcId {
+    "4189d3c2-8882-4871-a3c2-d380272eed80".parse().unwrap()
+}
+
+fn subnet() -> SubnetId {
+    "4189d3c2-8882-4871-a3c2-d380272eed81".parse().unwrap()
+}
+
+fn nic() -> PortId {
+    "4189d3c2-8882-4871-a3c2-d380272eed88".parse().unwrap()
+}
+
+#[tokio::test]
+async fn look_ups_answer_the_owner_alone_with_fences_that_hold() {
+    let stage = Stage::new().await;
+    let cloud = &stage.cloud;
+    assert_eq!(cloud.get_vpc(vpc(), &other()).await, Ok(None));
+    assert_eq!(cloud.get_subnet(subnet(), &other()).await, Ok(None));
+    assert_eq!(cloud.get_port(nic(), &other()).await, Ok(None));
+    let seen = cloud.get_port(nic(), &demo()).await.unwrap().unwrap();
+    assert_eq!((seen.view.vpc, seen.view.kind), (Some(vpc()), PortKind::Server));
+    assert_eq!(seen.view.ip, Some("10.0.0.10".parse().unwrap()));
+    let seen = cloud.get_subnet(subnet(), &demo()).await.unwrap().unwrap();
+    assert_eq!(seen.view.vpc, Some(vpc()));
+    let seen = cloud.get_vpc(vpc(), &demo()).await.unwrap().unwrap();
+    assert_eq!(seen.view.cidrs, ["10.0.0.0/24".parse().unwrap()]);
+    assert_eq!(seen.view.custom_routes, []);
+    // A route comes in between: what was decided on the old answer is not committed.
+    let client = stage.demo().await;
+    let routes = json!([{"destination": "198.19.128.0/17", "nexthop": "10.0.0.10"}]);
+    let path = format!("/v2.0/routers/{}", vpc());
+    client
+        .put(&path, json!({"router": {"routes": routes}}))
+        .await
+        .expect(200);
+    let mut txn = Txn::new().put("test", encode(&1));
+    for (key, revision) in seen.fences {
+        txn = txn.unchanged(key, revision);
+    }
+    assert_eq!(stage.store.commit(txn).await.unwrap(), Commit::Conflict);
+    let seen = cloud.get_vpc(vpc(), &demo()).await.unwrap().unwrap();
+    assert_eq!(seen.view.custom_routes, ["198.19.128.0/17".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_reservation_is_idempotent_and_given_back_once() {
+    let stage = Stage::new().await;
+    let cloud = &stage.cloud;
+    let endpoint = EndpointId::random();
+    let first = cloud.reserve(endpoint, &demo(), subnet(), None).await.unwrap();
+    assert_eq!(first.ip.to_string(), "10.0.0.100");
+    assert_eq!((first.port.0, first.mtu_bytes), (endpoint.0, 1500));
+    assert_eq!(cloud.reserve(endpoint, &demo(), subnet(), None).await, Ok(first));
+    assert_eq!(cloud.list_reserved().await, Ok(vec![first]));
+    let holder = stage
+        .cache
+        .read()
+        .address(subnet(), first.ip)
+        .map(|holder| *holder.value);
+    assert_eq!(holder, Some(Holder::Endpoint(endpoint)));
+    cloud.release(endpoint).await.unwrap();
+    cloud.release(endpoint).await.unwrap();
+    assert_eq!(cloud.list_reserved().await, Ok(vec![]));
+    assert!(stage.cache.read().address(subnet(), first.ip).is_none());
+}
+
+#[tokio::test]
+async fn an_address_that_was_claimed_is_kept_and_one_of_another_s_is_not_freed() {
+    let stage = Stage::new().await;
+    let cloud = &stage.cloud;
+    let (endpoint, ip) = (EndpointId::random(), "10.0.0.3".parse().unwrap());
+    let address = Key::Address(subnet(), ip);
+    let claim = Txn::new()
+        .absent(address.clone())
+        .put(address.clone(), encode(&Holder::Endpoint(endpoint)));
+    let Commit::Committed(revision) = stage.store.commit(claim).await.unwrap() else {
+        panic!()
+    };
+    stage.cache.wait_for(revision).await.unwrap();
+    let another = cloud
+        .reserve(EndpointId::random(), &demo(), subnet(), Some(ip))
+        .await;
+    assert_eq!(another, Err(NetworkError::AddressTaken(ip)));
+    assert_eq!(
+        cloud
+            .reserve(endpoint, &demo(), subnet(), Some(ip))
+            .await
+            .unwrap()
+            .ip,
+        ip
+    );
+    assert_eq!(
+        stage.cache.read().address(subnet(), ip).unwrap().revision,
+        revision
+    );
+    // The control plane freed it with its answer to the DELETE, and somebody else has it by now.
+    let successor = Holder::Endpoint(EndpointId::random());
+    let Commit::Committed(revision) = stage
+        .store
+        .commit(Txn::new().put(address, encode(&successor)))
+        .await
+        .unwrap()
+    else {
+        panic!()
+    };
+    stage.cache.wait_for(revision).await.unwrap();
+    cloud.release(endpoint).await.unwrap();
+    assert_eq!(
+        stage
+            .cache
+            .read()
+            .address(subnet(), ip)
+            .map(|holder| *holder.value),
+        Some(successor)
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_reserved_is_named() {
+    let stage = Stage::new().await;
+    let cloud = &stage.cloud;
+    let reserve = |project, subnet, ip: &str| {
+        let wanted = ip.parse().ok();
+        async move {
+            cloud
+                .reserve(EndpointId::random(), &project, subnet, wanted)
+                .await
+                .unwrap_err()
+        }
+    };
+    let gone = SubnetId::random();
+    assert_eq!(
+        reserve(demo(), gone, "").await,
+        NetworkError::NotFound(gone.to_string())
+    );
+    assert_eq!(
+        reserve(other(), subnet(), "").await,
+        NetworkError::NotFound(subnet().to_string())
+    );
+    for ip in ["10.0.0.0", "10.0.0.255", "10.0.1.7"] {
+        assert_eq!(
+            reserve(demo(), subnet(), ip).await,
+            NetworkError::BadAddress(ip.parse().unwrap())
+        );
+    }
+    for ip in ["10.0.0.1", "10.0.0.10"] {
+        assert_eq!(
+            reserve(demo(), subnet(), ip).await,
+            NetworkError::AddressTaken(ip.parse().unwrap())
+        );
+    }
+}
