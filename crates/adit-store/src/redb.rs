@@ -276,7 +276,10 @@ impl Store for RedbStore {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         self.check_running("read")?;
         let read = || -> Result<Option<Entry>, ::redb::Error> {
-            let row = self.shared.db.begin_read()?.open_table(ENTRIES)?.get(key)?;
+            // Named, so that both outlive the row: redb's guard does not keep its page from being used again.
+            let snapshot = self.shared.db.begin_read()?;
+            let entries = snapshot.open_table(ENTRIES)?;
+            let row = entries.get(key)?;
             Ok(row.map(|row| entry_of(key, row.value())))
         };
         read().map_err(|source| StoreError::unavailable("read", source))

@@ -477,3 +477,33 @@ fn history_is_bounded_in_revisions_and_bytes() {
     assert!(history.reaches_back_to(Revision(newest + 2)));
     assert_eq!(history.newest(), Revision(newest + 3));
 }
+
+/// A value read must not outlive its read transaction: the writer reuses pages that nobody reads, and redb's debug build
+/// asserts that nobody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reading_while_pages_are_reused_disturbs_nobody() {
+    let store = Arc::new(RedbStore::ephemeral().unwrap());
+    committed(&*store, Txn::new().put("k", [0; 3000])).await;
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        for n in 0..2000u16 {
+            committed(&*writer, Txn::new().put("k", n.to_be_bytes().repeat(1500))).await;
+        }
+    });
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, writing) = (store.clone(), writing.abort_handle());
+            tokio::spawn(async move {
+                while !writing.is_finished() {
+                    let value = store.get("k").await.unwrap().unwrap().value;
+                    assert!(value.chunks(2).all(|pair| pair == &value[..2]));
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    writing.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
