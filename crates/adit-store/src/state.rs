@@ -446,3 +446,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
