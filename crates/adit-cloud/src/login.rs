@@ -49,15 +49,8 @@ impl Region {
     /// # Errors
     /// For a name that is not of letters, digits, `-` and `_`.
     pub fn named(mut self, name: &str) -> Result<Self, RegionError> {
-        if name.is_empty()
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        {
-            let why = format!("the region's name {name:?} is not of letters, digits, \"-\" and \"_\"");
-            return Err(RegionError::Contradiction(why));
-        }
         name.clone_into(&mut self.name);
+        self.check().map_err(RegionError::Contradiction)?;
         Ok(self)
     }
 }

@@ -235,7 +235,8 @@ impl Region {
         Ok(region)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether the file fits together; what does not is said.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let word = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         if self.name.is_empty() || !self.name.bytes().all(word) {
             return Err(format!(

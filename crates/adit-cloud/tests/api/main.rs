@@ -4,6 +4,7 @@
 
 mod companion;
 mod elb;
+mod garbage;
 mod identity;
 mod network_trait;
 mod neutron;

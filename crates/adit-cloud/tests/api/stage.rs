@@ -231,8 +231,5 @@ pub(crate) async fn answer(router: &Router, request: Request<Body>) -> Reply {
 /// An id in a body.
 #[track_caller]
 pub(crate) fn id(body: &Value, of: &str) -> String {
-    body[of]["id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {of}.id in {body}"))
-        .to_owned()
+    body[of]["id"].as_str().expect("the body has an id").to_owned()
 }
