@@ -21,3 +21,4 @@ pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
 pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};
 pub use namespace::Namespace;
+pub use unshare::unshare_network;

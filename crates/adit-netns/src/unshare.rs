@@ -9,7 +9,11 @@ use std::io;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Gives the calling thread a fresh network namespace, in which nothing but a downed `lo` exists.
-pub(crate) fn unshare_network() -> io::Result<()> {
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn unshare_network() -> io::Result<()> {
     // SAFETY: CLONE_FILES is not among the flags: the table of descriptors stays shared with all threads.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }

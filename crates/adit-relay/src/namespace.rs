@@ -31,8 +31,15 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// Home is where the thread starts, if it can come back there. From a user namespace there is no way back into the
+    /// host's network, so the thread gets an empty network of its own as its home.
     pub(crate) fn of_this_thread() -> io::Result<Self> {
-        let home = Namespace::of(Arc::new(File::open("/proc/thread-self/ns/net")?.into()))?;
+        let present = || Namespace::of(Arc::new(File::open("/proc/thread-self/ns/net")?.into()));
+        let mut home = present()?;
+        // Where not even that is allowed the thread will never leave: it can enter no other namespace either.
+        if adit_netns::enter(home.descriptor.as_fd()).is_err() && adit_netns::unshare_network().is_ok() {
+            home = present()?;
+        }
         Ok(Self {
             here: home.identity,
             home,
