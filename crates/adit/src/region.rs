@@ -9,6 +9,7 @@ use adit_cloud::{
     Cloud,
     kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
 };
+use adit_gateway::{Gateway, StartError as GatewayError};
 use adit_model::{feed::Report, service::TcpProxy};
 use adit_netns::Directory;
 use adit_server::{App, Config, edge, feed::null_gateway, reconcile};
@@ -50,6 +51,9 @@ pub enum StartError {
     /// What an earlier run left cannot be swept.
     #[error("the region's namespaces cannot be set up")]
     Kernel(#[from] KernelError),
+    /// The gateway.
+    #[error("the gateway does not start")]
+    Gateway(#[from] GatewayError),
 }
 
 /// A running region.
@@ -63,6 +67,7 @@ pub struct Running {
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     kernel: Option<Arc<Kernel>>,
+    gateway: Option<Arc<Gateway>>,
 }
 
 impl Running {
@@ -96,6 +101,7 @@ impl Running {
             cancel: CancellationToken::new(),
             tasks: Vec::new(),
             kernel: None,
+            gateway: None,
         };
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
@@ -122,8 +128,11 @@ impl Running {
         kernel.apply(&desired).await;
         let follower = follow(kernel, self.app.cache.clone(), self.cancel.clone());
         self.tasks.push(tokio::spawn(follower));
+        let gateway = Arc::new(Gateway::start(adit_gateway::Config::new(directory))?);
+        self.gateway = Some(Arc::clone(&gateway));
         let events = self.app.feed.subscribe();
-        self.tasks.push(tokio::spawn(null_gateway(events, reports)));
+        self.tasks
+            .push(tokio::spawn(async move { gateway.run(events, reports).await }));
         Ok(())
     }
 
@@ -133,6 +142,9 @@ impl Running {
     /// Where a namespace could not be removed; the next start sweeps it.
     pub async fn stop(self) -> Result<(), KernelError> {
         self.cancel.cancel();
+        if let Some(gateway) = &self.gateway {
+            gateway.stop(adit_relay::Close::Cut).await;
+        }
         for task in self.tasks {
             task.abort();
             let _ = task.await;
@@ -153,7 +165,11 @@ fn config(region: &adit_cloud::Region, instance: &Instance) -> Config {
         services_per_port_max: None,
         dns_suffix: "vpcep.internal".to_owned(),
         connections_per_endpoint_max: CONNECTIONS_PER_ENDPOINT_MAX,
-        tcp_proxy: [TcpProxy::Close.as_str()].into(),
+        tcp_proxy: adit_gateway::capabilities()
+            .tcp_proxy
+            .into_iter()
+            .map(TcpProxy::as_str)
+            .collect(),
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
         embedded_identity: true,
         reconcile_period: RECONCILE_PERIOD,

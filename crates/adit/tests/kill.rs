@@ -1,5 +1,7 @@
 //! SIGKILL while creates are being answered: what was answered is there after the restart, and comes true.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
+
 mod process;
 
 use std::{
@@ -120,7 +122,7 @@ fn every_answered_create_survives_a_kill_and_comes_true() {
             if let Some(kill_at) = kill_at {
                 until("enough answers", || {
                     let enough = ledger.answers.load(Ordering::Relaxed) >= kill_at;
-                    (enough || workers.iter().all(|w| w.is_finished())).then_some(())
+                    (enough || workers.iter().all(std::thread::ScopedJoinHandle::is_finished)).then_some(())
                 });
                 region.take().unwrap().kill();
                 region = Some(start());

@@ -15,10 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The demo tenant's project.
-pub const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
+pub(crate) const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
 
 /// Waits until there is an answer.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -34,14 +34,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A running region; it is killed when it goes out of scope.
-pub struct Region {
+pub(crate) struct Region {
     child: Child,
-    pub api: String,
+    pub(crate) api: String,
 }
 
 impl Region {
     /// Starts a region on a data directory and waits until it says that it is ready.
-    pub fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_adit"))
             .args(["dev", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
@@ -65,13 +65,13 @@ impl Region {
     }
 
     /// SIGKILL: no chance to tidy up.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and the exit status.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().success()
@@ -87,14 +87,14 @@ impl Drop for Region {
 
 /// A logged-in tenant.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     base: String,
     token: String,
 }
 
 impl Client {
-    pub fn login(api: &str, user: &str, project: &str, project_id: &str) -> Self {
+    pub(crate) fn login(api: &str, user: &str, project: &str, project_id: &str) -> Self {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -120,12 +120,12 @@ impl Client {
     }
 
     /// The demo tenant.
-    pub fn demo(api: &str) -> Self {
+    pub(crate) fn demo(api: &str) -> Self {
         Self::login(api, "demo", "eu-de_demo", PROJECT)
     }
 
     /// A request below the project; `None` where no answer came.
-    pub fn try_call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+    pub(crate) fn try_call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}/{path}", self.base))
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// A request that is answered with success.
-    pub fn must(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn must(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, json) = self.try_call(method, path, body).unwrap();
         assert!((200..300).contains(&status), "{method} {path}: {status} {json}");
         json

@@ -1,0 +1,276 @@
+//! The gateway on the real kernel: two VPCs with the same addresses, real sockets on both sides.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
+
+use adit_model::feed::FeedEvent;
+use adit_model::id::EndpointId;
+use adit_relay::Close;
+
+mod vpcs;
+use vpcs::{
+    BACKEND, CLIENT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox, eventually, mapping,
+    spec,
+};
+
+const ROUTER: &str = "10.0.0.1/24";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_flow_between_vpcs_with_the_same_addresses() {
+    let Some(sandbox) = Sandbox::new("bytes_flow_between_vpcs_with_the_same_addresses") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    // Open on the backend, but not mapped.
+    sandbox.serve("secret", 22);
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+
+    let mut visit = sandbox.visit();
+    assert_eq!(visit.greeting, format!("web {SOURCE}"));
+    visit.echo("through two VPCs");
+    sandbox.assert_refused(22);
+    sandbox.assert_refused(SERVER_PORT);
+
+    let owner = endpoint.id.0.as_u128();
+    let owners = rig.gateway.snapshot().owners;
+    let stats = owners
+        .iter()
+        .find(|stats| stats.owner == owner)
+        .expect("counted by endpoint");
+    assert_eq!((stats.accepted, stats.active), (1, 1));
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_cuts_and_refuses_and_putting_again_serves() {
+    let Some(sandbox) = Sandbox::new("a_removal_cuts_and_refuses_and_putting_again_serves") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    // Never heard of: answered too.
+    rig.remove(EndpointId::random()).await;
+
+    let endpoint = spec();
+    // A neighbour on the same address cannot be; on another it must not be touched.
+    let mut neighbour = spec();
+    neighbour.consumer.ip = [10, 0, 0, 8].into();
+    rig.serve(&neighbour).await;
+    for _ in 0..3 {
+        rig.serve(&endpoint).await;
+        let mut visit = sandbox.visit();
+        visit.echo("alive");
+        rig.remove(endpoint.id).await;
+        visit.assert_reset();
+        assert_eq!(sandbox.addresses(CONSUMER).await, [ROUTER, "10.0.0.8/32"]);
+    }
+    // With the address gone nobody answers for it; with another endpoint's mapping on it the port refuses.
+    let mut other = spec();
+    other.ports = vec![mapping(9090, SERVER_PORT)];
+    rig.serve(&other).await;
+    sandbox.assert_refused(8080);
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_backend_is_for_new_connections_only() {
+    let Some(sandbox) = Sandbox::new("another_backend_is_for_new_connections_only") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("first", SERVER_PORT);
+    sandbox.serve("second", 81);
+    let mut rig = Rig::start(&sandbox).await;
+    let mut endpoint = spec();
+    rig.serve(&endpoint).await;
+    let mut old = sandbox.visit();
+
+    endpoint.generation = 2;
+    endpoint.ports[0].server_port = 81;
+    endpoint.provider.source = [198, 19, 200, 1].into();
+    rig.serve(&endpoint).await;
+    let mut new = sandbox.visit();
+    assert_eq!(new.greeting, "second 198.19.200.1");
+    new.echo("new");
+    old.echo("old");
+
+    // A further mapping leaves both alone; a mapping that goes takes its connections along.
+    endpoint.generation = 3;
+    endpoint.ports.push(mapping(9090, SERVER_PORT));
+    rig.serve(&endpoint).await;
+    assert!(sandbox.connect(9090).is_ok());
+    new.echo("still");
+    old.echo("still");
+    endpoint.generation = 4;
+    endpoint.ports.remove(0);
+    rig.serve(&endpoint).await;
+    new.assert_reset();
+    old.assert_reset();
+    sandbox.assert_refused(8080);
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_missing_is_waited_for() {
+    let Some(sandbox) = Sandbox::new("a_namespace_that_is_missing_is_waited_for") else {
+        return;
+    };
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.put(&endpoint).await;
+    let reason = rig.until_waiting(&endpoint).await;
+    assert!(reason.contains(CONSUMER), "{reason}");
+    sandbox.consumer().await;
+    rig.until(endpoint.id, "the provider is missing", |status| {
+        format!("{status:?}").contains(PROVIDER)
+    })
+    .await;
+    // Another endpoint does not wait along: it is within the consumer's VPC.
+    let mut inside = spec();
+    inside.consumer.ip = [10, 0, 0, 8].into();
+    inside.provider.namespace = CONSUMER.to_owned();
+    rig.serve(&inside).await;
+
+    sandbox.provider().await;
+    sandbox.serve("web", SERVER_PORT);
+    rig.until_listening(&endpoint).await;
+    sandbox.visit().echo("by itself");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_was_made_anew_is_served_again() {
+    let Some(sandbox) = Sandbox::new("a_namespace_that_was_made_anew_is_served_again") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    sandbox.visit().echo("before");
+
+    sandbox.remove(&[CLIENT, CONSUMER]);
+    sandbox.consumer().await;
+    rig.until_listening(&endpoint).await;
+    sandbox.visit().echo("in the consumer's new VPC");
+
+    sandbox.remove(&[BACKEND, PROVIDER]);
+    sandbox.provider().await;
+    sandbox.serve("anew", SERVER_PORT);
+    rig.until_listening(&endpoint).await;
+    let mut visit = sandbox.visit();
+    assert_eq!(visit.greeting, format!("anew {SOURCE}"));
+    visit.echo("in the provider's new VPC");
+
+    // Gone for good, it is said so.
+    sandbox.remove(&[BACKEND, PROVIDER]);
+    let reason = rig.until_waiting(&endpoint).await;
+    assert!(reason.contains(PROVIDER), "{reason}");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_endpoint_on_an_address_waits_for_the_first() {
+    let Some(sandbox) = Sandbox::new("the_second_endpoint_on_an_address_waits_for_the_first") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let first = spec();
+    let mut second = spec();
+    second.provider.source = [198, 19, 200, 2].into();
+    rig.serve(&first).await;
+    rig.put(&second).await;
+    let reason = rig.until_waiting(&second).await;
+    assert!(reason.contains(&first.id.to_string()), "{reason}");
+    assert_eq!(sandbox.visit().greeting, format!("web {SOURCE}"));
+
+    rig.remove(first.id).await;
+    rig.until_listening(&second).await;
+    assert_eq!(sandbox.visit().greeting, "web 198.19.200.2");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_a_snapshot_goes() {
+    let Some(sandbox) = Sandbox::new("what_is_not_in_a_snapshot_goes") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let gone = spec();
+    let mut stays = spec();
+    stays.consumer.ip = [10, 0, 0, 8].into();
+    rig.serve(&gone).await;
+    rig.serve(&stays).await;
+    let visit = sandbox.visit();
+
+    // The newcomer takes over the address in the same breath.
+    let newcomer = spec();
+    rig.send(FeedEvent::Snapshot {
+        endpoints: vec![newcomer.clone(), stays.clone()],
+    })
+    .await;
+    rig.until_listening(&newcomer).await;
+    visit.assert_reset();
+    sandbox.visit().echo("the newcomer's");
+    let mut addresses = sandbox.addresses(CONSUMER).await;
+    addresses.sort_unstable();
+    assert_eq!(addresses, [ROUTER, "10.0.0.8/32", &format!("{ENDPOINT_IP}/32")]);
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_nothing_in_the_kernel() {
+    let Some(sandbox) = Sandbox::new("a_stop_leaves_nothing_in_the_kernel") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    let mut visit = sandbox.visit();
+    visit.echo("alive");
+    rig.gateway.stop(Close::Cut).await;
+    visit.assert_reset();
+    assert_eq!(sandbox.addresses(CONSUMER).await, [ROUTER]);
+    assert_eq!(sandbox.addresses(PROVIDER).await, [ROUTER]);
+
+    // Nor is a namespace held: its veth's other end goes when it is destroyed.
+    drop(rig);
+    let_go(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vpc_that_nobody_is_served_in_is_let_go_of() {
+    let Some(sandbox) = Sandbox::new("a_vpc_that_nobody_is_served_in_is_let_go_of") else {
+        return;
+    };
+    sandbox.both().await;
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    rig.remove(endpoint.id).await;
+    let_go(&sandbox).await;
+    rig.gateway.stop(Close::Cut).await;
+}
+
+/// Removes the consumer's VPC and waits until the kernel has destroyed it, which it does when nothing holds it.
+async fn let_go(sandbox: &Sandbox) {
+    sandbox.remove(&[CONSUMER]);
+    let client = adit_netns::Links::open(&sandbox.open(CLIENT)).await.unwrap();
+    eventually("the VPC's namespace is destroyed", async || {
+        client.link("eth0").await.unwrap().is_none()
+    })
+    .await;
+}
