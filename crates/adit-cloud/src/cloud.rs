@@ -1,7 +1,7 @@
 //! The cloud's shared state, and how it decides.
 //!
 //! Every operation decides on the cache and commits what it decided guarded by compares; when the race is lost it decides
-//! anew on what the winner left, a bounded number of times ([`Cloud::decide`]).
+//! anew on what the winner left, a bounded number of times (`Cloud::decide`).
 
 use std::{
     fmt,

@@ -1,7 +1,7 @@
 //! The region file: who exists, and which networks there are at the first start.
 //!
 //! Owns the file's form and its checks. It is read whole at every start; what of it is written to the store, and when, is
-//! [`crate::seed`]'s. Secrets in it are never shown by `Debug`.
+//! `crate::seed`'s. Secrets in it are never shown by `Debug`.
 
 use std::{collections::BTreeMap, collections::HashSet, fmt, net::Ipv4Addr};
 

@@ -1,10 +1,10 @@
 //! The companions' HTTP APIs: requests in, replies out, and nothing else.
 //!
-//! [`router`] is the table of contents. Each handler reads its request ([`call`], [`fields`]), calls one operation of
-//! [`crate::network`], and shapes the reply in the form of its API ([`error`], `*_view`). All of them take a token of a
+//! [`router`] is the table of contents. Each handler reads its request (`call`, `fields`), calls one operation of
+//! [`crate::network`], and shapes the reply in the form of its API (`error`, `*_view`). All of them take a token of a
 //! project; other projects' resources do not exist for it.
 //!
-//! Read next: [`vpc`], [`neutron`], [`elb`].
+//! Read next: `vpc`, `neutron`, `elb`.
 
 pub(crate) mod call;
 mod elb;
@@ -65,6 +65,7 @@ fn vpc_v1() -> Router<Arc<Cloud>> {
 
 fn neutron_v2() -> Router<Arc<Cloud>> {
     Router::new()
+        .route("/v2.0/extensions", get(neutron::extension_list))
         .route(
             "/v2.0/networks",
             post(neutron::network_create).get(neutron::network_list),

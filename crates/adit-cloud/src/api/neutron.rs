@@ -23,6 +23,13 @@ type Reply = Result<Json<Value>, NeutronError>;
 type Created = Result<(StatusCode, Json<Value>), NeutronError>;
 type Deleted = Result<StatusCode, NeutronError>;
 
+/// What clients ask before they send a field that not every Neutron knows.
+pub(super) async fn extension_list(_call: ProjectCall) -> Json<Value> {
+    let extension = |alias: &str| json!({"alias": alias, "name": alias, "description": "", "links": [], "updated": "2020-04-07T00:00:00Z"});
+    let known = ["router", "extraroute", "extraroute-atomic"];
+    Json(json!({"extensions": known.map(extension)}))
+}
+
 pub(super) async fn network_create(State(cloud): State<Arc<Cloud>>, call: ProjectCall) -> Created {
     let json = call.json()?;
     let fields = Fields::of(&json, "network")?;

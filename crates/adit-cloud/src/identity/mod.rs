@@ -3,7 +3,7 @@
 //! Tokens are self-contained and signed, so that they outlive a restart without a write per login; what a user may do is
 //! looked up in the region file each time. Secrets and tokens are compared in constant time and never shown.
 //!
-//! Read next: [`accounts`], [`token`], then [`keystone`] (the HTTP API).
+//! Read next: [`accounts`], `token`, then [`keystone`] (the HTTP API).
 
 pub mod accounts;
 pub mod catalog;

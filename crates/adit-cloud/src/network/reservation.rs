@@ -2,7 +2,7 @@
 //!
 //! A reservation is a port whose id is the endpoint's, made in one transaction with its address key. An address that the
 //! endpoint's request claimed already (`Holder::Endpoint`) is kept as it is. The control plane frees the address key itself
-//! when it answers the DELETE; [`Cloud::release_reservation`] takes what is left.
+//! when it answers the DELETE; `Cloud::release_reservation` takes what is left.
 
 use std::net::Ipv4Addr;
 
