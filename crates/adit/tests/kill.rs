@@ -1,6 +1,6 @@
 //! SIGKILL while creates are being answered: what was answered is there after the restart, and comes true.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
+#![expect(clippy::unwrap_used, reason = "a test's panic is its verdict")]
 
 mod process;
 

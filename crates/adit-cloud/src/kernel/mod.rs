@@ -14,7 +14,7 @@
 //! namespace of the host. Everything it makes carries the region's [`Instance`] in its name: [`Kernel::start`] sweeps
 //! what a killed region left, [`Kernel::stop`] leaves nothing.
 //!
-//! Read next: [`desired`], [`plan`], then [`exec`] for commands inside a port.
+//! Read next: [`desired`], [`mod@plan`], then [`exec`] for commands inside a port.
 
 pub mod desired;
 pub mod exec;

@@ -1,18 +1,46 @@
 //! `adit dev` as a process of its own, for tests that kill it or look at it from outside.
+#![allow(dead_code, reason = "each test target uses its own part of this")]
 
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use adit_cloud::kernel::{Instance, port_namespace, vpc_namespace};
+use adit_model::id::{PortId, VpcId};
+use adit_netns::{Directory, Namespace, userns};
 use serde_json::{Value, json};
 
 /// How long a condition may take to come about.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(5);
+
+/// The port of the demo tenant's server, 10.0.0.10 in its VPC.
+pub(crate) const BACKEND_PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
+/// The demo tenant's VPC.
+pub(crate) const BACKEND_VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
+/// The port of the other tenant's client, 10.0.0.20 in its VPC.
+pub(crate) const CLIENT_PORT: &str = "5290e4d3-9993-4982-b4d3-e491383ffe98";
+/// The other tenant's VPC.
+pub(crate) const CLIENT_VPC: &str = "5290e4d3-9993-4982-b4d3-e491383ffe90";
+/// The other tenant's subnet.
+pub(crate) const CLIENT_SUBNET: &str = "5290e4d3-9993-4982-b4d3-e491383ffe91";
+
+/// Whether a test that needs namespaces of the system has to be skipped; says so by name. In CI that is a failure.
+pub(crate) fn skip_without_root(test: &str) -> bool {
+    if userns::is_privileged() {
+        return false;
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{test} needs root, and CI has to have it"
+    );
+    eprintln!("SKIPPED: {test} needs root; run it with `sudo -E cargo test -p adit {test}`");
+    true
+}
 
 /// The demo tenant's project.
 pub(crate) const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
@@ -36,6 +64,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// A running region; it is killed when it goes out of scope.
 pub(crate) struct Region {
     child: Child,
+    data: PathBuf,
     pub(crate) api: String,
 }
 
@@ -61,7 +90,55 @@ impl Region {
         };
         // The rest is read as it comes: a full pipe would hold the region up.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, api }
+        Self {
+            child,
+            data: data.to_owned(),
+            api,
+        }
+    }
+
+    /// The region's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The region's id in the names of its namespaces.
+    pub(crate) fn instance(&self) -> Instance {
+        std::fs::read_to_string(self.data.join("instance"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    /// The namespace of a port, once it is there.
+    pub(crate) fn port(&self, port: &str) -> Namespace {
+        self.namespace(&port_namespace(&self.instance(), port.parse::<PortId>().unwrap()))
+    }
+
+    /// The namespace of a VPC, once it is there.
+    pub(crate) fn vpc(&self, vpc: &str) -> Namespace {
+        self.namespace(&vpc_namespace(&self.instance(), vpc.parse::<VpcId>().unwrap()))
+    }
+
+    fn namespace(&self, name: &str) -> Namespace {
+        let directory = Directory::at(Directory::SYSTEM).unwrap();
+        until(name, || directory.open(name).ok())
+    }
+
+    /// How many descriptors the region has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    /// The region's namespaces that are named.
+    pub(crate) fn namespaces(instance: &Instance) -> Vec<String> {
+        Directory::at(Directory::SYSTEM)
+            .unwrap()
+            .names(&format!("a{instance}"))
+            .unwrap()
     }
 
     /// SIGKILL: no chance to tidy up.
@@ -122,6 +199,42 @@ impl Client {
     /// The demo tenant.
     pub(crate) fn demo(api: &str) -> Self {
         Self::login(api, "demo", "eu-de_demo", PROJECT)
+    }
+
+    /// The other tenant.
+    pub(crate) fn other(api: &str) -> Self {
+        Self::login(api, "other", "eu-de_other", "7fae0e62e2235f9e95a9edf9a5a34b1e")
+    }
+
+    /// Publishes the demo tenant's server without approval, open to everybody, and answers the service's id.
+    pub(crate) fn publish(&self, ports: &Value) -> String {
+        let body = json!({"port_id": BACKEND_PORT, "vpc_id": BACKEND_VPC, "server_type": "VM",
+            "approval_enabled": false, "ports": ports});
+        let id = self.must("POST", "vpc-endpoint-services", Some(&body))["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let path = format!("vpc-endpoint-services/{id}");
+        until("the service", || {
+            (self.must("GET", &path, None)["status"] == "available").then_some(())
+        });
+        let body = json!({"permissions": ["*"], "action": "add"});
+        self.must("POST", &format!("{path}/permissions/action"), Some(&body));
+        id
+    }
+
+    /// Connects the other tenant's VPC to a service, and answers the endpoint's id and address.
+    pub(crate) fn connect(&self, service: &str) -> (String, std::net::Ipv4Addr) {
+        let body = json!({"endpoint_service_id": service, "vpc_id": CLIENT_VPC, "subnet_id": CLIENT_SUBNET});
+        let id = self.must("POST", "vpc-endpoints", Some(&body))["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let path = format!("vpc-endpoints/{id}");
+        let ip = until("the endpoint", || {
+            self.must("GET", &path, None)["ip"].as_str().map(str::to_owned)
+        });
+        (id, ip.parse().unwrap())
     }
 
     /// A request below the project; `None` where no answer came.
