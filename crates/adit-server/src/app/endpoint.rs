@@ -11,6 +11,7 @@ use adit_model::{
     name,
     network::Holder,
     quota::QuotaType,
+    service::Service,
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
@@ -47,17 +48,7 @@ impl App {
         let draft = EndpointDraft::parse(body)?;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
-            {
-                let state = self.cache.read();
-                let admitted = state
-                    .whitelist(&draft.service)
-                    .is_some_and(|w| w.admits(&scope.domain));
-                draft.check_service(
-                    state.service(&draft.service).map(|s| &*s.value),
-                    &scope.domain,
-                    admitted,
-                )?;
-            }
+            usable_service(&self.cache.read(), scope, &draft)?;
             let vpc = self.network.get_vpc(draft.vpc, &scope.project).await?;
             let subnet_id = draft.check_vpc(vpc.as_ref().map(|v| &v.view))?;
             let Some(vpc) = vpc else {
@@ -67,10 +58,9 @@ impl App {
             let created = self.created();
             let (txn, endpoint, service_name, _held) = {
                 let state = self.cache.read();
-                // Between the look-ups the service may have gone; the compares below would find that out, and so does this.
-                let Some(service) = state.service(&draft.service).cloned() else {
-                    continue;
-                };
+                // Looked at again, since it is this state that the compares below are of: during the look-ups the service may
+                // have been deleted, or the account taken off its whitelist.
+                let service = usable_service(&state, scope, &draft)?;
                 let request = draft.clone().finish(
                     &vpc.view,
                     subnet_id,
@@ -199,8 +189,18 @@ impl App {
     }
 }
 
+/// The service that a request is for, if an endpoint to it can be made (rules 7 to 9).
+fn usable_service(state: &State, scope: &Scope, draft: &EndpointDraft) -> Result<Stored<Service>, ApiError> {
+    let admitted = state
+        .whitelist(&draft.service)
+        .is_some_and(|w| w.admits(&scope.domain));
+    let service = state.service(&draft.service);
+    draft.check_service(service.map(|s| &*s.value), &scope.domain, admitted)?;
+    service.cloned().ok_or_else(|| Code::E2003.into())
+}
+
 /// The transaction that an endpoint comes to be with, less what only some need.
-fn order(endpoint: &Endpoint, service: &Stored<adit_model::service::Service>) -> Txn {
+fn order(endpoint: &Endpoint, service: &Stored<Service>) -> Txn {
     let slot = Key::Quota(endpoint.project.clone(), QuotaType::Endpoint, endpoint.quota_slot);
     let mut txn = Txn::new()
         .unchanged(Key::Service(service.id), service.revision)

@@ -87,29 +87,22 @@ async fn remove(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure
             .endpoints_of_service(service.id)
             .filter(|e| e.status() == EndpointStatus::Deleting)
             .count();
-        let of_service = state.endpoints_of_service(service.id);
-        (
-            of_service
-                .filter(|e| e.status() != EndpointStatus::Deleting)
-                .take(ORPHANS_MAX)
-                .cloned()
-                .collect(),
-            leaving,
-        )
+        // Those that have been told are left out before the count, or they would hide the rest.
+        let untold = state.endpoints_of_service(service.id).filter_map(|e| {
+            let mut new = (*e.value).clone();
+            new.orphan(&service.name, app.now()).then_some((e.revision, new))
+        });
+        (untold.take(ORPHANS_MAX).collect(), leaving)
     };
-    let mut changed = false;
-    for endpoint in orphans {
-        let mut new = (*endpoint.value).clone();
-        if new.orphan(&service.name, app.now()) {
-            let key = Key::Endpoint(endpoint.id);
-            app.commit(
-                Txn::new()
-                    .unchanged(key.clone(), endpoint.revision)
-                    .put(key, encode(&new)),
-            )
-            .await?;
-            changed = true;
-        }
+    let changed = !orphans.is_empty();
+    for (revision, orphan) in orphans {
+        let key = Key::Endpoint(orphan.id);
+        app.commit(
+            Txn::new()
+                .unchanged(key.clone(), revision)
+                .put(key, encode(&orphan)),
+        )
+        .await?;
     }
     if changed {
         return Ok(Outcome::Rest(vec![Work::Service(service.id)]));
