@@ -2,9 +2,10 @@
 # Runs every test of the workspace: with nextest where it is installed, else with plain cargo.
 #
 # Tests that need more than the Rust toolchain say so by name when they are skipped; with CI=true a test that has to be
-# skipped fails instead. Arguments go to the runner (`./test.sh whitelist`).
+# skipped fails instead. Arguments go to the runner in place of --workspace (`./test.sh -p adit-model whitelist`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+(($# > 0)) || set -- --workspace
 
 # command:package of what tests call. Everything else they make by themselves.
 needs=(ip:iproute2 setpriv:util-linux)
@@ -27,16 +28,25 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-run() { "$@" 2>&1 | tee -a "$log"; }
+status=0
 
+# Every test runs, also after one has failed.
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --workspace --cargo-quiet --no-tests=pass --success-output final "$@"
-    [[ $# -gt 0 ]] || run cargo test --quiet --workspace --doc
+    # What passing tests print comes after the summary: it is kept for the list below, and not shown.
+    cargo nextest run --cargo-quiet --no-fail-fast --success-output final "$@" 2>&1 | tee -a "$log" |
+        awk '!ended || /^ *[A-Z]+ \[/ && !/PASS/ || /^error/; / Summary \[/ { ended = 1 }' || status=1
+    # nextest leaves the examples in the documentation out.
+    if [[ $* == --workspace ]] && ! cargo test --quiet --workspace --doc --no-fail-fast >"$log.doc" 2>&1; then
+        cat "$log.doc"
+        status=1
+    fi
+    rm -f "$log.doc"
 else
-    RUST_TEST_NOCAPTURE=1 run cargo test --quiet --workspace "$@"
+    RUST_TEST_NOCAPTURE=1 cargo test --quiet --no-fail-fast "$@" 2>&1 | tee -a "$log" || status=1
 fi
 
 if grep -q SKIPPED "$log"; then
     echo "Skipped on this machine:"
-    grep -oE 'SKIPPED.*' "$log" | sort -u | sed 's/^SKIPPED:* */  /'
+    grep -E 'SKIPPED' "$log" | sed 's/^ */  /' | sort -u
 fi
+exit "$status"
