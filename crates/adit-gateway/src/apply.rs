@@ -53,8 +53,25 @@ struct Entered {
     namespace: Namespace,
     descriptor: Arc<OwnedFd>,
     links: Links,
+    /// By subnet, the link that has an address in it: found once, and again after the kernel has refused it.
+    subnets: Arc<Mutex<HashMap<Ipv4Net, String>>>,
     /// Whether the source range is local here: done once, when it is first a provider's.
     provider: Arc<tokio::sync::OnceCell<()>>,
+}
+
+impl Entered {
+    async fn link_in(&self, subnet: Ipv4Net) -> Result<String, ApplyError> {
+        if let Some(known) = self.subnets.lock().get(&subnet) {
+            return Ok(known.clone());
+        }
+        let link = self.links.link_in(IpNet::V4(subnet)).await?;
+        let link = link.ok_or_else(|| ApplyError::NoLink {
+            namespace: self.place.name.clone(),
+            subnet,
+        })?;
+        self.subnets.lock().insert(subnet, link.name.clone());
+        Ok(link.name)
+    }
 }
 
 /// The handles.
@@ -87,12 +104,7 @@ impl Apply {
             .provider
             .get_or_try_init(|| make_sources_local(&provider.links))
             .await?;
-        let subnet = spec.consumer.subnet;
-        let link = consumer.links.link_in(IpNet::V4(subnet)).await?;
-        let link = link.ok_or_else(|| ApplyError::NoLink {
-            namespace: consumer.place.name.clone(),
-            subnet,
-        })?;
+        let link = consumer.link_in(spec.consumer.subnet).await?;
         let target = |port| Target {
             place: provider.place.clone(),
             source: spec.provider.source,
@@ -102,7 +114,7 @@ impl Apply {
         Ok(Wanted {
             address: HeldAddress {
                 place: consumer.place,
-                link: link.name,
+                link,
                 ip: spec.consumer.ip,
             },
             listeners: spec
@@ -142,6 +154,7 @@ impl Apply {
             namespace,
             descriptor: Arc::new(descriptor),
             links,
+            subnets: Arc::default(),
             provider: Arc::default(),
         };
         entered.insert(name.to_owned(), fresh.clone());
@@ -169,6 +182,14 @@ impl Apply {
         gone
     }
 
+    /// Sets how many connections an endpoint may have at a time.
+    pub(crate) fn limit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, connections_max: u32) {
+        let listeners = self.listeners.lock();
+        for listener in ports.filter_map(|port| listeners.get(&(id, port))) {
+            self.relay.limit(*listener, connections_max);
+        }
+    }
+
     /// Does one thing for an endpoint whose address is held as `address` (where it is needed).
     pub(crate) async fn perform(
         &self,
@@ -186,7 +207,9 @@ impl Apply {
             },
             Action::AddAddress(held) => {
                 let entered = self.enter(&held.place.name).await?;
-                Ok(entered.links.address_add(&held.link, host(held), None).await?)
+                let added = entered.links.address_add(&held.link, host(held), None).await;
+                // The link may have been made anew under another name.
+                Ok(added.inspect_err(|_| entered.subnets.lock().clear())?)
             }
             Action::Retarget(port, target) => {
                 let target = self.target(target).await?;

@@ -20,7 +20,7 @@ use adit_relay::{Close, Relay, Snapshot};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::Instant,
 };
 
@@ -110,6 +110,8 @@ enum Obstacle {
     Apply(#[from] ApplyError),
     #[error("address {ip} is still held by endpoint {by}")]
     AddressHeld { ip: Ipv4Addr, by: EndpointId },
+    #[error("this gateway cannot serve tcp_proxy {0}")]
+    Mode(TcpProxy),
 }
 
 impl Gateway {
@@ -140,6 +142,8 @@ impl Gateway {
         let _serving = self.serving.lock().await;
         let mut queue = Queue::default();
         let mut running = JoinSet::new();
+        let mut at_work = HashMap::new();
+        let (mut fed, mut heard) = (true, true);
         let mut check = tokio::time::interval(CHECK_PERIOD);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -147,33 +151,55 @@ impl Gateway {
                 && let Some(id) = queue.next()
             {
                 if let Some((wanted, held)) = self.begin(id) {
-                    running.spawn(Arc::clone(&self).work(id, wanted, held));
+                    let work = running.spawn(Arc::clone(&self).work(id, wanted, held));
+                    at_work.insert(work.id(), id);
                 }
             }
             let retry = queue.next_retry();
             tokio::select! {
                 () = self.stopping.notified() => break,
-                event = events.recv() => match event {
+                event = events.recv(), if fed => match event {
                     Some(event) => self.take_in(event, &mut queue),
-                    None => break,
+                    // Without a control plane it goes on serving what it knows.
+                    None => fed = false,
                 },
-                Some(done) = running.join_next(), if !running.is_empty() => match done {
-                    Ok(done) => {
-                        if let Some(report) = self.finish(done, &mut queue)
-                            && reports.send(report).await.is_err()
-                        {
-                            break;
-                        }
+                Some(done) = running.join_next_with_id(), if !running.is_empty() => {
+                    let report = self.ended(done, &mut at_work, &mut queue);
+                    if let Some(report) = report.filter(|_| heard) {
+                        heard = reports.send(report).await.is_ok();
                     }
-                    Err(e) => tracing::error!(error = %e, "Work on an endpoint died."),
-                },
+                }
                 _ = check.tick() => self.check(&mut queue).await,
                 () = sleep_until(retry) => queue.take_retries(Instant::now()),
             }
         }
         // What has begun is ended, so that it is known what is held.
-        while let Some(done) = running.join_next().await {
-            drop(done.map(|done| self.finish(done, &mut queue)));
+        while let Some(done) = running.join_next_with_id().await {
+            self.ended(done, &mut at_work, &mut queue);
+        }
+    }
+
+    /// Takes in how a piece of work ended; one that died is done again.
+    fn ended(
+        &self,
+        done: Result<(task::Id, Done), task::JoinError>,
+        at_work: &mut HashMap<task::Id, EndpointId>,
+        queue: &mut Queue,
+    ) -> Option<Report> {
+        match done {
+            Ok((task, done)) => {
+                at_work.remove(&task);
+                self.finish(done, queue)
+            }
+            Err(e) => {
+                let id = at_work.remove(&e.id())?;
+                tracing::error!(endpoint.id = %id, error = %e, "Work on an endpoint died.");
+                if let Some(line) = self.lines.lock().get_mut(&id) {
+                    line.running = false;
+                    queue.add_at(Instant::now() + RETRY_MAX, id);
+                }
+                None
+            }
         }
     }
 
@@ -226,22 +252,33 @@ impl Gateway {
     async fn lead(
         &self,
         id: EndpointId,
-        wanted: Option<&EndpointSpec>,
+        wanted_spec: Option<&EndpointSpec>,
         held: &mut Held,
     ) -> Result<(), Obstacle> {
-        let connections_max = wanted.map_or(0, |spec| spec.connections_max);
+        let connections_max = wanted_spec.map_or(0, |spec| spec.connections_max);
         let mut result = Ok(());
-        let wanted = match wanted {
+        let wanted = match wanted_spec {
             None => None,
+            // Served in another way it would be served wrongly.
+            Some(spec) if !capabilities().tcp_proxy.contains(&spec.tcp_proxy) => {
+                result = Err(Obstacle::Mode(spec.tcp_proxy));
+                None
+            }
             Some(spec) => match self.apply.find(spec).await {
                 Ok(found) => Some(found),
                 // What is held is of no use without its namespaces.
-                Err(e) => {
+                Err(e @ ApplyError::Namespace { .. }) => {
                     result = Err(e.into());
                     None
                 }
+                // Anything else may pass, and is no reason to touch what works.
+                Err(e) => return Err(e.into()),
             },
         };
+        if let Some(spec) = wanted_spec {
+            self.apply
+                .limit(id, held.listeners.keys().copied(), spec.connections_max);
+        }
         for action in plan(wanted.as_ref(), held) {
             let address = held.address.as_ref();
             match &action {
@@ -254,7 +291,10 @@ impl Gateway {
                     self.apply.perform(id, address, connections_max, &action).await?;
                     self.unclaim(removed);
                 }
-                _ => self.apply.perform(id, address, connections_max, &action).await?,
+                _ => {
+                    let performed = self.apply.perform(id, address, connections_max, &action).await;
+                    performed.inspect_err(|_| held.after_failed(&action))?;
+                }
             }
             held.after(&action);
         }
@@ -337,7 +377,7 @@ impl Gateway {
         for (id, line) in self.lines.lock().iter() {
             let address = line.held.address.iter().map(|a| &a.place);
             if address
-                .chain(line.held.listeners.values().map(|t| &t.place))
+                .chain(line.held.listeners.values().flatten().map(|t| &t.place))
                 .any(|place| gone.contains(place))
             {
                 queue.add(*id);

@@ -52,8 +52,8 @@ pub struct Wanted {
 pub struct Held {
     /// The address, once it has been added.
     pub address: Option<HeldAddress>,
-    /// By client port, the open listeners.
-    pub listeners: BTreeMap<u16, Target>,
+    /// By client port, the open listeners; `None` for one of which it is not known where it leads to.
+    pub listeners: BTreeMap<u16, Option<Target>>,
 }
 
 /// One thing to do.
@@ -76,14 +76,20 @@ pub fn plan(wanted: Option<&Wanted>, held: &Held) -> Vec<Action> {
     let mut actions = Vec::new();
     // Listeners belong to the address: with another one, all of them go.
     let stays = wanted.filter(|w| held.address.as_ref().is_none_or(|address| *address == w.address));
-    let keeps = |port: &u16| stays.is_some_and(|w| w.listeners.contains_key(port));
-    actions.extend(
-        held.listeners
-            .keys()
-            .filter(|port| !keeps(port))
-            .copied()
-            .map(Action::Close),
-    );
+    let keeps = |port: &u16, present: &Option<Target>| {
+        let target = stays.and_then(|w| w.listeners.get(port));
+        // Connections into a namespace that is no more go nowhere: they are cut with their listener.
+        target.is_some_and(|target| {
+            present
+                .as_ref()
+                .is_none_or(|present| present.place == target.place)
+        })
+    };
+    let close = held
+        .listeners
+        .iter()
+        .filter(|(port, present)| !keeps(port, present));
+    actions.extend(close.map(|(port, _)| Action::Close(*port)));
     if let Some(address) = &held.address
         && stays.is_none()
     {
@@ -94,8 +100,8 @@ pub fn plan(wanted: Option<&Wanted>, held: &Held) -> Vec<Action> {
         actions.push(Action::AddAddress(wanted.address.clone()));
     }
     for (port, target) in &wanted.listeners {
-        match held.listeners.get(port).filter(|_| stays.is_some()) {
-            Some(present) if present == target => {}
+        match held.listeners.get(port).filter(|present| keeps(port, present)) {
+            Some(Some(present)) if present == target => {}
             Some(_) => actions.push(Action::Retarget(*port, target.clone())),
             None => actions.push(Action::Open(*port, target.clone())),
         }
@@ -111,8 +117,15 @@ impl Held {
             Action::RemoveAddress(_) => self.address = None,
             Action::AddAddress(address) => self.address = Some(address.clone()),
             Action::Retarget(port, target) | Action::Open(port, target) => {
-                self.listeners.insert(*port, target.clone());
+                self.listeners.insert(*port, Some(target.clone()));
             }
+        }
+    }
+
+    /// What is known to be held after an action has failed half-way.
+    pub fn after_failed(&mut self, action: &Action) {
+        if let Action::Retarget(port, _) = action {
+            self.listeners.insert(*port, None);
         }
     }
 
@@ -127,6 +140,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn some(listeners: &BTreeMap<u16, Target>) -> BTreeMap<u16, Option<Target>> {
+        listeners
+            .iter()
+            .map(|(port, target)| (*port, Some(target.clone())))
+            .collect()
+    }
 
     fn place() -> impl Strategy<Value = Place> {
         ("[ab]", 1..3u64).prop_map(|(name, inode)| Place { name, inode })
@@ -158,9 +178,14 @@ mod tests {
 
     prop_compose! {
         // Listeners are never held without their address.
-        fn held()(address in prop::option::of(address()), listeners in listeners()) -> Held {
+        fn held()(
+            address in prop::option::of(address()),
+            listeners in listeners(),
+            unknown in prop::option::of(1..5u16),
+        ) -> Held {
             let listeners = if address.is_some() { listeners } else { BTreeMap::new() };
-            Held { address, listeners }
+            let known = |(port, target)| (port, Some(target).filter(|_| unknown != Some(port)));
+            Held { address, listeners: listeners.into_iter().map(known).collect() }
         }
     }
 
@@ -176,7 +201,7 @@ mod tests {
             }
             let expected = wanted.as_ref().map_or_else(Held::default, |w| Held {
                 address: Some(w.address.clone()),
-                listeners: w.listeners.clone(),
+                listeners: some(&w.listeners),
             });
             prop_assert_eq!(&now, &expected);
             prop_assert!(plan(wanted.as_ref(), &now).is_empty());
@@ -210,7 +235,7 @@ mod tests {
 
         #[test]
         fn another_backend_leaves_the_listener_open(mut wanted in wanted(), port in 1..5u16) {
-            let held = Held { address: Some(wanted.address.clone()), listeners: wanted.listeners.clone() };
+            let held = Held { address: Some(wanted.address.clone()), listeners: some(&wanted.listeners) };
             if let Some(target) = wanted.listeners.get_mut(&port) {
                 target.backend = Ipv4Addr::new(10, 9, 9, 9);
                 let expected = vec![Action::Retarget(port, target.clone())];

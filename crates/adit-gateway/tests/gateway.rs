@@ -5,8 +5,9 @@
     reason = "a test fails by panicking, also in what its tests share"
 )]
 
-use adit_model::feed::FeedEvent;
+use adit_model::feed::{EndpointReport, FeedEvent};
 use adit_model::id::EndpointId;
+use adit_model::service::TcpProxy;
 use adit_relay::Close;
 
 mod vpcs;
@@ -273,4 +274,97 @@ async fn let_go(sandbox: &Sandbox) {
         client.link("eth0").await.unwrap().is_none()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_endpoints_of_one_vpc_is_served_without_a_wait() {
+    let Some(sandbox) = Sandbox::new("a_burst_of_endpoints_of_one_vpc_is_served_without_a_wait") else {
+        return;
+    };
+    sandbox.both().await;
+    let mut rig = Rig::start(&sandbox).await;
+    let count = 60;
+    for i in 0..count {
+        let mut endpoint = spec();
+        endpoint.consumer.ip = [10, 0, 0, 50 + i].into();
+        rig.put(&endpoint).await;
+    }
+    for _ in 0..count {
+        let report = rig.next().await;
+        assert!(
+            matches!(report.status, EndpointReport::Listening { .. }),
+            "{report:?}"
+        );
+    }
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_does_not_disturb_what_it_repeats() {
+    let Some(sandbox) = Sandbox::new("a_snapshot_does_not_disturb_what_it_repeats") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let stays = spec();
+    rig.serve(&stays).await;
+    let mut visit = sandbox.visit();
+    for i in 0..20 {
+        let mut other = spec();
+        other.consumer.ip = [10, 0, 0, 100 + i].into();
+        let endpoints = vec![other.clone(), stays.clone()];
+        rig.send(FeedEvent::Snapshot { endpoints }).await;
+        let mut awaited = vec![other.id, stays.id];
+        while !awaited.is_empty() {
+            let report = rig.next().await;
+            if report.status == EndpointReport::Removed {
+                assert_ne!(report.id, stays.id, "the endpoint that stays was removed");
+                continue;
+            }
+            assert!(
+                matches!(report.status, EndpointReport::Listening { .. }),
+                "{report:?}"
+            );
+            awaited.retain(|id| *id != report.id);
+        }
+    }
+    visit.echo("still here");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mode_that_it_cannot_serve_is_not_served_in_another_way() {
+    let Some(sandbox) = Sandbox::new("a_mode_that_it_cannot_serve_is_not_served_in_another_way") else {
+        return;
+    };
+    sandbox.both().await;
+    let mut rig = Rig::start(&sandbox).await;
+    let mut endpoint = spec();
+    endpoint.tcp_proxy = TcpProxy::ProxyOpen;
+    rig.put(&endpoint).await;
+    match rig.next().await.status {
+        EndpointReport::Waiting { reason, .. } => assert!(reason.contains("proxy_open"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lower_limit_counts_for_the_next_connection() {
+    let Some(sandbox) = Sandbox::new("a_lower_limit_counts_for_the_next_connection") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let mut endpoint = spec();
+    rig.serve(&endpoint).await;
+    let mut visit = sandbox.visit();
+    endpoint.connections_max = 1;
+    endpoint.generation += 1;
+    rig.serve(&endpoint).await;
+    visit.echo("the first one stays");
+    sandbox.assert_cut_at_once();
+    rig.gateway.stop(Close::Cut).await;
 }

@@ -2,6 +2,7 @@
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::session::{Session, Side};
 use crate::slab::Key;
@@ -85,7 +86,7 @@ impl Worker {
         };
         let (mapping, route) = (&serving.mapping, &serving.route);
         let counters = &mapping.counters;
-        if counters.admit(mapping.max_connections).is_err() {
+        if counters.admit(mapping.max_connections.load(Relaxed)).is_err() {
             return socket::reset(client);
         }
         if !self.budget.take_connection() {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub(crate) struct Route {
 pub(crate) struct Mapping {
     pub(crate) id: ListenerId,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) max_connections: u32,
+    pub(crate) max_connections: AtomicU32,
     pub(crate) preface: Option<Arc<[u8]>>,
     /// Set when the caller gave up: whoever has not begun to serve it must not.
     pub(crate) abandoned: AtomicBool,

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -52,6 +52,7 @@ struct Register {
 
 #[derive(Debug)]
 struct Opened {
+    mapping: Arc<Mapping>,
     address: SocketAddrV4,
     workers: Vec<usize>,
 }
@@ -135,7 +136,7 @@ impl Relay {
         let mapping = Arc::new(Mapping {
             id,
             counters,
-            max_connections,
+            max_connections: AtomicU32::new(max_connections),
             preface,
             abandoned: AtomicBool::new(false),
         });
@@ -156,6 +157,7 @@ impl Relay {
         self.register.lock().listeners.insert(
             id,
             Opened {
+                mapping: Arc::clone(&mapping),
                 address,
                 workers: workers.clone(),
             },
@@ -198,6 +200,14 @@ impl Relay {
             .listeners
             .get(&id)
             .map(|opened| opened.address)
+    }
+
+    /// Sets how many connections the listener's owner may have when it takes one more. Those that exist stay. Nothing
+    /// happens if the listener is not open.
+    pub fn limit(&self, id: ListenerId, max_connections: u32) {
+        if let Some(opened) = self.register.lock().listeners.get(&id) {
+            opened.mapping.max_connections.store(max_connections, Relaxed);
+        }
     }
 
     /// Sends new connections to another target. Those that exist keep theirs.

@@ -174,6 +174,14 @@ impl Sandbox {
         let error = self.connect(port).expect_err("the port must refuse");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
+
+    /// A client is let in by the kernel and reset by the relay before the backend hears of it.
+    pub(crate) fn assert_cut_at_once(&self) {
+        let mut stream = self.connect(CLIENT_PORT).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let error = std::io::Read::read(&mut stream, &mut [0]).expect_err("the connection must be reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 impl Drop for Sandbox {

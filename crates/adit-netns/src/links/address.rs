@@ -98,6 +98,7 @@ impl Links {
     }
 
     async fn address_messages(&self) -> Result<Vec<AddressMessage>, LinkError> {
+        let _turn = self.dumps.lock().await;
         let messages: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
         messages.map_err(|error| self.error("list", "addresses", error))
     }

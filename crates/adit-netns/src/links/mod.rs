@@ -6,6 +6,7 @@ mod route;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
@@ -23,6 +24,8 @@ pub use route::{NextHop, Route};
 pub struct Links {
     namespace: Namespace,
     handle: Handle,
+    /// The kernel makes one list at a time for a socket, and answers `EBUSY` to whoever asks for a second.
+    dumps: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A link as the kernel shows it.
@@ -111,6 +114,7 @@ impl Links {
         Ok(Self {
             namespace: namespace.clone(),
             handle,
+            dumps: Arc::default(),
         })
     }
 
@@ -126,6 +130,7 @@ impl Links {
     ///
     /// When the kernel does not answer.
     pub async fn links(&self) -> Result<Vec<Link>, LinkError> {
+        let _turn = self.dumps.lock().await;
         let messages: Result<Vec<_>, _> = self.handle.link().get().execute().try_collect().await;
         let messages = messages.map_err(|error| self.error("list", "links", error))?;
         Ok(messages.iter().map(link_of).collect())

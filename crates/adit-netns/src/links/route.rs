@@ -99,6 +99,7 @@ impl Links {
         let links = self.links().await?;
         let names: HashMap<u32, String> = links.into_iter().map(|link| (link.index, link.name)).collect();
         let mut routes = Vec::new();
+        let _turn = self.dumps.lock().await;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
