@@ -248,6 +248,13 @@ impl Rig {
         self.send(FeedEvent::Put { endpoint }).await;
     }
 
+    /// Waits for the next report, whatever it says.
+    pub(crate) async fn next(&mut self) -> Report {
+        let next = tokio::time::timeout(PATIENCE, self.reports.recv()).await;
+        next.expect("waited in vain for a report")
+            .expect("the gateway reports")
+    }
+
     /// Waits for a report on an endpoint that fits.
     pub(crate) async fn until(
         &mut self,
