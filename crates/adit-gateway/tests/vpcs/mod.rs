@@ -177,9 +177,15 @@ impl Sandbox {
 
     /// A client is let in by the kernel and reset by the relay before the backend hears of it.
     pub(crate) fn assert_cut_at_once(&self) {
-        let mut stream = self.connect(CLIENT_PORT).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let error = std::io::Read::read(&mut stream, &mut [0]).expect_err("the connection must be reset");
+        let read = |mut stream: TcpStream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            std::io::Read::read(&mut stream, &mut [0])
+        };
+        // The reset may come before `connect` has returned.
+        let error = self
+            .connect(CLIENT_PORT)
+            .and_then(read)
+            .expect_err("the connection must be reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
