@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
     body::{Body, Bytes},
-    extract::{MatchedPath, RawPathParams, Request, State},
+    extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
+    http::Uri,
     middleware::Next,
     response::Response,
 };
@@ -28,7 +29,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     path: MatchedPath,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
@@ -43,10 +44,7 @@ pub(crate) async fn guard(
     };
     let caller = app.identity.authenticate(evidence).await?;
     iam::authorise(&caller, iam::action(&parts.method, path.as_str()))?;
-    let project = params
-        .iter()
-        .find(|(name, _)| *name == "project_id")
-        .map_or("", |(_, value)| value);
+    let project = project_in(params.as_ref().ok(), &parts.uri);
     let project: ProjectId = project.parse().map_err(|_| {
         ApiError::because(
             Code::E0014,
@@ -65,6 +63,16 @@ pub(crate) async fn guard(
         domain: caller.domain,
     });
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+/// The project in the path. A path that is no text (`%FF`) has its project where every path has it, and is refused by
+/// whoever reads the part that is none.
+fn project_in<'a>(params: Option<&'a RawPathParams>, uri: &'a Uri) -> &'a str {
+    let named = params.and_then(|params| params.iter().find(|(name, _)| *name == "project_id"));
+    match named {
+        Some((_, project)) => project,
+        None => uri.path().split('/').nth(2).unwrap_or_default(),
+    }
 }
 
 /// Reads a body that is neither too large nor too slow.

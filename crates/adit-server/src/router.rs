@@ -10,7 +10,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::{connection, endpoint, quota, service, version, whitelist},
+    api::{connection, endpoint, quota, service, shape::ErrorBody, version, whitelist},
     app::App,
     auth,
 };
@@ -19,6 +19,7 @@ use crate::{
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Adit: VPC Endpoint API", description = "VPCEP v1. Every reply carries X-Request-Id."),
+    components(schemas(ErrorBody)),
     modifiers(&Token),
     security(("token" = []))
 )]

@@ -4,6 +4,6 @@ pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod quota;
 pub(crate) mod service;
-mod shape;
+pub(crate) mod shape;
 pub(crate) mod version;
 pub(crate) mod whitelist;

@@ -29,7 +29,7 @@ async fn path_id<T: FromStr, S: Sync + Send>(
 ) -> Result<T, Failure> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|_| Failure::from(Code::E0005))?;
+        .map_err(|e| ApiError::because(code, format!("{e}.")))?;
     let text = params
         .iter()
         .find(|(n, _)| *n == name)

@@ -159,6 +159,7 @@ impl App {
     /// # Errors
     /// 2006.
     pub async fn endpoint_delete(&self, scope: &Scope, id: EndpointId) -> Result<(), Failure> {
+        let _turn = self.placing.enter(&id).await;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let txn = {

@@ -22,7 +22,7 @@ use std::{
 
 use adit_model::{
     ApiError, Code,
-    id::{DomainId, MarkerId, PortId, ProjectId, ServiceId},
+    id::{DomainId, EndpointId, MarkerId, PortId, ProjectId, ServiceId},
     quota::QuotaType,
     service::Service,
     time::{Created, Timestamp},
@@ -67,6 +67,11 @@ pub struct App {
     markers: InFlight<MarkerId>,
     /// Creates on one backend port write one document, so they take turns here rather than lose races.
     backend_ports: Turnstile<PortId>,
+    /// So do changes of one service's whitelist.
+    whitelists: Turnstile<ServiceId>,
+    /// Reserving an endpoint's address and deleting the endpoint take turns: an address must not be taken for an endpoint
+    /// whose deletion was answered, since from then on it is free.
+    pub(crate) placing: Turnstile<EndpointId>,
 }
 
 /// Whose request it is: a caller, and the project in the path, which is the caller's own.
@@ -99,6 +104,8 @@ impl App {
             slots: InFlight::default(),
             markers: InFlight::default(),
             backend_ports: Turnstile::default(),
+            whitelists: Turnstile::default(),
+            placing: Turnstile::default(),
         })
     }
 

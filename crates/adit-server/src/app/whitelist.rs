@@ -50,6 +50,7 @@ impl App {
         body: &Body,
     ) -> Result<Vec<String>, Failure> {
         let request = WhitelistAction::parse(body)?;
+        let _turn = self.whitelists.enter(&service).await;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let txn = {

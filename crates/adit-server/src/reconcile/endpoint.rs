@@ -84,6 +84,11 @@ async fn place(
         )
         .await;
     };
+    let _turn = app.placing.enter(&endpoint.id).await;
+    if app.cache.read().endpoint(&endpoint.id).map(|e| e.revision) != Some(endpoint.revision) {
+        // It has changed while we waited, and whoever changed it woke us again.
+        return Ok(Outcome::REST);
+    }
     let reserved = match app
         .network
         .reserve(endpoint.id, &endpoint.project, subnet, endpoint.ip)
@@ -154,27 +159,31 @@ async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failu
         return Ok(Outcome::REST);
     }
     app.network.release(endpoint.id).await?;
-    let (txn, waits) = {
+    let txn = {
         let state = app.cache.read();
         let mut txn = Txn::new()
             .unchanged(Key::Endpoint(endpoint.id), endpoint.revision)
             .delete(Key::Endpoint(endpoint.id))
             .delete(Key::Marker(endpoint.marker));
-        let service = state.service(&endpoint.service);
         if let Some((key, revision)) = held_address(&state, endpoint) {
             txn = txn.unchanged(key.clone(), revision).delete(key);
         }
         if let Some(Source { vpc, ip }) = endpoint.source {
             txn = txn.delete(Key::Source(vpc, ip));
         }
-        (
-            txn,
-            service.is_some_and(|s| s.status() == ServiceStatus::Deleting),
-        )
+        txn
     };
-    match app.commit(txn).await? {
-        true if waits => Ok(Outcome::Rest(vec![Work::Service(endpoint.service)])),
-        true => Ok(Outcome::REST),
-        false => Ok(Outcome::Rest(vec![Work::Endpoint(endpoint.id)])),
+    if !app.commit(txn).await? {
+        return Ok(Outcome::Rest(vec![Work::Endpoint(endpoint.id)]));
     }
+    // Asked after the commit: a service whose deletion was ordered meanwhile has seen us, and waits for us.
+    let state = app.cache.read();
+    let service = state.service(&endpoint.service);
+    let waits = service.is_some_and(|s| s.status() == ServiceStatus::Deleting);
+    Ok(Outcome::Rest(
+        waits
+            .then_some(Work::Service(endpoint.service))
+            .into_iter()
+            .collect(),
+    ))
 }
