@@ -1,0 +1,113 @@
+//! Whether a region's store agrees with itself: nothing is left over, and nothing leads nowhere.
+
+use adit_model::{
+    endpoint::{Endpoint, EndpointStatus},
+    network::{Holder, OWNER_ENDPOINT},
+    port_mapping::Claims,
+    service::{Service, ServiceStatus},
+};
+use adit_store::{Entry, Key, State, keys::decode};
+
+use crate::app::{TestApp, poll};
+
+/// Waits until nothing is on its way, then holds every key of the store against the others.
+pub(crate) async fn agrees(app: &TestApp) {
+    let cache = &app.running.app.cache;
+    let settled = poll(async || is_at_rest(&cache.read()).then_some(())).await;
+    assert!(settled.is_some(), "something never comes to rest");
+    cache.barrier().await.unwrap();
+    let mut after = None;
+    loop {
+        let page = app
+            .running
+            .app
+            .store
+            .list("", after.as_ref(), 1000)
+            .await
+            .unwrap();
+        let state = cache.read();
+        for entry in page.entries {
+            let value = String::from_utf8_lossy(&entry.value);
+            assert!(holds(&state, &entry), "{} is left over: {value}", entry.key);
+        }
+        after = page.next;
+        if after.is_none() {
+            return;
+        }
+    }
+}
+
+fn is_at_rest(state: &State) -> bool {
+    let service = |s: ServiceStatus| !matches!(s, ServiceStatus::Creating | ServiceStatus::Deleting);
+    let endpoint = |s: EndpointStatus| !matches!(s, EndpointStatus::Creating | EndpointStatus::Deleting);
+    state.services().all(|s| service(s.status())) && state.endpoints().all(|e| endpoint(e.status()))
+}
+
+/// Whether everything that an entry speaks of is there, and speaks of it too.
+fn holds(state: &State, entry: &Entry) -> bool {
+    match Key::parse(&entry.key) {
+        Some(Key::Service(id)) => {
+            let service: Service = decode(&entry.value).unwrap();
+            let claims = state.claims_of(&service.port);
+            let claimed = claims.is_some_and(|c| c.claims.iter().any(|c| c.service == id));
+            claimed == (service.status() == ServiceStatus::Available)
+        }
+        Some(Key::Endpoint(_)) => {
+            let endpoint: Endpoint = decode(&entry.value).unwrap();
+            endpoint.status() == EndpointStatus::Failed
+                || state.service(&endpoint.service).is_some()
+                    && state.subnet(&endpoint.subnet.unwrap()).is_some()
+        }
+        Some(Key::Whitelist(service)) => state.service(&service).is_some(),
+        Some(Key::Claims(port)) => {
+            let claims: Claims = decode(&entry.value).unwrap();
+            claims.claims.iter().all(|claim| {
+                state.service(&claim.service).is_some_and(|s| {
+                    s.port == port && s.ports.iter().any(|m| m.server_port == claim.server_port)
+                })
+            })
+        }
+        Some(Key::Address(subnet, ip)) => match decode(&entry.value).unwrap() {
+            Holder::Port(port) => state
+                .port(&port)
+                .is_some_and(|p| p.subnet == subnet && p.ip == Some(ip)),
+            Holder::Endpoint(id) => state
+                .endpoint(&id)
+                .is_some_and(|e| e.subnet == Some(subnet) && e.ip == Some(ip)),
+        },
+        Some(Key::Source(vpc, ip)) => {
+            let id = state.source(vpc, ip).unwrap();
+            let source = state.endpoint(&id).and_then(|e| e.source);
+            source.is_some_and(|source| source.vpc == vpc && source.ip == ip)
+        }
+        Some(Key::Marker(marker)) => {
+            let id = state.marker(marker).unwrap();
+            state.endpoint(&id).is_some_and(|e| e.marker == marker)
+        }
+        Some(Key::Quota(project, _, slot)) => {
+            let id: uuid::Uuid = decode(&entry.value).unwrap();
+            let service = state
+                .services()
+                .find(|s| s.id.0 == id)
+                .map(|s| (&s.project, s.quota_slot));
+            let endpoint = state
+                .endpoints()
+                .find(|e| e.id.0 == id)
+                .map(|e| (&e.project, e.quota_slot));
+            service.or(endpoint) == Some((&project, slot))
+        }
+        Some(Key::Guard(of)) => match *of {
+            Key::Service(id) => state.service(&id).is_some(),
+            Key::Subnet(id) => state.subnet(&id).is_some(),
+            Key::Vpc(id) => state.vpc(&id).is_some(),
+            Key::Port(id) => state.port(&id).is_some(),
+            _ => false,
+        },
+        Some(Key::Port(id)) => {
+            let port = state.port(&id).unwrap();
+            let of_endpoint = || state.endpoints().any(|e| e.id.0 == id.0 && e.ip == port.ip);
+            state.subnet(&port.subnet).is_some() && (port.device_owner != OWNER_ENDPOINT || of_endpoint())
+        }
+        _ => true,
+    }
+}

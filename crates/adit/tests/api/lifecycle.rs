@@ -1,0 +1,190 @@
+//! What reconcilers make of an order: failed services, and a region that stops and starts again.
+
+use std::sync::Arc;
+
+use adit_store::{RedbStore, Store};
+use serde_json::{Value, json};
+
+use crate::app::{ENDPOINTS, SERVICES, TestApp, endpoint_body, service_body, text};
+
+#[tokio::test]
+async fn a_mode_that_no_gateway_serves_fails_the_service_and_says_so() {
+    let app = TestApp::start().await;
+    for mode in ["toa_open", "proxy_open", "open", "proxy_vni"] {
+        let mut body = service_body(80);
+        body["tcp_proxy"] = json!(mode);
+        let created = app.demo.post(SERVICES, &body).await.ok();
+        assert_eq!(created["status"], "creating");
+        let path = format!("{SERVICES}/{}", text(&created["id"]));
+        let shown = app.demo.until(&path, |r| r.body["status"] == "failed").await;
+        let error = shown["error"].as_array().unwrap();
+        assert_eq!(error.len(), 1);
+        assert_eq!(error[0]["error_code"], "EndPoint.0002");
+        assert!(text(&error[0]["error_message"]).contains(mode), "{}", error[0]);
+        assert_eq!(shown["tcp_proxy"], mode);
+        // It keeps its place in the quota and in the list, and nothing else.
+        let listed = app.demo.get(&format!("{SERVICES}?status=failed")).await.ok();
+        assert_eq!(listed["endpoint_services"][0]["error"], shown["error"]);
+        assert_eq!(app.demo.used().await, (0, 1));
+        let again = text(&app.demo.post(SERVICES, &service_body(80)).await.ok()["id"]);
+        app.demo.remove_service(&again).await;
+        app.demo.remove_service(created["id"].as_str().unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_changes_to_such_a_mode_fails_too() {
+    let app = TestApp::start().await;
+    let service = app.service(80, true).await;
+    let endpoint = app.endpoint(&service, "pendingAcceptance").await;
+    let path = format!("{SERVICES}/{service}");
+    app.demo
+        .put(&path, &json!({"tcp_proxy": "proxy_open"}))
+        .await
+        .ok();
+    app.demo
+        .until(&path, |r| {
+            r.body["status"] == "failed" && r.body["error"].is_array()
+        })
+        .await;
+    app.demo.service(80, true).await;
+    app.demo.remove_service(&service).await;
+    let shown = app
+        .other
+        .until(&format!("{ENDPOINTS}/{endpoint}"), |r| {
+            r.body["status"] == "failed"
+        })
+        .await;
+    assert_eq!(shown["error"][0]["error_code"], "EndPoint.2003");
+}
+
+/// Everything that both tenants see, less what a restart may move on.
+async fn seen(app: &TestApp) -> Value {
+    let service = app.demo.get(SERVICES).await.ok()["endpoint_services"][0]["id"].take();
+    let of_service = async |what: &str| {
+        app.demo
+            .get(&format!("{SERVICES}/{}/{what}", text(&service)))
+            .await
+            .ok()
+    };
+    json!([
+        app.demo.world().await,
+        app.other.world().await,
+        app.demo.get("vpcs").await.ok(),
+        app.demo.get("/v2.0/ports").await.ok(),
+        app.other.get("/v2.0/ports").await.ok(),
+        of_service("connections").await,
+        of_service("permissions").await,
+    ])
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("region.redb");
+    let open = || -> Arc<dyn Store> { Arc::new(RedbStore::open(&file).unwrap()) };
+    let app = TestApp::builder().store(open()).start().await;
+    let service = app.service(80, true).await;
+    let accepted = app.endpoint(&service, "pendingAcceptance").await;
+    app.decide(&service, "receive", &accepted).await.ok();
+    let waiting = app.endpoint(&service, "pendingAcceptance").await;
+    let rejected = app.endpoint(&service, "pendingAcceptance").await;
+    app.decide(&service, "reject", &rejected).await.ok();
+    let before = seen(&app).await;
+    let token = app.demo.token.clone();
+    stop(app).await;
+
+    let app = TestApp::builder().store(open()).start().await;
+    assert_eq!(seen(&app).await, before);
+    // Tokens stay good, and what was open can be gone on with.
+    app.demo.with_token(token.as_deref()).get(SERVICES).await.ok();
+    for endpoint in [&waiting, &rejected, &accepted] {
+        let decided = app.decide(&service, "receive", endpoint).await.ok();
+        assert_eq!(decided["connections"][0]["status"], "accepted");
+    }
+    // What is made now is newer than what was made before.
+    let newest = app.endpoint(&service, "pendingAcceptance").await;
+    let listed = app.other.get(ENDPOINTS).await.ok();
+    assert_eq!(listed["endpoints"][0]["id"], newest.as_str());
+    stop(app).await;
+}
+
+/// Stops a region, and lets go of its store.
+async fn stop(app: TestApp) {
+    let TestApp {
+        running,
+        demo,
+        other,
+        viewer,
+    } = app;
+    let store = Arc::downgrade(&running.app.store);
+    drop((demo, other, viewer));
+    running.stop().await.unwrap();
+    let gone = crate::app::poll(async || store.upgrade().is_none().then_some(())).await;
+    assert!(gone.is_some(), "somebody holds the store of a stopped region");
+}
+
+#[tokio::test]
+async fn work_that_was_left_undone_is_taken_up_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("region.redb");
+    let open = || -> Arc<dyn Store> { Arc::new(RedbStore::open(&file).unwrap()) };
+    let app = TestApp::builder().store(open()).start().await;
+    let service = app.service(80, false).await;
+    let leaving_service = app.demo.service(81, true).await;
+    let leaving = app.endpoint(&service, "accepted").await;
+    let TestApp {
+        running,
+        demo,
+        other,
+        viewer,
+    } = app;
+    let stack = Arc::clone(&running.app);
+    // Nobody makes true what is ordered from here on.
+    running.stop().await.unwrap();
+    let created = text(&demo.post(SERVICES, &service_body(82)).await.ok()["id"]);
+    let mut body = service_body(83);
+    body["tcp_proxy"] = json!("open");
+    let doomed = text(&demo.post(SERVICES, &body).await.ok()["id"]);
+    let ordered = text(&other.post(ENDPOINTS, &endpoint_body(&service)).await.ok()["id"]);
+    demo.delete(&format!("{SERVICES}/{leaving_service}"))
+        .await
+        .no_content();
+    other.delete(&format!("{ENDPOINTS}/{leaving}")).await.no_content();
+    for (client, path, status) in [
+        (&demo, format!("{SERVICES}/{created}"), "creating"),
+        (&demo, format!("{SERVICES}/{doomed}"), "creating"),
+        (&demo, format!("{SERVICES}/{leaving_service}"), "deleting"),
+        (&other, format!("{ENDPOINTS}/{ordered}"), "creating"),
+        (&other, format!("{ENDPOINTS}/{leaving}"), "deleting"),
+    ] {
+        assert_eq!(client.get(&path).await.ok()["status"], status, "{path}");
+    }
+    let store = Arc::downgrade(&stack.store);
+    drop((demo, other, viewer, stack));
+    assert!(
+        crate::app::poll(async || store.upgrade().is_none().then_some(()))
+            .await
+            .is_some()
+    );
+
+    let app = TestApp::builder().store(open()).start().await;
+    app.demo
+        .until(&format!("{SERVICES}/{created}"), |r| {
+            r.body["status"] == "available"
+        })
+        .await;
+    app.demo
+        .until(&format!("{SERVICES}/{doomed}"), |r| r.body["status"] == "failed")
+        .await;
+    app.other
+        .until(&format!("{ENDPOINTS}/{ordered}"), |r| {
+            r.body["status"] == "accepted"
+        })
+        .await;
+    app.demo
+        .until_gone(&format!("{SERVICES}/{leaving_service}"))
+        .await;
+    app.other.until_gone(&format!("{ENDPOINTS}/{leaving}")).await;
+    assert_eq!((app.demo.used().await, app.other.used().await), ((0, 3), (1, 0)));
+}

@@ -1,0 +1,25 @@
+//! The VPCEP API on a whole region without a kernel: requests in, replies out, one module for each noun of the router.
+//!
+//! Read [`app`] first: how a test gets a region and speaks with it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
+
+mod agreement;
+mod app;
+
+mod connection;
+mod endpoint;
+mod endpoint_rules;
+mod quota;
+mod service;
+mod service_rules;
+mod service_update;
+mod versions;
+mod whitelist;
+
+mod auth;
+mod companion;
+mod edge;
+mod lifecycle;
+mod openapi;
+mod race;
+mod skew;
