@@ -8,7 +8,7 @@ mod endpoint;
 mod queue;
 mod service;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adit_model::{
     endpoint::EndpointStatus,
@@ -54,6 +54,7 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
     let mut notices = app.cache.subscribe();
     let mut queue = Queue::default();
     let mut running = JoinSet::new();
+    let mut works = HashMap::new();
     let mut period = tokio::time::interval(app.config.reconcile_period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     enqueue_all(&app, &mut queue);
@@ -62,7 +63,8 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
             && let Some(work) = queue.start(Instant::now())
         {
             let app = Arc::clone(&app);
-            running.spawn(async move { (work, look(&app, work).await) });
+            let task = running.spawn(async move { look(&app, work).await });
+            works.insert(task.id(), work);
         }
         tokio::select! {
             () = cancel.cancelled() => break,
@@ -76,11 +78,21 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
                     queue.add(Work::Endpoint(id));
                 }
             }
-            Some(done) = running.join_next(), if !running.is_empty() => match done {
-                Ok((work, result)) => finish(&mut queue, work, result),
-                // A panic in a reconciler is our bug; the period looks at the same thing again.
-                Err(e) => tracing::error!(error = %e, "A reconciler died."),
-            },
+            Some(done) = running.join_next_with_id(), if !running.is_empty() => {
+                let (task, result) = match done {
+                    Ok((task, result)) => (task, Some(result)),
+                    Err(e) => {
+                        tracing::error!(error = %e, "A reconciler died.");
+                        (e.id(), None)
+                    }
+                };
+                match (works.remove(&task), result) {
+                    (Some(work), Some(result)) => finish(&mut queue, work, result),
+                    // A panic is our bug; what it was about must not wait for it to be mended.
+                    (Some(work), None) => drop(queue.retry(work, Instant::now())),
+                    (None, _) => {}
+                }
+            }
             _ = period.tick() => {
                 enqueue_unsettled(&app, &mut queue);
                 release_orphans(&app).await;

@@ -6,25 +6,20 @@ use adit_model::{
     port_mapping::Claims,
     service::{Service, ServiceStatus},
 };
+use adit_server::App;
 use adit_store::{Entry, Key, State, keys::decode};
 
-use crate::app::{TestApp, poll};
+use crate::app::poll;
 
 /// Waits until nothing is on its way, then holds every key of the store against the others.
-pub(crate) async fn agrees(app: &TestApp) {
-    let cache = &app.running.app.cache;
+pub(crate) async fn agrees(app: &App) {
+    let cache = &app.cache;
     let settled = poll(async || is_at_rest(&cache.read()).then_some(())).await;
     assert!(settled.is_some(), "something never comes to rest");
     cache.barrier().await.unwrap();
     let mut after = None;
     loop {
-        let page = app
-            .running
-            .app
-            .store
-            .list("", after.as_ref(), 1000)
-            .await
-            .unwrap();
+        let page = app.store.list("", after.as_ref(), 1000).await.unwrap();
         let state = cache.read();
         for entry in page.entries {
             let value = String::from_utf8_lossy(&entry.value);

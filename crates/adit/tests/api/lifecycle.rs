@@ -1,11 +1,21 @@
 //! What reconcilers make of an order: failed services, and a region that stops and starts again.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
+use adit_server::{App, NetworkError, feed::null_gateway, reconcile};
 use adit_store::{RedbStore, Store};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::app::{ENDPOINTS, SERVICES, TestApp, endpoint_body, service_body, text};
+use crate::{
+    agreement::agrees,
+    app::{ENDPOINTS, SERVICES, TestApp, endpoint_body, service_body, text},
+    network::{Asked, Hook, Hooked},
+};
 
 #[tokio::test]
 async fn a_mode_that_no_gateway_serves_fails_the_service_and_says_so() {
@@ -187,4 +197,52 @@ async fn work_that_was_left_undone_is_taken_up_at_the_next_start() {
         .await;
     app.other.until_gone(&format!("{ENDPOINTS}/{leaving}")).await;
     assert_eq!((app.demo.used().await, app.other.used().await), ((0, 3), (1, 0)));
+}
+
+/// The first three answers to one question are lost, by turns as an outage and as a bug.
+fn lossy(question: Asked) -> impl Fn(Asked) -> Hook + Send + Sync + 'static {
+    let lost = AtomicUsize::new(0);
+    move |asked| {
+        let n = (asked == question).then(|| lost.fetch_add(1, Ordering::Relaxed));
+        Box::pin(async move {
+            match n {
+                Some(0 | 2) => Err(NetworkError::Unavailable("the answer is lost".to_owned())),
+                Some(1) => panic!("a bug, on purpose"),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn reconcilers_outlive_lost_answers_and_bugs() {
+    for question in [Asked::Reserve, Asked::Release] {
+        let app = TestApp::start().await;
+        let service = app.service(80, false).await;
+        let TestApp { running, other, .. } = app;
+        let region = Arc::clone(&running.app);
+        // The region's own reconcilers end; others, whose network loses answers, take over.
+        running.stop().await.unwrap();
+        let lossy = App::new(
+            region.config.clone(),
+            Arc::clone(&region.store),
+            region.cache.clone(),
+            Arc::clone(&region.identity),
+            Hooked::network(&region.network, lossy(question)),
+        );
+        let (reports, from_gateway) = mpsc::channel(16);
+        tokio::spawn(null_gateway(lossy.feed.subscribe(), reports));
+        let cancel = CancellationToken::new();
+        let reconcilers = tokio::spawn(reconcile::run(lossy, from_gateway, cancel.clone()));
+
+        let id = text(&other.post(ENDPOINTS, &endpoint_body(&service)).await.ok()["id"]);
+        let path = format!("{ENDPOINTS}/{id}");
+        other.until(&path, |r| r.body["status"] == "accepted").await;
+        agrees(&region).await;
+        other.delete(&path).await.no_content();
+        other.until_gone(&path).await;
+        agrees(&region).await;
+        cancel.cancel();
+        reconcilers.await.unwrap();
+    }
 }

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod app;
+mod network;
 
 mod connection;
 mod endpoint;

@@ -85,7 +85,7 @@ async fn one_pair_of_a_backend_is_one_service_s() {
         assert_eq!(won.len(), 1);
         app.demo.remove_service(&won[0]).await;
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -116,7 +116,7 @@ async fn a_change_and_a_create_do_not_share_a_pair() {
             .await
             .ok();
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -143,7 +143,7 @@ async fn one_address_is_one_endpoint_s() {
             .no_content();
         app.demo.remove_service(&service).await;
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -172,7 +172,7 @@ async fn an_endpoint_and_a_port_do_not_share_an_address() {
             _ => panic!("{replies:?}"),
         }
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -215,7 +215,7 @@ async fn a_quota_is_filled_and_never_passed() {
         assert!(together(tasks).await.iter().all(|r| r.status == 204));
         assert_eq!(app.other.used().await, (0, 0));
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -241,7 +241,7 @@ async fn records_that_are_added_at_once_are_all_there() {
             assert_eq!(app.demo.get(&path).await.ok()["total_count"], total);
         }
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -276,7 +276,7 @@ async fn sixty_four_creates_on_one_backend_all_succeed() {
         .claims
         .len();
     assert_eq!(claims, 64);
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -329,7 +329,7 @@ async fn no_endpoint_lives_on_a_service_that_is_gone() {
             app.demo.remove_service(&service).await;
         }
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -374,7 +374,7 @@ async fn no_endpoint_lives_in_a_subnet_that_is_gone() {
             _ => panic!("{replies:?}"),
         }
     }
-    agrees(&app).await;
+    agrees(&app.running.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -426,10 +426,10 @@ async fn decisions_and_deletions_at_once_leave_one_truth() {
             let kept = replies[1].status == 400;
             assert_eq!(kept, replies[0].status == 200, "{replies:?}");
         }
-        agrees(&app).await;
+        agrees(&app.running.app).await;
         app.other.delete(&format!("{ENDPOINTS}/{endpoint}")).await;
         app.demo.delete(&format!("{SERVICES}/{service}")).await;
-        agrees(&app).await;
+        agrees(&app.running.app).await;
     }
     assert_eq!((app.demo.used().await, app.other.used().await), ((0, 0), (0, 0)));
 }
@@ -478,7 +478,7 @@ async fn a_storm_of_everything_leaves_a_store_that_agrees_with_itself() {
             }
         });
         together(tasks).await;
-        agrees(&app).await;
+        agrees(&app.running.app).await;
         for (client, what, list) in [
             (&app.other, ENDPOINTS, "endpoints"),
             (&app.demo, SERVICES, "endpoint_services"),
@@ -487,7 +487,7 @@ async fn a_storm_of_everything_leaves_a_store_that_agrees_with_itself() {
                 client.delete(&format!("{what}/{item}")).await.no_content();
             }
         }
-        agrees(&app).await;
+        agrees(&app.running.app).await;
         assert_eq!((app.demo.used().await, app.other.used().await), ((0, 0), (0, 0)));
     }
 }

@@ -3,100 +3,22 @@
 //! The network is the region's own, made to wait after its first answer of one kind. Races left to chance are in
 //! [`crate::race`].
 
-use std::{
-    net::Ipv4Addr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use adit_model::{
-    id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
-    network::{PortView, SubnetView, VpcView},
-};
-use adit_server::{App, Network, NetworkError, Reservation, Seen, edge};
-use async_trait::async_trait;
+use adit_server::{App, edge};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::app::{
-    Client, DEMO_VPC, ENDPOINTS, OTHER_DOMAIN, OTHER_VPC, Reply, SERVICES, TestApp, endpoint_body,
-    service_body, text,
+use crate::{
+    app::{
+        Client, DEMO_VPC, ENDPOINTS, OTHER_DOMAIN, OTHER_VPC, Reply, SERVICES, TestApp, endpoint_body,
+        service_body, text,
+    },
+    network::{Asked, Hook, Hooked},
 };
-
-/// Which answer is waited after.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    Vpc,
-    Subnet,
-    Port,
-}
-
-/// The region's network, which waits once.
-struct Waiting {
-    network: Arc<dyn Network>,
-    after: After,
-    waited: AtomicBool,
-    reached: Semaphore,
-    go: Semaphore,
-}
-
-impl Waiting {
-    async fn wait(&self, after: After) {
-        if self.after == after && !self.waited.swap(true, Ordering::Relaxed) {
-            self.reached.add_permits(1);
-            self.go.acquire().await.unwrap().forget();
-        }
-    }
-}
-
-#[async_trait]
-impl Network for Waiting {
-    async fn get_vpc(&self, id: VpcId, project: &ProjectId) -> Result<Option<Seen<VpcView>>, NetworkError> {
-        let answer = self.network.get_vpc(id, project).await;
-        self.wait(After::Vpc).await;
-        answer
-    }
-
-    async fn get_subnet(
-        &self,
-        id: SubnetId,
-        project: &ProjectId,
-    ) -> Result<Option<Seen<SubnetView>>, NetworkError> {
-        let answer = self.network.get_subnet(id, project).await;
-        self.wait(After::Subnet).await;
-        answer
-    }
-
-    async fn get_port(
-        &self,
-        id: PortId,
-        project: &ProjectId,
-    ) -> Result<Option<Seen<PortView>>, NetworkError> {
-        let answer = self.network.get_port(id, project).await;
-        self.wait(After::Port).await;
-        answer
-    }
-
-    async fn reserve(
-        &self,
-        endpoint: EndpointId,
-        project: &ProjectId,
-        subnet: SubnetId,
-        wanted: Option<Ipv4Addr>,
-    ) -> Result<Reservation, NetworkError> {
-        self.network.reserve(endpoint, project, subnet, wanted).await
-    }
-
-    async fn release(&self, endpoint: EndpointId) -> Result<(), NetworkError> {
-        self.network.release(endpoint).await
-    }
-
-    async fn list_reserved(&self) -> Result<Vec<Reservation>, NetworkError> {
-        self.network.list_reserved().await
-    }
-}
 
 /// Sends a create, does something else while the create has the network's answer and has decided nothing, and lets it go
 /// on.
@@ -104,34 +26,42 @@ async fn while_creating(
     running: &Arc<App>,
     client: &Client,
     (path, body): (&'static str, Value),
-    after: After,
+    after: Asked,
     meanwhile: impl AsyncFnOnce(),
 ) -> Reply {
-    let waiting = Arc::new(Waiting {
-        network: Arc::clone(&running.network),
-        after,
-        waited: AtomicBool::new(false),
-        reached: Semaphore::new(0),
-        go: Semaphore::new(0),
-    });
+    let (reached, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let once = {
+        let (reached, go, done) = (Arc::clone(&reached), Arc::clone(&go), AtomicBool::new(false));
+        move |asked| {
+            let wait = asked == after && !done.swap(true, Ordering::Relaxed);
+            let (reached, go) = (Arc::clone(&reached), Arc::clone(&go));
+            Box::pin(async move {
+                if wait {
+                    reached.add_permits(1);
+                    go.acquire().await.unwrap().forget();
+                }
+                Ok(())
+            }) as Hook
+        }
+    };
     let slow = App::new(
         running.config.clone(),
         Arc::clone(&running.store),
         running.cache.clone(),
         Arc::clone(&running.identity),
-        Arc::clone(&waiting) as _,
+        Hooked::network(&running.network, once),
     );
     let client = client.at(edge::finish(adit_server::router(slow).0));
     let creating = tokio::spawn(async move { client.post(path, &body).await });
-    waiting.reached.acquire().await.unwrap().forget();
+    reached.acquire().await.unwrap().forget();
     meanwhile().await;
-    waiting.go.add_permits(1);
+    go.add_permits(1);
     creating.await.unwrap()
 }
 
 #[tokio::test]
 async fn an_endpoint_is_not_made_on_a_service_that_is_deleted_meanwhile() {
-    for (after, reconciled) in [(After::Vpc, true), (After::Subnet, true), (After::Subnet, false)] {
+    for (after, reconciled) in [(Asked::Vpc, true), (Asked::Subnet, true), (Asked::Subnet, false)] {
         let app = TestApp::start().await;
         let service = app.service(80, false).await;
         let path = format!("{SERVICES}/{service}");
@@ -162,7 +92,7 @@ async fn an_endpoint_is_not_made_by_an_account_that_leaves_the_whitelist_meanwhi
     let app = TestApp::start().await;
     let service = app.service(80, false).await;
     let order = (ENDPOINTS, endpoint_body(&service));
-    let reply = while_creating(&app.running.app, &app.other, order, After::Subnet, async || {
+    let reply = while_creating(&app.running.app, &app.other, order, Asked::Subnet, async || {
         let remove = json!({"permissions": [format!("iam:domain::{OTHER_DOMAIN}")], "action": "remove"});
         let path = format!("{SERVICES}/{service}/permissions/action");
         app.demo.post(&path, &remove).await.ok();
@@ -176,7 +106,7 @@ async fn an_endpoint_is_made_by_the_service_s_word_of_now() {
     let app = TestApp::start().await;
     let service = app.service(80, false).await;
     let order = (ENDPOINTS, endpoint_body(&service));
-    let reply = while_creating(&app.running.app, &app.other, order, After::Subnet, async || {
+    let reply = while_creating(&app.running.app, &app.other, order, Asked::Subnet, async || {
         let change = json!({"approval_enabled": true, "service_name": "n"});
         app.demo.put(&format!("{SERVICES}/{service}"), &change).await.ok();
     })
@@ -196,7 +126,7 @@ async fn an_endpoint_is_not_made_in_a_subnet_that_is_deleted_meanwhile() {
         &app.running.app,
         &app.other,
         (ENDPOINTS, order),
-        After::Subnet,
+        Asked::Subnet,
         async || {
             app.other
                 .delete(&format!("vpcs/{vpc}/subnets/{subnet}"))
@@ -212,7 +142,7 @@ async fn an_endpoint_is_not_made_in_a_subnet_that_is_deleted_meanwhile() {
 async fn nothing_is_made_in_a_vpc_that_gets_a_forbidden_route_meanwhile() {
     let app = TestApp::start().await;
     let service = app.service(80, false).await;
-    for after in [After::Vpc, After::Subnet] {
+    for after in [Asked::Vpc, Asked::Subnet] {
         let order = (ENDPOINTS, endpoint_body(&service));
         let reply = while_creating(&app.running.app, &app.other, order, after, async || {
             app.other.add_route(OTHER_VPC, "198.19.200.0/24").await;
@@ -229,7 +159,7 @@ async fn nothing_is_made_in_a_vpc_that_gets_a_forbidden_route_meanwhile() {
         app.other.put(&path, &delete).await.ok();
     }
     let order = (SERVICES, service_body(81));
-    let reply = while_creating(&app.running.app, &app.demo, order, After::Port, async || {
+    let reply = while_creating(&app.running.app, &app.demo, order, Asked::Port, async || {
         app.demo.add_route(DEMO_VPC, "198.19.200.0/24").await;
     })
     .await;
@@ -248,7 +178,7 @@ async fn a_service_is_not_made_on_a_port_that_is_deleted_meanwhile() {
         &app.running.app,
         &app.demo,
         (SERVICES, body),
-        After::Port,
+        Asked::Port,
         async || {
             app.demo.delete(&format!("/v2.0/ports/{port}")).await.no_content();
         },
