@@ -48,7 +48,11 @@ impl Links {
         lifetime.ifa_preferred = lifetime.ifa_valid;
         let attributes = &mut request.message_mut().attributes;
         attributes.push(AddressAttribute::CacheInfo(lifetime));
-        self.done(ACTION, format!("{network} on {link}"), request.execute().await)
+        self.done(
+            ACTION,
+            format!("{network} on {link}"),
+            self.ask(|| request.execute()).await,
+        )
     }
 
     /// Takes the address `network` from a link.
@@ -65,7 +69,7 @@ impl Links {
             .address()
             .add(found.index, network.addr(), network.prefix_len());
         let message = add.message_mut().clone();
-        let deleted = self.handle.address().del(message).execute().await;
+        let deleted = self.ask(|| self.handle.address().del(message).execute()).await;
         self.done_or_gone("delete address", format!("{network} on {link}"), deleted)
     }
 
@@ -98,8 +102,9 @@ impl Links {
     }
 
     async fn address_messages(&self) -> Result<Vec<AddressMessage>, LinkError> {
-        let _turn = self.dumps.lock().await;
-        let messages: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
+        let messages: Result<Vec<_>, _> = self
+            .ask(|| self.handle.address().get().execute().try_collect())
+            .await;
         messages.map_err(|error| self.error("list", "addresses", error))
     }
 }

@@ -24,8 +24,9 @@ pub use route::{NextHop, Route};
 pub struct Links {
     namespace: Namespace,
     handle: Handle,
-    /// The kernel makes one list at a time for a socket, and answers `EBUSY` to whoever asks for a second.
-    dumps: Arc<tokio::sync::Mutex<()>>,
+    /// Requests go one by one: the kernel makes one list at a time for a socket (`EBUSY`), and answers that do not fit
+    /// the socket's buffer are lost without a word, so that whoever awaits them waits for ever.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A link as the kernel shows it.
@@ -114,7 +115,7 @@ impl Links {
         Ok(Self {
             namespace: namespace.clone(),
             handle,
-            dumps: Arc::default(),
+            turn: Arc::default(),
         })
     }
 
@@ -130,8 +131,9 @@ impl Links {
     ///
     /// When the kernel does not answer.
     pub async fn links(&self) -> Result<Vec<Link>, LinkError> {
-        let _turn = self.dumps.lock().await;
-        let messages: Result<Vec<_>, _> = self.handle.link().get().execute().try_collect().await;
+        let messages: Result<Vec<_>, _> = self
+            .ask(|| self.handle.link().get().execute().try_collect())
+            .await;
         let messages = messages.map_err(|error| self.error("list", "links", error))?;
         Ok(messages.iter().map(link_of).collect())
     }
@@ -143,7 +145,7 @@ impl Links {
     /// When the kernel does not answer.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, LinkError> {
         let request = self.handle.link().get().match_name(name.to_owned());
-        match request.execute().try_next().await {
+        match self.ask(async || request.execute().try_next().await).await {
             Ok(message) => Ok(message.as_ref().map(link_of)),
             Err(error) => gone_is_success(error)
                 .map(|()| None)
@@ -162,7 +164,7 @@ impl Links {
         self.done(
             "create bridge",
             name,
-            self.handle.link().add(message).execute().await,
+            self.ask(|| self.handle.link().add(message).execute()).await,
         )
     }
 
@@ -197,7 +199,11 @@ impl Links {
         let message = near
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
             .build();
-        self.done(ACTION, object, self.handle.link().add(message).execute().await)
+        self.done(
+            ACTION,
+            object,
+            self.ask(|| self.handle.link().add(message).execute()).await,
+        )
     }
 
     /// Sets a link up (`lo` above all: without it a namespace cannot even talk to itself).
@@ -251,12 +257,19 @@ impl Links {
         let Some(link) = self.link(name).await? else {
             return Ok(());
         };
-        let deleted = self.handle.link().del(link.index).execute().await;
+        let deleted = self.ask(|| self.handle.link().del(link.index).execute()).await;
         self.done_or_gone("delete link", name, deleted)
     }
 
+    /// Waits for its turn, then sends one request (`execute` of a request does that at once, so it is called here and not
+    /// before) and waits for its answer.
+    async fn ask<F: Future>(&self, send: impl FnOnce() -> F) -> F::Output {
+        let _turn = self.turn.lock().await;
+        send().await
+    }
+
     async fn change(&self, action: &'static str, name: &str, message: LinkMessage) -> Result<(), LinkError> {
-        let changed = self.handle.link().change(message).execute().await;
+        let changed = self.ask(|| self.handle.link().change(message).execute()).await;
         changed.map_err(|error| self.error(action, name, error))
     }
 

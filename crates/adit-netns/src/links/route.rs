@@ -59,7 +59,11 @@ impl Links {
     pub async fn route_add(&self, route: &Route) -> Result<(), LinkError> {
         const ACTION: &str = "add route";
         let message = self.route_message(route, ACTION).await?;
-        self.done(ACTION, route, self.handle.route().add(message).execute().await)
+        self.done(
+            ACTION,
+            route,
+            self.ask(|| self.handle.route().add(message).execute()).await,
+        )
     }
 
     /// Adds a route, in place of what the destination's route was.
@@ -71,7 +75,7 @@ impl Links {
         const ACTION: &str = "replace route";
         let message = self.route_message(route, ACTION).await?;
         let request = self.handle.route().add(message).replace();
-        self.done(ACTION, route, request.execute().await)
+        self.done(ACTION, route, self.ask(|| request.execute()).await)
     }
 
     /// Deletes a route with just this next hop.
@@ -85,7 +89,7 @@ impl Links {
             Err(error) if error.is_missing() => return Ok(()),
             message => message?,
         };
-        let deleted = self.handle.route().del(message).execute().await;
+        let deleted = self.ask(|| self.handle.route().del(message).execute()).await;
         self.done_or_gone(ACTION, route, deleted)
     }
 
@@ -99,11 +103,12 @@ impl Links {
         let links = self.links().await?;
         let names: HashMap<u32, String> = links.into_iter().map(|link| (link.index, link.name)).collect();
         let mut routes = Vec::new();
-        let _turn = self.dumps.lock().await;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
-            let messages: Result<Vec<_>, _> = self.handle.route().get(filter).execute().try_collect().await;
+            let messages: Result<Vec<_>, _> = self
+                .ask(|| self.handle.route().get(filter).execute().try_collect())
+                .await;
             let messages = messages.map_err(|error| self.error("list", "routes", error))?;
             routes.extend(messages.iter().filter_map(|message| route_of(message, &names)));
         }
