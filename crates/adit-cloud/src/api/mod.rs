@@ -1,6 +1,6 @@
 //! The companions' HTTP APIs: requests in, replies out, and nothing else.
 //!
-//! [`router`] is the table of contents. Each handler reads its request (`call`, `fields`), calls one operation of
+//! [`mod@router`] is the table of contents. Each handler reads its request (`call`, `fields`), calls one operation of
 //! [`crate::network`], and shapes the reply in the form of its API (`error`, `*_view`). All of them take a token of a
 //! project; other projects' resources do not exist for it.
 //!
