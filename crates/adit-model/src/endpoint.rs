@@ -4,6 +4,7 @@
 //! POST ─(approval)──▶ pendingAcceptance ──receive──▶ creating ──▶ accepted ──reject──▶ rejected ──receive──▶ creating
 //!   │                        └───reject──▶ rejected      │
 //!   └─(no approval)─▶ creating ──────────────────────────┴──▶ failed ◀── pendingAcceptance, rejected: service deleted
+//! accepted ─▶ failed, where its service has become `failed`
 //! any state ──DELETE──▶ deleting ─▶ (gone)
 //! ```
 //!
@@ -248,9 +249,9 @@ impl Endpoint {
         true
     }
 
-    /// `creating` → `failed`; anything else stays as it is and answers `false`.
+    /// `creating` or `accepted` → `failed`; anything else stays as it is and answers `false`.
     pub fn fail(&mut self, fault: Fault, now: Timestamp) -> bool {
-        if self.status != EndpointStatus::Creating {
+        if !self.is_live() {
             return false;
         }
         self.fault = Some(fault);

@@ -34,7 +34,7 @@ const STEPS: [Step; 6] = [
 ];
 
 /// Every way from one state into another.
-const EDGES: [(EndpointStatus, Step, EndpointStatus); 13] = {
+const EDGES: [(EndpointStatus, Step, EndpointStatus); 14] = {
     use EndpointStatus::{Accepted, Creating, Deleting, Failed, PendingAcceptance, Rejected};
     [
         // `receive` passes through `creating`: `accepted` is said once the endpoint answers.
@@ -44,6 +44,7 @@ const EDGES: [(EndpointStatus, Step, EndpointStatus); 13] = {
         (Accepted, Step::Reject, Rejected),
         (Creating, Step::Accept, Accepted),
         (Creating, Step::Fail, Failed),
+        (Accepted, Step::Fail, Failed),
         // The service is deleted (spec A.8, semantics 21, row 8).
         (PendingAcceptance, Step::Orphan, Failed),
         (Rejected, Step::Orphan, Failed),
