@@ -10,8 +10,9 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -98,7 +99,9 @@ impl DataDir {
     /// # Errors
     /// [`DataError::Busy`] while another region has it.
     pub fn take(path: &Path) -> Result<Self, DataError> {
-        attempt(fs::create_dir_all(path), "make the directory", path)?;
+        // What is in it is its owner's: the key that signs tokens, and passwords for clients.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        attempt(made, "make the directory", path)?;
         // An absolute path survives being printed, and read by another process.
         let path = &attempt(path.canonicalize(), "find", path)?;
         let lock_path = path.join("lock");
