@@ -38,8 +38,9 @@ use crate::{
     network::{Fence, Network},
 };
 
-/// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead.
-const ATTEMPTS_MAX: usize = 32;
+/// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead, and takes
+/// about a commit; two replicas that write one document in turns make one of them lose dozens in a row now and then.
+const ATTEMPTS_MAX: usize = 256;
 /// How long a read may wait for the cache to know what every answered commit wrote.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a commit may take before its outcome is looked up.

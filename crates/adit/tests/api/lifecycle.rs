@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use adit_server::{App, NetworkError, feed::null_gateway, reconcile};
+use adit_server::{App, NetworkError, edge, feed::null_gateway, reconcile};
 use adit_store::{RedbStore, Store};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -245,4 +245,35 @@ async fn reconcilers_outlive_lost_answers_and_bugs() {
         cancel.cancel();
         reconcilers.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn requests_outlive_lost_answers_and_bugs() {
+    let app = TestApp::start().await;
+    let service = app.service(80, true).await;
+    let region = &app.running.app;
+    for (question, client, path, body) in [
+        (Asked::Vpc, &app.demo, SERVICES, service_body(81)),
+        (Asked::Port, &app.demo, SERVICES, service_body(82)),
+        (Asked::Subnet, &app.other, ENDPOINTS, endpoint_body(&service)),
+    ] {
+        let lossy = App::new(
+            region.config.clone(),
+            Arc::clone(&region.store),
+            region.cache.clone(),
+            Arc::clone(&region.identity),
+            Hooked::network(&region.network, lossy(question)),
+        );
+        let client = client.at(edge::finish(adit_server::router(lossy).0));
+        let before = client.world().await;
+        // An outage is worth another try, a bug is ours; neither leaves anything behind.
+        for expected in [(504, "0013"), (500, "0001"), (504, "0013")] {
+            let reply = client.post(path, &body).await;
+            assert_eq!(reply.refused(), expected, "{question:?}");
+            assert!(reply.headers.contains_key("x-request-id"));
+            assert_eq!(client.world().await, before, "{question:?}");
+        }
+        client.post(path, &body).await.ok();
+    }
+    agrees(region).await;
 }
