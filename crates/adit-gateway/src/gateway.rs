@@ -11,6 +11,7 @@ use std::{
 };
 
 use adit_model::{
+    error_chain,
     feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
     id::EndpointId,
     service::TcpProxy,
@@ -106,7 +107,7 @@ struct Done {
 /// What stands in the way for now.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
-    #[error("{0}")]
+    #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("address {ip} is still held by endpoint {by}")]
     AddressHeld { ip: Ipv4Addr, by: EndpointId },
@@ -353,7 +354,7 @@ impl Gateway {
                     .min(RETRY_MAX);
                 line.failures = line.failures.saturating_add(1);
                 queue.add_at(Instant::now() + wait, id);
-                let reason = chain(&obstacle);
+                let reason = error_chain(&obstacle);
                 tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");
                 match wanted {
                     Some(spec) => EndpointReport::Waiting {
@@ -401,7 +402,7 @@ impl Gateway {
             let Some(address) = held.address else { continue };
             let remove = Action::RemoveAddress(address);
             if let Err(e) = self.apply.perform(id, None, 0, &remove).await {
-                tracing::warn!(endpoint.id = %id, error = chain(&e), "An endpoint's address could not be removed.");
+                tracing::warn!(endpoint.id = %id, error = error_chain(&e), "An endpoint's address could not be removed.");
             }
         }
     }
@@ -412,18 +413,6 @@ async fn sleep_until(when: Option<Instant>) {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
-}
-
-/// An error with all of its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        line.push_str(": ");
-        line.push_str(&e.to_string());
-        cause = e.source();
-    }
-    line
 }
 
 /// Endpoints to take up, each once, now or later.

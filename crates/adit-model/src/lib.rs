@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod catalogue;
+pub mod chain;
 pub mod endpoint;
 pub mod feed;
 pub mod id;
@@ -21,3 +22,4 @@ pub mod time;
 pub mod whitelist;
 
 pub use catalogue::{ApiError, Code};
+pub use chain::error_chain;

@@ -2,7 +2,7 @@
 //!
 //! What the client is told is [`ApiError`]'s; what happened inside is logged here, once, with its whole chain.
 
-use adit_model::{ApiError, Code};
+use adit_model::{ApiError, Code, error_chain};
 use adit_store::{CacheError, StoreError};
 use axum::{
     Json,
@@ -104,16 +104,4 @@ impl IntoResponse for Failure {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(json!({"error_code": code, "error_msg": message}))).into_response()
     }
-}
-
-/// An error with all of its causes, on one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        line.push_str(": ");
-        line.push_str(&e.to_string());
-        cause = e.source();
-    }
-    line
 }

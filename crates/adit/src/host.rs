@@ -29,7 +29,7 @@ impl Networks {
             };
         }
         let none = |e: userns::UsernsError| {
-            let why = adit_server::error::error_chain(&e);
+            let why = adit_model::error_chain(&e);
             Networks::None {
                 reason: format!("{why}. {}", e.advice()),
             }

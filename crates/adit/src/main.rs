@@ -6,7 +6,7 @@ use adit::{
     cli::{Cli, Command, Log, LogFormat},
     demo, dev, exec,
 };
-use adit_server::error::error_chain;
+use adit_model::error_chain;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 

@@ -7,7 +7,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::network::{Clash, Failure, Kind, reservation::error_chain};
+use adit_model::error_chain;
+
+use crate::network::{Clash, Failure, Kind};
 
 /// A refusal in VPC v1's form.
 #[derive(Debug)]

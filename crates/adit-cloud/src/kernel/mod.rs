@@ -24,8 +24,8 @@ mod perform;
 pub mod plan;
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 
+use adit_model::error_chain;
 use adit_model::id::{PortId, VpcId};
 use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace};
 use tokio::sync::Mutex;
@@ -147,7 +147,7 @@ impl Kernel {
         }
         for action in plan(desired, &observed) {
             if let Err(error) = perform::perform(&self.directory, &mut made, &action).await {
-                tracing::warn!(error = %chain(&error), action = ?action, "the kernel refused a step");
+                tracing::warn!(error = error_chain(&error), action = ?action, "the kernel refused a step");
                 report.add(&action, &error);
             }
         }
@@ -202,14 +202,14 @@ impl Failures {
             | Action::CreateSubnet { vpc, .. }
             | Action::CreateRoute { vpc, .. } => (&mut self.vpcs, vpc),
         };
-        failures.entry(name.clone()).or_insert_with(|| chain(error));
+        failures.entry(name.clone()).or_insert_with(|| error_chain(error));
     }
 
     fn add_unknown(&mut self, desired: &Desired, vpc: String, error: &KernelError) {
         let inside = desired.ports.iter().filter(|(_, spec)| spec.vpc == vpc);
         self.ports
-            .extend(inside.map(|(name, _)| (name.clone(), chain(error))));
-        self.vpcs.insert(vpc, chain(error));
+            .extend(inside.map(|(name, _)| (name.clone(), error_chain(error))));
+        self.vpcs.insert(vpc, error_chain(error));
     }
 
     fn into_report(mut self, desired: &Desired) -> Report {
@@ -230,15 +230,4 @@ impl Failures {
             .extend(waiting.map(|(id, why)| (*id, Status::Waiting(why.to_string()))));
         report
     }
-}
-
-/// An error with all its causes, in one line.
-fn chain(error: &KernelError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

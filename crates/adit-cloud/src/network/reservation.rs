@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use adit_model::{
+    error_chain,
     id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
     network::{Holder, Mac, OWNER_ENDPOINT, Port, PortView, Subnet, SubnetView, VpcView, usable_address},
 };
@@ -264,16 +265,4 @@ fn as_network_error(failure: Failure, subnet: SubnetId, wanted: Option<Ipv4Addr>
 
 fn unavailable(failure: Failure) -> NetworkError {
     NetworkError::Unavailable(error_chain(&failure))
-}
-
-/// An error with all of its causes, on one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -12,6 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adit_model::{
     endpoint::EndpointStatus,
+    error_chain,
     feed::Report,
     id::{EndpointId, ServiceId},
     service::ServiceStatus,
@@ -20,10 +21,7 @@ use adit_store::{Key, Notice};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    app::App,
-    error::{Failure, error_chain},
-};
+use crate::{app::App, error::Failure};
 use queue::Queue;
 
 /// How many pieces of work run at a time: enough for their commits to share an fsync.
