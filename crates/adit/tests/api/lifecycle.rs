@@ -273,7 +273,11 @@ async fn requests_outlive_lost_answers_and_bugs() {
             assert!(reply.headers.contains_key("x-request-id"));
             assert_eq!(client.world().await, before, "{question:?}");
         }
-        client.post(path, &body).await.ok();
+        let made = text(&client.post(path, &body).await.ok()["id"]);
+        // At rest, so that the next round sees its own effects alone.
+        client
+            .until(&format!("{path}/{made}"), |r| r.body["status"] != "creating")
+            .await;
     }
     agrees(region).await;
 }
