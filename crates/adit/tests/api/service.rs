@@ -371,11 +371,12 @@ async fn lists_are_filtered_sorted_and_cut_as_asked() {
         assert_eq!(ids(&reply, "endpoint_services"), expected, "{query}");
         assert_eq!(reply["total_count"], 12, "{query}");
     }
-    // The last to change comes first.
-    let path = format!("{SERVICES}/{}", made[3]);
+    // The last to change comes first; in a later second than every other's change, or the order of creation decides.
+    let newest_path = format!("{SERVICES}/{}", made[11]);
     app.demo
-        .until(&path, |r| text(&r.body["created_at"]) < now())
+        .until(&newest_path, |r| text(&r.body["updated_at"]) < now())
         .await;
+    let path = format!("{SERVICES}/{}", made[3]);
     app.demo.put(&path, &json!({"description": "new"})).await.ok();
     for key in ["updated_at", "update_at"] {
         let reply = list(&format!("limit=1&sort_key={key}")).await;
