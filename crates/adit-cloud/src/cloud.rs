@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead.
-const ATTEMPTS_MAX: usize = 32;
+const ATTEMPTS_MAX: usize = 256;
 /// How long the cache may take to know what every answered commit wrote, in seconds.
 const BARRIER_TIMEOUT_S: u64 = 5;
 /// How long a commit may take before its outcome is looked up, in seconds.

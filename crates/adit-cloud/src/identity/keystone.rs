@@ -5,8 +5,8 @@ use std::sync::Arc;
 use adit_server::Rejection;
 use axum::{
     Json, Router,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode, Uri},
+    extract::{FromRequestParts, Path, State},
+    http::{HeaderMap, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -370,9 +370,24 @@ async fn own_project_list(State(cloud): State<Arc<Cloud>>, call: Call) -> Json<V
     project_page(&call, own)
 }
 
+/// The id that a path names.
+struct IdPath(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+    type Rejection = KeystoneError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, KeystoneError> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            // Not even text: nothing has such an id.
+            Err(_) => Err(KeystoneError::not_found("resource", parts.uri.path())),
+        }
+    }
+}
+
 async fn user_project_list(
     State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
     call: Call,
 ) -> Result<Json<Value>, KeystoneError> {
     let account = cloud.region.account(&Named::Id(id.clone()), None);
@@ -386,7 +401,7 @@ async fn user_project_list(
 
 async fn project_show(
     State(cloud): State<Arc<Cloud>>,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
     call: Call,
 ) -> Result<Json<Value>, KeystoneError> {
     let found = cloud.region.project(&Named::Id(id.clone()), None);
