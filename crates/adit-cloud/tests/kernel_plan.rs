@@ -135,7 +135,6 @@ fn observed(desired: &Desired, damage: u32) -> Observed {
 }
 
 /// Does a step as the kernel would, and fails where the kernel would refuse or where something is made twice.
-#[expect(clippy::too_many_lines, reason = "one situation after the other")]
 fn step(kernel: &mut Observed, action: &Action) {
     match action.clone() {
         Action::RemovePort { port } => assert!(kernel.ports.remove(&port).is_some()),

@@ -57,7 +57,6 @@ async fn accepted(client: &Client, rule: u8, body: &Value) -> Value {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one row after the other, in the order of the table")]
 async fn rules_1_to_20_of_the_request_s_own_form() {
     let app = TestApp::start().await;
     let tag = |key: &str, value: &str| with("tags", json!([{"key": key, "value": value}]));
