@@ -16,7 +16,7 @@ const SHOWN_CHARS_MAX: usize = 80;
 /// Reads a body; rule 1 of every operation that has one.
 ///
 /// # Errors
-/// 1004 where the bytes are not a JSON object.
+/// 1004 where the bytes are not a JSON object; 0002 for a number that no field could hold, such as `1e400`.
 pub fn parse(bytes: &[u8]) -> Result<Body, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::because(Code::E1004, "The body is empty."));
@@ -27,6 +27,10 @@ pub fn parse(bytes: &[u8]) -> Result<Body, ApiError> {
             Code::E1004,
             format!("The body is {}, not an object.", show(&other)),
         )),
+        // JSON all the same, and of no use to any field.
+        Err(e) if e.to_string().starts_with("number out of range") => {
+            Err(ApiError::because(Code::E0002, format!("The body holds a {e}.")))
+        }
         Err(e) => Err(ApiError::because(
             Code::E1004,
             format!("The body is not JSON: {e}."),
@@ -172,6 +176,7 @@ mod tests {
             assert_eq!(parse(bad.as_bytes()).unwrap_err().code, Code::E1004, "{bad}");
         }
         assert!(parse(b"{}").is_ok());
+        assert_eq!(parse(b"{\"a\": 1e400}").unwrap_err().code, Code::E0002);
     }
 
     #[test]

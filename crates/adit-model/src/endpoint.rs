@@ -536,12 +536,10 @@ pub fn parse_whitelist(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
 
 /// One access-control entry as a block.
 pub fn parse_entry(text: &str) -> Option<Ipv4Net> {
-    // The standard library refuses leading zeros, ipnet alone does not: what some read as octal is no access rule.
-    let address: Ipv4Addr = text.split('/').next()?.parse().ok()?;
-    if text.contains('/') {
-        text.parse().ok()
-    } else {
-        Some(address.into())
+    // Only as it would be printed: ipnet alone also reads leading zeros, which some read as octal.
+    match text.parse::<Ipv4Net>() {
+        Ok(block) => Some(block).filter(|block| block.to_string() == text),
+        Err(_) => text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct EndpointSpec {
     pub tcp_proxy: TcpProxy,
     /// At most so many connections at a time.
     pub connections_max: u32,
+    /// The only clients that may connect (spec semantics 10); absent for everybody, empty for nobody.
+    pub allowed: Option<Vec<Ipv4Net>>,
 }
 
 /// The side that listens: an address in the consumer's VPC.

@@ -121,6 +121,7 @@ impl Port {
     pub fn kind(&self) -> PortKind {
         match self.device_owner.as_str() {
             OWNER_LOAD_BALANCER => PortKind::LoadBalancer,
+            OWNER_ENDPOINT => PortKind::Endpoint,
             owner if owner.starts_with(OWNER_COMPUTE) => PortKind::Server,
             _ => PortKind::Unknown,
         }
@@ -134,6 +135,8 @@ pub enum PortKind {
     LoadBalancer,
     /// A server's interface.
     Server,
+    /// An endpoint's own address: what leads to it leads back to a service.
+    Endpoint,
     /// A port of which nothing is known; it may be anything.
     Unknown,
 }

@@ -456,7 +456,8 @@ pub fn check_port(port: PortId, vpc: VpcId, found: Option<&PortView>) -> Result<
     Ok(view)
 }
 
-/// Rule 24: a load balancer's port is published as one, a server's interface is not published as a load balancer. What
+/// Rule 24: a load balancer's port is published as one, a server's interface is not published as a load balancer, an
+/// endpoint's address not at all. What
 /// cannot be told is taken at the caller's word.
 ///
 /// # Errors
@@ -465,6 +466,8 @@ pub fn check_kind(server_type: ServerType, port: PortId, kind: PortKind) -> Resu
     let what = match (kind, server_type) {
         (PortKind::LoadBalancer, ServerType::Vm | ServerType::Bms) => "is a load balancer's port",
         (PortKind::Server, ServerType::Lb) => "is a server's interface",
+        // A service behind a service's endpoint could lead into itself.
+        (PortKind::Endpoint, _) => "is an endpoint's address",
         _ => return Ok(()),
     };
     Err(ApiError::because(

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
-    http::Uri,
+    http::{Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -34,13 +34,18 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
-    // A signature covers the body, so it is read before anything is judged.
-    let body = read_body(body).await?;
+    // A signature covers the body, so that is read first; whoever has no good token is not waited for.
+    let signed = parts.headers.contains_key(header::AUTHORIZATION);
+    let (early, late) = if signed {
+        (read_body(body).await?, None)
+    } else {
+        (Bytes::new(), Some(body))
+    };
     let evidence = Evidence {
         method: &parts.method,
         uri: &parts.uri,
         headers: &parts.headers,
-        body: &body,
+        body: &early,
     };
     let caller = app.identity.authenticate(evidence).await?;
     iam::authorise(&caller, iam::action(&parts.method, path.as_str()))?;
@@ -62,6 +67,10 @@ pub(crate) async fn guard(
         project,
         domain: caller.domain,
     });
+    let body = match late {
+        Some(body) => read_body(body).await?,
+        None => early,
+    };
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
@@ -80,14 +89,20 @@ fn project_in<'a>(params: Option<&'a RawPathParams>, uri: &'a Uri) -> &'a str {
 /// # Errors
 /// 1004 for one that is too large or breaks off; a time-out for one that is too slow.
 pub async fn read_body(body: Body) -> Result<Bytes, Failure> {
-    let limited = Limited::new(body, BODY_BYTES_MAX);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError::because(
+    let too_large = || {
+        ApiError::because(
             Code::E1004,
             format!("The body is larger than {BODY_BYTES_MAX} bytes."),
         )
-        .into()),
+    };
+    // What is announced need not be waited for.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large().into());
+    }
+    let limited = Limited::new(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large().into()),
         Ok(Err(_)) => Err(ApiError::because(Code::E1004, "The body broke off.").into()),
         Err(_) => Err(Failure::Timeout("the request's body")),
     }

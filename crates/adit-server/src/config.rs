@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use adit_model::{
+    ApiError, Code,
     id::{PoolId, VpcId},
     service::TcpProxy,
 };
@@ -36,6 +37,16 @@ impl Config {
     /// Whether the region's gateways can serve a mode.
     pub fn can_serve(&self, mode: TcpProxy) -> bool {
         self.tcp_proxy.contains(mode.as_str())
+    }
+
+    /// What is said of a mode that they cannot serve.
+    pub(crate) fn cannot_serve(&self, mode: TcpProxy) -> ApiError {
+        let can: Vec<_> = self.tcp_proxy.iter().copied().collect();
+        let can = can.join(", ");
+        ApiError::because(
+            Code::E0002,
+            format!("tcp_proxy: the gateways of this region cannot serve {mode}; they can serve: {can}."),
+        )
     }
 }
 

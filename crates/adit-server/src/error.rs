@@ -23,8 +23,8 @@ pub enum Failure {
     #[error("{0}")]
     Signature(String),
     /// A known path that does not take this method; the catalogue has no code for it (spec 0.2).
-    #[error("the method is not allowed here")]
-    Method,
+    #[error("{0}")]
+    Method(String),
     /// The store does not answer.
     #[error("the store could not be asked")]
     Store(#[from] StoreError),
@@ -76,10 +76,10 @@ impl Failure {
                 "APIGW.0301",
                 format!("Incorrect IAM authentication information: {why}"),
             ),
-            Failure::Method => (
+            Failure::Method(what) => (
                 405,
                 Code::E0002.as_str(),
-                format!("{} This path does not take this method.", Code::E0002.message()),
+                format!("{} {what}", Code::E0002.message()),
             ),
             Failure::Store(StoreError::Unavailable { .. })
             | Failure::Cache(_)

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use adit_model::{
-    endpoint::{Endpoint, EndpointStatus},
+    endpoint::{Endpoint, EndpointStatus, parse_entry},
     feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
     id::EndpointId,
     service::{Service, ServiceStatus},
@@ -40,8 +40,8 @@ struct Inner {
 #[derive(Default)]
 pub struct Feed {
     inner: Mutex<Inner>,
-    /// Counts endpoints that have become clear, so that a waiter misses none.
-    cleared: watch::Sender<u64>,
+    /// Counts reports, so that a waiter misses none.
+    reported: watch::Sender<u64>,
 }
 
 /// What the reconciler makes of an endpoint's line.
@@ -126,14 +126,17 @@ impl Feed {
         false
     }
 
-    /// Whether no gateway serves anything for an endpoint.
-    pub fn is_clear(&self, id: EndpointId) -> bool {
-        !self.inner.lock().lines.contains_key(&id)
+    /// Whether nothing listens for an endpoint any more; its address may still be held.
+    pub fn is_silent(&self, id: EndpointId) -> bool {
+        self.inner.lock().lines.get(&id).is_none_or(|line| {
+            let no_ports = line.spec.as_ref().is_some_and(|spec| spec.ports.is_empty());
+            no_ports && matches!(line.report, Some(EndpointReport::Listening { .. }))
+        })
     }
 
-    /// Changes whenever some endpoint has become clear.
-    pub fn cleared(&self) -> watch::Receiver<u64> {
-        self.cleared.subscribe()
+    /// Changes with every report that counts.
+    pub fn reported(&self) -> watch::Receiver<u64> {
+        self.reported.subscribe()
     }
 
     /// Takes in what a gateway says. Answers the endpoint, where it changes anything.
@@ -143,7 +146,6 @@ impl Feed {
         match (&line.spec, &report.status) {
             (None, EndpointReport::Removed) => {
                 inner.lines.remove(&report.id);
-                self.cleared.send_modify(|n| *n += 1);
             }
             // It speaks of what it did before our last word.
             (None, _) | (Some(_), EndpointReport::Removed) => return None,
@@ -157,6 +159,7 @@ impl Feed {
                 line.report = Some(report.status);
             }
         }
+        self.reported.send_modify(|n| *n += 1);
         Some(report.id)
     }
 
@@ -174,12 +177,12 @@ impl Feed {
 /// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
 pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<EndpointSpec> {
     let endpoint: &Stored<Endpoint> = state.endpoint(&id)?;
-    if !matches!(
-        endpoint.status(),
-        EndpointStatus::Creating | EndpointStatus::Accepted
-    ) {
-        return None;
-    }
+    // A rejected endpoint keeps its address, so that clients are refused at once and do not wait in vain.
+    let ports = |service: &Service| match endpoint.status() {
+        EndpointStatus::Creating | EndpointStatus::Accepted => Some(service.ports.clone()),
+        EndpointStatus::Rejected => Some(Vec::new()),
+        EndpointStatus::PendingAcceptance | EndpointStatus::Failed | EndpointStatus::Deleting => None,
+    };
     let service: &Stored<Service> = state.service(&endpoint.service)?;
     // A service that has become `failed` is not served: its mode cannot be done, and must not be dropped silently.
     if service.status() != ServiceStatus::Available || !config.can_serve(service.tcp_proxy) {
@@ -200,9 +203,16 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
             source: endpoint.source?.ip,
             backend: service.backend_ip?,
         },
-        ports: service.ports.clone(),
+        ports: ports(service)?,
         tcp_proxy: service.tcp_proxy,
         connections_max: config.connections_per_endpoint_max,
+        allowed: endpoint.enable_whitelist.then(|| {
+            endpoint
+                .whitelist
+                .iter()
+                .filter_map(|entry| parse_entry(entry))
+                .collect()
+        }),
     })
 }
 

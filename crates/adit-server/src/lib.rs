@@ -18,6 +18,7 @@ pub mod feed;
 pub mod iam;
 pub mod identity;
 pub mod network;
+mod unread;
 
 pub use app::App;
 pub use config::Config;

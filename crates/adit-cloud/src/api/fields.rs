@@ -107,6 +107,10 @@ impl<'a> Fields<'a> {
             Some(block) if !(1..=PREFIX_MAX).contains(&block.prefix_len()) => {
                 Err(self.wrong(field, "has a prefix that is not between 1 and 30"))
             }
+            // 127.0.0.0/8 and 224.0.0.0/3: no host can have such an address.
+            Some(block) if block.network().is_loopback() || block.network().octets()[0] >= 224 => {
+                Err(self.wrong(field, "is not a block that hosts can have addresses of"))
+            }
             block => Ok(block),
         }
     }

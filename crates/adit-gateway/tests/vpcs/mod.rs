@@ -326,6 +326,7 @@ pub(crate) fn spec() -> EndpointSpec {
         ports: vec![mapping(CLIENT_PORT, SERVER_PORT)],
         tcp_proxy: TcpProxy::Close,
         connections_max: 100,
+        allowed: None,
     }
 }
 

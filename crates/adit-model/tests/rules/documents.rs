@@ -78,6 +78,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         ports: service_request().ports,
         tcp_proxy: TcpProxy::ProxyVni,
         connections_max: 3000,
+        allowed: Some(vec!["10.20.0.0/24".parse().unwrap()]),
     };
     let id = spec.id;
     let events = vec![

@@ -105,7 +105,7 @@ pub(crate) struct ConnectionListParams {
 /// List a service's connections
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections",
     tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path), ConnectionListParams),
-    responses((status = 200, body = Connections), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Connections), Failures))]
 pub(crate) async fn connection_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -122,7 +122,7 @@ pub(crate) async fn connection_list(
 /// Accept or reject a connection
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections/action",
     tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
-    request_body = DecideConnection, responses((status = 200, body = DecidedConnections), Failures))]
+    request_body = DecideConnection, responses((status = 200, description = "Done; the body says what is.", body = DecidedConnections), Failures))]
 pub(crate) async fn connection_action(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,

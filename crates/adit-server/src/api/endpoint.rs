@@ -179,7 +179,7 @@ pub(crate) struct EndpointListParams {
 /// Answers `pendingAcceptance` where the service's owner decides, else `creating`.
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
     params(("project_id" = String, Path)), request_body = CreateEndpoint,
-    responses((status = 200, body = Endpoint), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Endpoint), Failures))]
 pub(crate) async fn endpoint_create(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -193,7 +193,7 @@ pub(crate) async fn endpoint_create(
 /// List the project's endpoints
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
     params(("project_id" = String, Path), EndpointListParams),
-    responses((status = 200, body = Endpoints), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Endpoints), Failures))]
 pub(crate) async fn endpoint_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -213,7 +213,7 @@ pub(crate) async fn endpoint_list(
 /// Show an endpoint
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
     params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
-    responses((status = 200, body = Endpoint), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Endpoint), Failures))]
 pub(crate) async fn endpoint_show(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -226,7 +226,7 @@ pub(crate) async fn endpoint_show(
 /// Delete an endpoint
 #[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
     params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
-    responses((status = 204), Failures))]
+    responses((status = 204, description = "Ordered; it is gone as soon as that is true."), Failures))]
 pub(crate) async fn endpoint_delete(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,

@@ -48,7 +48,7 @@ pub(crate) struct QuotaParams {
 /// Show the project's quotas
 #[utoipa::path(get, path = "/v1/{project_id}/quotas", tag = "Quotas",
     params(("project_id" = String, Path), QuotaParams),
-    responses((status = 200, body = Quotas), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Quotas), Failures))]
 pub(crate) async fn quota_show(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,

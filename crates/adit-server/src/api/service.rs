@@ -192,7 +192,7 @@ pub(crate) struct ServiceListParams {
 /// Answers `creating`; ask for the service until it is `available`.
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
     params(("project_id" = String, Path)), request_body = CreateEndpointService,
-    responses((status = 200, body = EndpointService), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_create(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -205,7 +205,7 @@ pub(crate) async fn service_create(
 /// List the project's endpoint services
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
     params(("project_id" = String, Path), ServiceListParams),
-    responses((status = 200, body = EndpointServices), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = EndpointServices), Failures))]
 pub(crate) async fn service_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -231,7 +231,7 @@ pub(crate) async fn service_list(
 /// Show an endpoint service
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
     tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
-    responses((status = 200, body = EndpointService), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_show(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -243,7 +243,7 @@ pub(crate) async fn service_show(
 /// Change an endpoint service
 #[utoipa::path(put, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
     tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
-    request_body = UpdateEndpointService, responses((status = 200, body = EndpointService), Failures))]
+    request_body = UpdateEndpointService, responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_update(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -257,7 +257,7 @@ pub(crate) async fn service_update(
 /// Delete an endpoint service
 #[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
     tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
-    responses((status = 204), Failures))]
+    responses((status = 204, description = "Ordered; it is gone as soon as that is true."), Failures))]
 pub(crate) async fn service_delete(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,

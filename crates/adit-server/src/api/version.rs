@@ -78,7 +78,7 @@ fn version(id: &'static str, headers: &HeaderMap) -> Version {
 }
 
 /// List the versions
-#[utoipa::path(get, path = "/", tag = "Versions", security(()), responses((status = 200, body = Versions), Failures))]
+#[utoipa::path(get, path = "/", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = Versions), Failures))]
 pub(crate) async fn version_list(State(app): State<Arc<App>>, headers: HeaderMap) -> Json<Versions> {
     let ids = ["v1", "v2"]
         .into_iter()
@@ -89,7 +89,7 @@ pub(crate) async fn version_list(State(app): State<Arc<App>>, headers: HeaderMap
 }
 
 /// Show version 1
-#[utoipa::path(get, path = "/v1", tag = "Versions", security(()), responses((status = 200, body = OneVersion), Failures))]
+#[utoipa::path(get, path = "/v1", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = OneVersion), Failures))]
 pub(crate) async fn version_1(headers: HeaderMap) -> Json<OneVersion> {
     Json(OneVersion {
         version: version("v1", &headers),
@@ -97,7 +97,7 @@ pub(crate) async fn version_1(headers: HeaderMap) -> Json<OneVersion> {
 }
 
 /// Show version 2, which is listed and not served
-#[utoipa::path(get, path = "/v2", tag = "Versions", security(()), responses((status = 200, body = OneVersion), Failures))]
+#[utoipa::path(get, path = "/v2", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = OneVersion), Failures))]
 pub(crate) async fn version_2(headers: HeaderMap) -> Json<OneVersion> {
     Json(OneVersion {
         version: version("v2", &headers),

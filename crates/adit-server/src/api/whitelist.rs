@@ -87,7 +87,7 @@ pub(crate) struct PermissionListParams {
 /// List a service's whitelist records
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions",
     tag = "Whitelist", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path), PermissionListParams),
-    responses((status = 200, body = Permissions), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = Permissions), Failures))]
 pub(crate) async fn whitelist_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
@@ -104,7 +104,7 @@ pub(crate) async fn whitelist_list(
 /// Add or remove whitelist records
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/action",
     tag = "Whitelist", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
-    request_body = ChangePermissions, responses((status = 200, body = ChangedPermissions), Failures))]
+    request_body = ChangePermissions, responses((status = 200, description = "Done; the body says what is.", body = ChangedPermissions), Failures))]
 pub(crate) async fn whitelist_action(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,

@@ -11,6 +11,7 @@ use adit_model::{
     service::ServiceStatus,
 };
 use adit_store::{Key, Txn, keys::encode};
+use tokio::time::Instant;
 
 use super::{ATTEMPTS_MAX, App, Scope, put_guard};
 use crate::error::Failure;
@@ -62,7 +63,10 @@ impl App {
             endpoint: id,
         } = ConnectionAction::parse(body)?;
         self.barrier().await?;
+        let deadline = Instant::now() + EFFECT_TIMEOUT;
         for _ in 0..ATTEMPTS_MAX {
+            // A `receive` passes through `creating`: who comes just then waits for its end like its own caller.
+            let _ = tokio::time::timeout_at(deadline, self.settled(id, Decision::Receive)).await;
             let txn = {
                 let state = self.cache.read();
                 let seen = Self::own_service(&state, scope, service)?;
@@ -106,33 +110,37 @@ impl App {
 
     /// Waits until an accepted endpoint listens, or a rejected one no longer does, and answers the endpoint as it is then.
     async fn connection_effect(&self, id: EndpointId, decision: Decision) -> Result<Arc<Endpoint>, Failure> {
-        let settled = async {
-            let mut notices = self.cache.subscribe();
-            let mut cleared = self.feed.cleared();
-            loop {
-                let done = {
-                    let state = self.cache.read();
-                    match decision {
-                        Decision::Receive => state
-                            .endpoint(&id)
-                            .is_none_or(|e| e.status() != EndpointStatus::Creating),
-                        Decision::Reject => self.feed.is_clear(id),
-                    }
-                };
-                if done {
-                    return;
-                }
-                tokio::select! {
-                    notice = notices.next() => if notice.is_none() { return },
-                    counted = cleared.changed() => if counted.is_err() { return },
-                }
-            }
-        };
         // Late is not wrong: what cannot be shown yet shows as `creating`.
-        let _ = tokio::time::timeout(EFFECT_TIMEOUT, settled).await;
+        let _ = tokio::time::timeout(EFFECT_TIMEOUT, self.settled(id, decision)).await;
         let state = self.cache.read();
         let endpoint = state.endpoint(&id).map(|e| Arc::clone(&e.value));
         endpoint.ok_or_else(|| ApiError::because(Code::E2006, format!("Endpoint {id} was deleted.")).into())
+    }
+}
+
+impl App {
+    /// Waits until a decision on an endpoint has had its effect: it is not `creating` any more, or nothing listens.
+    async fn settled(&self, id: EndpointId, decision: Decision) {
+        let mut notices = self.cache.subscribe();
+        let mut reported = self.feed.reported();
+        loop {
+            let done = match decision {
+                Decision::Receive => {
+                    let state = self.cache.read();
+                    state
+                        .endpoint(&id)
+                        .is_none_or(|e| e.status() != EndpointStatus::Creating)
+                }
+                Decision::Reject => self.feed.is_silent(id),
+            };
+            if done {
+                return;
+            }
+            tokio::select! {
+                notice = notices.next() => if notice.is_none() { return },
+                counted = reported.changed() => if counted.is_err() { return },
+            }
+        }
     }
 }
 

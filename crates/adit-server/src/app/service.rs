@@ -168,6 +168,10 @@ impl App {
             let old = Self::own_service(&self.cache.read(), scope, id)?;
             let mut new = (*old.value).clone();
             new.update(update.clone(), &self.config.region, self.now())?;
+            // A create is told later, by `failed`; a service that works is not broken by a word.
+            if let Some(mode) = update.tcp_proxy.filter(|mode| !self.config.can_serve(*mode)) {
+                return Err(self.config.cannot_serve(mode).into());
+            }
             let _turn = self.backend_ports.enter(&new.port).await;
             let port = match update.port {
                 None => None,

@@ -26,7 +26,11 @@ pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Fail
     };
     match endpoint.status() {
         EndpointStatus::Creating | EndpointStatus::Accepted => serve(app, &endpoint).await,
-        EndpointStatus::PendingAcceptance | EndpointStatus::Rejected | EndpointStatus::Failed => {
+        EndpointStatus::Rejected => {
+            tell(app, id).await;
+            Ok(Outcome::REST)
+        }
+        EndpointStatus::PendingAcceptance | EndpointStatus::Failed => {
             app.feed.remove(id).await;
             Ok(Outcome::REST)
         }
@@ -49,24 +53,32 @@ async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failur
     if endpoint.source.is_none() {
         return place(app, endpoint, &service).await;
     }
-    let spec = feed::specify(&app.cache.read(), &app.config, endpoint.id);
-    match spec {
-        Some(spec) => app.feed.put(spec).await,
-        None => drop(app.feed.remove(endpoint.id).await),
-    }
+    tell(app, endpoint.id).await;
     if endpoint.status() == EndpointStatus::Accepted {
         return Ok(Outcome::REST);
     }
     match app.feed.serving(endpoint.id) {
         Serving::Yes => {
             let mut new = (*endpoint.value).clone();
-            if new.accept(app.now()) {
-                replace(app, endpoint, &new).await?;
+            if new.accept(app.now()) && replace(app, endpoint, &new).await? {
+                tracing::info!(
+                    endpoint.id = %endpoint.id, endpoint.ip = ?endpoint.ip, service.id = %service.id,
+                    "An endpoint is accepted and answers."
+                );
             }
             Ok(Outcome::REST)
         }
         // The gateway's word wakes us again; it retries by itself.
         Serving::NotYet(_) => Ok(Outcome::REST),
+    }
+}
+
+/// Tells the gateways what an endpoint's documents say.
+async fn tell(app: &App, id: EndpointId) {
+    let spec = feed::specify(&app.cache.read(), &app.config, id);
+    match spec {
+        Some(spec) => app.feed.put(spec).await,
+        None => drop(app.feed.remove(id).await),
     }
 }
 
@@ -176,6 +188,7 @@ async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failu
     if !app.commit(txn).await? {
         return Ok(Outcome::Rest(vec![Work::Endpoint(endpoint.id)]));
     }
+    tracing::info!(endpoint.id = %endpoint.id, "An endpoint is gone.");
     // Asked after the commit: a service whose deletion was ordered meanwhile has seen us, and waits for us.
     let state = app.cache.read();
     let service = state.service(&endpoint.service);

@@ -1,7 +1,6 @@
 //! Makes services true: `creating` → `available` or `failed`, `deleting` → gone.
 
 use adit_model::{
-    ApiError, Code,
     endpoint::EndpointStatus,
     id::ServiceId,
     service::{Service, ServiceStatus},
@@ -47,27 +46,16 @@ async fn build(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure>
         let txn = Txn::new()
             .unchanged(Key::Service(service.id), service.revision)
             .put(Key::Service(service.id), encode(&new));
-        app.commit(txn).await?;
+        if app.commit(txn).await? {
+            tracing::info!(service.id = %service.id, service.name = %service.name, "An endpoint service is available.");
+        }
     }
     Ok(Outcome::REST)
 }
 
 /// No gateway of the region can serve its mode, and none ever will by itself.
 async fn fail(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
-    let fault = ApiError::because(
-        Code::E0002,
-        format!(
-            "tcp_proxy: the gateways of this region cannot serve {} (they can: {}). Delete this endpoint service and \
-             create it with one of those.",
-            service.tcp_proxy,
-            app.config
-                .tcp_proxy
-                .iter()
-                .copied()
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-    );
+    let fault = app.config.cannot_serve(service.tcp_proxy);
     let mut new = (*service.value).clone();
     if new.fail(fault.into(), app.now()) {
         let txn = Txn::new()
@@ -120,8 +108,9 @@ async fn remove(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure
             .delete(Key::Service(service.id).guard());
         compare_guard(txn, Key::Service(service.id), &state)
     };
-    match app.commit(txn).await? {
-        true => Ok(Outcome::REST),
-        false => Ok(Outcome::Rest(vec![Work::Service(service.id)])),
+    if !app.commit(txn).await? {
+        return Ok(Outcome::Rest(vec![Work::Service(service.id)]));
     }
+    tracing::info!(service.id = %service.id, "An endpoint service is gone.");
+    Ok(Outcome::REST)
 }
