@@ -186,7 +186,7 @@ impl Apply {
     pub(crate) fn limit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, connections_max: u32) {
         let listeners = self.listeners.lock();
         for listener in ports.filter_map(|port| listeners.get(&(id, port))) {
-            self.relay.limit(*listener, connections_max);
+            self.relay.admit(*listener, connections_max, None);
         }
     }
 
@@ -255,6 +255,7 @@ impl Apply {
             },
             provider: self.target(target).await?,
             max_connections: connections_max,
+            allowed: None,
             preface: None,
         };
         let relay = Arc::clone(&self.relay);

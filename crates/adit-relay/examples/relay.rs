@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             backend: backend.parse()?,
         },
         max_connections: MAX_CONNECTIONS_DEFAULT,
+        allowed: None,
         preface: None,
     })?;
     if let Some(address) = relay.local_address(id) {

@@ -2,7 +2,8 @@
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
-use std::sync::atomic::Ordering::Relaxed;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 use crate::session::{Session, Side};
 use crate::slab::Key;
@@ -21,7 +22,7 @@ impl Worker {
                 return;
             };
             match socket::accept(&serving.listen.socket) {
-                Ok(client) => self.take_in(key, client),
+                Ok((client, from)) => self.take_in(key, client, from),
                 Err(Errno::AGAIN) => return,
                 // The kernel reports on the one connection here, not on the listener.
                 Err(
@@ -72,7 +73,7 @@ impl Worker {
         let Some(serving) = self.listeners.get_mut(key) else {
             return Ok(());
         };
-        let result = socket::accept(&serving.listen.socket).map(|client| {
+        let result = socket::accept(&serving.listen.socket).map(|(client, _)| {
             serving.mapping.counters.refuse(End::OutOfDescriptors);
             socket::reset(client);
         });
@@ -80,13 +81,13 @@ impl Worker {
         result
     }
 
-    fn take_in(&mut self, key: Key, client: std::os::fd::OwnedFd) {
+    fn take_in(&mut self, key: Key, client: OwnedFd, from: Ipv4Addr) {
         let Some(serving) = self.listeners.get_mut(key) else {
             return;
         };
         let (mapping, route) = (&serving.mapping, &serving.route);
         let counters = &mapping.counters;
-        if counters.admit(mapping.max_connections.load(Relaxed)).is_err() {
+        if mapping.admit(from).is_err() {
             return socket::reset(client);
         }
         if !self.budget.take_connection() {

@@ -1,18 +1,21 @@
 //! What the control side says to a worker, and how it waits for the answer.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+use parking_lot::RwLock;
 
 use crate::descriptors::ListenerShare;
 use crate::error::OpenError;
 use crate::namespace::Namespace;
 use crate::spec::{Close, ListenerId};
-use crate::stats::Counters;
+use crate::stats::{Counters, End};
 
 /// Commands that may wait for one worker. Each caller waits for its answer, so this is in effect
 /// a number of callers.
@@ -24,7 +27,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) namespace: Namespace,
-    pub(crate) source: std::net::Ipv4Addr,
+    pub(crate) source: Ipv4Addr,
     pub(crate) backend: SocketAddrV4,
 }
 
@@ -33,10 +36,40 @@ pub(crate) struct Route {
 pub(crate) struct Mapping {
     pub(crate) id: ListenerId,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) max_connections: AtomicU32,
+    /// Read once per connection, written when the control side changes its mind.
+    pub(crate) admission: RwLock<Admission>,
     pub(crate) preface: Option<Arc<[u8]>>,
     /// Set when the caller gave up: whoever has not begun to serve it must not.
     pub(crate) abandoned: AtomicBool,
+}
+
+impl Mapping {
+    /// Counts a client's connection in, or as one that ended at once.
+    pub(crate) fn admit(&self, client: Ipv4Addr) -> Result<(), End> {
+        let admission = self.admission.read();
+        if !admission.allows(client) {
+            // It never counts as active: a stranger must not take a place from those who may come.
+            self.counters.refuse(End::NotAllowed);
+            return Err(End::NotAllowed);
+        }
+        self.counters.admit(admission.max_connections)
+    }
+}
+
+/// Who is let in. Replaced whole, so that no connection is judged by half of a change.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) max_connections: u32,
+    pub(crate) allowed: Option<Arc<[Ipv4Net]>>,
+}
+
+impl Admission {
+    fn allows(&self, client: Ipv4Addr) -> bool {
+        match &self.allowed {
+            None => true,
+            Some(blocks) => blocks.iter().any(|block| block.contains(&client)),
+        }
+    }
 }
 
 /// A listening socket on its way to its worker.
@@ -115,5 +148,32 @@ impl<T> Answer<T> {
                 RecvTimeoutError::Timeout => NoAnswer::Stalled,
                 RecvTimeoutError::Disconnected => NoAnswer::Stopped,
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_let_in_what_they_hold() {
+        let admission = |blocks: Option<&[&str]>| Admission {
+            max_connections: 1,
+            allowed: blocks.map(|blocks| blocks.iter().map(|block| block.parse().unwrap()).collect()),
+        };
+        let client = Ipv4Addr::new(10, 0, 1, 7);
+        for (blocks, allows) in [
+            (None, true),
+            (Some(&[][..]), false),
+            (Some(&["0.0.0.0/0"]), true),
+            (Some(&["10.0.1.7/32"]), true),
+            (Some(&["10.0.1.6/32"]), false),
+            (Some(&["10.0.2.0/24", "10.0.1.0/24"]), true),
+            // Host bits are of no account.
+            (Some(&["10.0.1.200/24"]), true),
+            (Some(&["10.0.1.8/29"]), false),
+        ] {
+            assert_eq!(admission(blocks).allows(client), allows, "{blocks:?}");
+        }
     }
 }

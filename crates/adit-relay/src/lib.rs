@@ -2,8 +2,8 @@
 //! the bytes between them.
 //!
 //! It owns the listeners, the connections, the worker threads and the descriptors they need. It
-//! never decides who may connect to whom (the gateway's plan does), never makes a
-//! namespace or an address (`adit-netns` does), and speaks no HTTP.
+//! never decides who may connect to whom (the gateway's plan does; what it decided is enforced here,
+//! client by client), never makes a namespace or an address (`adit-netns` does), and speaks no HTTP.
 //!
 //! ```text
 //!   Relay ──commands──▶ Worker (one thread per core: epoll, its listeners, its connections)

@@ -5,14 +5,17 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
+use ipnet::Ipv4Net;
+use parking_lot::{Mutex, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::control::{Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route};
+use crate::control::{
+    Admission, Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route,
+};
 use crate::descriptors::Budget;
 use crate::error::{OpenError, RetargetError, Stalled};
 use crate::namespace::Namespace;
@@ -112,6 +115,7 @@ impl Relay {
             consumer,
             provider,
             max_connections,
+            allowed,
             preface,
         } = listener;
         let of = |leg, descriptor| {
@@ -136,7 +140,10 @@ impl Relay {
         let mapping = Arc::new(Mapping {
             id,
             counters,
-            max_connections: AtomicU32::new(max_connections),
+            admission: RwLock::new(Admission {
+                max_connections,
+                allowed,
+            }),
             preface,
             abandoned: AtomicBool::new(false),
         });
@@ -202,11 +209,14 @@ impl Relay {
             .map(|opened| opened.address)
     }
 
-    /// Sets how many connections the listener's owner may have when it takes one more. Those that exist stay. Nothing
-    /// happens if the listener is not open.
-    pub fn limit(&self, id: ListenerId, max_connections: u32) {
+    /// Sets who is let in from now on, as `Listener::max_connections` and `Listener::allowed` do at the start.
+    /// Connections that exist stay, whatever they would be told now. Nothing happens if the listener is not open.
+    pub fn admit(&self, id: ListenerId, max_connections: u32, allowed: Option<Arc<[Ipv4Net]>>) {
         if let Some(opened) = self.register.lock().listeners.get(&id) {
-            opened.mapping.max_connections.store(max_connections, Relaxed);
+            *opened.mapping.admission.write() = Admission {
+                max_connections,
+                allowed,
+            };
         }
     }
 

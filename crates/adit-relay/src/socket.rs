@@ -54,8 +54,12 @@ fn bind(address: SocketAddrV4, join: bool) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
-    net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+/// Takes the next client in, and says where it comes from.
+pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Ipv4Addr), Errno> {
+    let (client, from) = net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    // A listener of IPv4 has no other clients; one whose address is not known could not be judged.
+    let from = from.and_then(|from| SocketAddrV4::try_from(from).ok());
+    Ok((client, *from.ok_or(Errno::CONNABORTED)?.ip()))
 }
 
 /// Starts a connect; the socket becomes writable, or an error, when it is decided.

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 /// Connections one owner may have open at once unless its listeners say otherwise: the limit
 /// that the service documents.
 pub const MAX_CONNECTIONS_DEFAULT: u32 = 3_000;
@@ -51,8 +53,14 @@ pub struct Listener {
     /// Where connections go. Can be replaced later, see `Relay::retarget`.
     pub provider: Target,
     /// Most connections that `owner` may have when this listener takes one more; the next is
-    /// reset before the backend is touched. See [`MAX_CONNECTIONS_DEFAULT`].
+    /// reset before the backend is touched. See [`MAX_CONNECTIONS_DEFAULT`]. Can be replaced later,
+    /// see `Relay::admit`.
     pub max_connections: u32,
+    /// The endpoint's access control: the blocks that clients may come from, host bits being of no
+    /// account. A client from elsewhere is reset before the backend is touched, and takes no place of
+    /// the limit. `None` lets any client in, an empty list none. Every connection is held against each
+    /// block in turn, so this is for tens of them. Can be replaced later, see `Relay::admit`.
+    pub allowed: Option<Arc<[Ipv4Net]>>,
     /// Bytes that each backend connection carries before any client byte.
     pub preface: Option<Arc<[u8]>>,
 }

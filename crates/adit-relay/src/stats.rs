@@ -27,6 +27,8 @@ pub enum End {
     SourcePortsExhausted,
     /// The provider's namespace could not be entered.
     NamespaceGone,
+    /// The client's address is in none of the blocks that the listener allows.
+    NotAllowed,
     /// The owner already had as many connections as it may.
     Limit,
     /// The relay, or the process, had no descriptor left for it.
@@ -41,7 +43,7 @@ pub enum End {
 
 impl End {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Closed,
         Self::ClientReset,
         Self::BackendReset,
@@ -51,6 +53,7 @@ impl End {
         Self::SourceMissing,
         Self::SourcePortsExhausted,
         Self::NamespaceGone,
+        Self::NotAllowed,
         Self::Limit,
         Self::OutOfDescriptors,
         Self::Idle,
@@ -70,6 +73,7 @@ impl End {
             Self::SourceMissing => "source_missing",
             Self::SourcePortsExhausted => "source_ports_exhausted",
             Self::NamespaceGone => "namespace_gone",
+            Self::NotAllowed => "not_allowed",
             Self::Limit => "limit",
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Idle => "idle",

@@ -80,6 +80,7 @@ fn listener(owner: u128, consumer: &Vpc, provider: &Vpc) -> Listener {
             backend: SHARED,
         },
         max_connections: MAX_CONNECTIONS_DEFAULT,
+        allowed: None,
         preface: None,
     }
 }

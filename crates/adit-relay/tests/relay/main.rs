@@ -4,6 +4,7 @@
     reason = "this is a test, also where no function is marked so"
 )]
 
+mod admission;
 mod bytes;
 mod ends;
 mod listeners;

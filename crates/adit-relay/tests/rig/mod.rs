@@ -115,6 +115,7 @@ pub fn listener(backend: SocketAddrV4) -> Listener {
         },
         provider: target(backend),
         max_connections: MAX_CONNECTIONS_DEFAULT,
+        allowed: None,
         preface: None,
     }
 }
