@@ -74,6 +74,25 @@ impl Entered {
     }
 }
 
+/// Who is let in through an endpoint; nobody by default.
+#[derive(Clone, Default)]
+pub(crate) struct Admission {
+    /// At most so many connections at a time.
+    connections_max: u32,
+    /// The only clients that may connect; absent for everybody.
+    allowed: Option<Arc<[Ipv4Net]>>,
+}
+
+impl Admission {
+    pub(crate) fn of(spec: &EndpointSpec) -> Self {
+        let allowed = spec.allowed.as_ref().map(|allowed| allowed.as_slice().into());
+        Self {
+            connections_max: spec.connections_max,
+            allowed,
+        }
+    }
+}
+
 /// The handles.
 pub(crate) struct Apply {
     directory: Directory,
@@ -182,11 +201,12 @@ impl Apply {
         gone
     }
 
-    /// Sets how many connections an endpoint may have at a time.
-    pub(crate) fn limit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, connections_max: u32) {
+    /// Sets who is let in through an endpoint's open listeners from now on.
+    pub(crate) fn admit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, admission: &Admission) {
         let listeners = self.listeners.lock();
         for listener in ports.filter_map(|port| listeners.get(&(id, port))) {
-            self.relay.admit(*listener, connections_max, None);
+            self.relay
+                .admit(*listener, admission.connections_max, admission.allowed.clone());
         }
     }
 
@@ -195,7 +215,7 @@ impl Apply {
         &self,
         id: EndpointId,
         address: Option<&HeldAddress>,
-        connections_max: u32,
+        admission: &Admission,
         action: &Action,
     ) -> Result<(), ApplyError> {
         match action {
@@ -220,7 +240,7 @@ impl Apply {
                 Ok(tokio::task::spawn_blocking(move || relay.retarget(listener, target)).await??)
             }
             Action::Open(port, target) => match address {
-                Some(address) => self.open(id, *port, address, target, connections_max).await,
+                Some(address) => self.open(id, *port, address, target, admission).await,
                 // The plan opens listeners on an address that is held, and on none else.
                 None => {
                     Err(OpenError::AddressNotAvailable(SocketAddrV4::new([0, 0, 0, 0].into(), *port)).into())
@@ -244,7 +264,7 @@ impl Apply {
         port: u16,
         address: &HeldAddress,
         target: &Target,
-        connections_max: u32,
+        admission: &Admission,
     ) -> Result<(), ApplyError> {
         let consumer = self.enter(&address.place.name).await?;
         let listener = Listener {
@@ -254,8 +274,8 @@ impl Apply {
                 address: SocketAddrV4::new(address.ip, port),
             },
             provider: self.target(target).await?,
-            max_connections: connections_max,
-            allowed: None,
+            max_connections: admission.connections_max,
+            allowed: admission.allowed.clone(),
             preface: None,
         };
         let relay = Arc::clone(&self.relay);

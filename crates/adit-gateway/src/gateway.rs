@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Apply, ApplyError},
+    apply::{Admission, Apply, ApplyError},
     plan::{Action, Held, HeldAddress, Place, plan},
 };
 
@@ -256,7 +256,7 @@ impl Gateway {
         wanted_spec: Option<&EndpointSpec>,
         held: &mut Held,
     ) -> Result<(), Obstacle> {
-        let connections_max = wanted_spec.map_or(0, |spec| spec.connections_max);
+        let admission = wanted_spec.map(Admission::of).unwrap_or_default();
         let mut result = Ok(());
         let wanted = match wanted_spec {
             None => None,
@@ -276,24 +276,23 @@ impl Gateway {
                 Err(e) => return Err(e.into()),
             },
         };
-        if let Some(spec) = wanted_spec {
-            self.apply
-                .limit(id, held.listeners.keys().copied(), spec.connections_max);
+        if wanted_spec.is_some() {
+            self.apply.admit(id, held.listeners.keys().copied(), &admission);
         }
         for action in plan(wanted.as_ref(), held) {
             let address = held.address.as_ref();
             match &action {
                 Action::AddAddress(added) => {
                     self.claim(id, added)?;
-                    let performed = self.apply.perform(id, address, connections_max, &action).await;
+                    let performed = self.apply.perform(id, address, &admission, &action).await;
                     performed.inspect_err(|_| self.unclaim(added))?;
                 }
                 Action::RemoveAddress(removed) => {
-                    self.apply.perform(id, address, connections_max, &action).await?;
+                    self.apply.perform(id, address, &admission, &action).await?;
                     self.unclaim(removed);
                 }
                 _ => {
-                    let performed = self.apply.perform(id, address, connections_max, &action).await;
+                    let performed = self.apply.perform(id, address, &admission, &action).await;
                     performed.inspect_err(|_| held.after_failed(&action))?;
                 }
             }
@@ -401,7 +400,7 @@ impl Gateway {
         for (id, held) in held {
             let Some(address) = held.address else { continue };
             let remove = Action::RemoveAddress(address);
-            if let Err(e) = self.apply.perform(id, None, 0, &remove).await {
+            if let Err(e) = self.apply.perform(id, None, &Admission::default(), &remove).await {
                 tracing::warn!(endpoint.id = %id, error = error_chain(&e), "An endpoint's address could not be removed.");
             }
         }
