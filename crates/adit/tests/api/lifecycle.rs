@@ -43,29 +43,28 @@ async fn a_mode_that_no_gateway_serves_fails_the_service_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_service_that_changes_to_such_a_mode_fails_too() {
+async fn a_service_that_works_is_not_broken_by_the_wish_for_such_a_mode() {
     let app = TestApp::start().await;
-    let service = app.service(80, true).await;
-    let endpoint = app.endpoint(&service, "pendingAcceptance").await;
+    let service = app.service(80, false).await;
+    let endpoint = app.endpoint(&service, "accepted").await;
     let path = format!("{SERVICES}/{service}");
-    app.demo
-        .put(&path, &json!({"tcp_proxy": "proxy_open"}))
-        .await
-        .ok();
-    app.demo
-        .until(&path, |r| {
-            r.body["status"] == "failed" && r.body["error"].is_array()
-        })
-        .await;
-    app.demo.service(80, true).await;
-    app.demo.remove_service(&service).await;
-    let shown = app
-        .other
-        .until(&format!("{ENDPOINTS}/{endpoint}"), |r| {
-            r.body["status"] == "failed"
-        })
-        .await;
-    assert_eq!(shown["error"][0]["error_code"], "EndPoint.2003");
+    let before = (app.demo.world().await, app.other.world().await);
+    for mode in ["toa_open", "proxy_open", "open", "proxy_vni"] {
+        let refused = app
+            .demo
+            .put(&path, &json!({"tcp_proxy": mode, "description": "new"}))
+            .await;
+        assert_eq!(refused.refused(), (400, "0002"), "{mode}");
+        assert!(
+            text(&refused.body["error_msg"]).contains(mode),
+            "{}",
+            refused.body
+        );
+    }
+    assert_eq!((app.demo.world().await, app.other.world().await), before);
+    app.demo.put(&path, &json!({"tcp_proxy": "close"})).await.ok();
+    let shown = app.other.get(&format!("{ENDPOINTS}/{endpoint}")).await.ok();
+    assert_eq!(shown["status"], "accepted");
 }
 
 /// Everything that both tenants see, less what a restart may move on.
