@@ -49,8 +49,8 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let commits = runtime.block_on(commits(&data.join("beside.redb"), rounds));
     let served = runtime.block_on(Served::start(prepared)).unwrap();
+    let commits = runtime.block_on(commits(&data.join("beside.redb"), rounds));
     let times = Bench::new(&served).run(rounds);
     runtime.block_on(served.stop()).unwrap();
     std::fs::remove_dir_all(&data).unwrap();

@@ -3,7 +3,7 @@
 //! ```text
 //! lock          held while the region runs
 //! store.redb    everything
-//! instance      the region's id in the names of its namespaces
+//! instance      the region's id in the names of its namespaces, and which directory it was made for
 //! run.json      where the running region is: for `adit exec`
 //! clouds.yaml   for clients, written at each start
 //! netns/        the namespaces' names, where the region is run by an ordinary user
@@ -12,13 +12,20 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use adit_cloud::kernel::Instance;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::terminal::quoted;
+
+/// What the name of a directory begins with that goes with its region; 32 hexadecimal digits follow.
+const EPHEMERAL: &str = "adit-";
+/// At most so many directories of killed regions are swept at one start: nobody should wait for them.
+const LEFTOVERS_MAX: usize = 100;
 
 /// A data directory that this process has for itself.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ pub enum DataError {
         pid: String,
     },
     /// No region runs on it.
-    #[error("no region runs on {}; start one with `adit dev --data {}`, or name its directory with --data", path.display(), path.display())]
+    #[error("no region runs on {}; start one with `adit dev --data {}`, or name its directory with --data", path.display(), quoted(path))]
     NotRunning {
         /// The directory.
         path: PathBuf,
@@ -133,7 +140,7 @@ impl DataDir {
     /// # Errors
     /// Where none can be made.
     pub fn ephemeral() -> Result<Self, DataError> {
-        let path = std::env::temp_dir().join(format!("adit-{}", uuid::Uuid::new_v4().simple()));
+        let path = std::env::temp_dir().join(format!("{EPHEMERAL}{}", uuid::Uuid::new_v4().simple()));
         let mut taken = Self::take(&path)?;
         taken.ephemeral = true;
         Ok(taken)
@@ -161,14 +168,12 @@ impl DataDir {
 
     /// The region's id in the names of its namespaces: made up at the first start, kept from then on.
     ///
+    /// A copy of the directory gets another one: its start would sweep the original's namespaces.
+    ///
     /// # Errors
     /// Where the file can neither be read nor be written.
     pub fn instance(&self) -> Result<Instance, DataError> {
-        let path = self.path.join("instance");
-        if let Some(instance) = fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-        {
+        if let Some(instance) = self.known_instance() {
             return Ok(instance);
         }
         let text = uuid::Uuid::new_v4().simple().to_string();
@@ -177,8 +182,30 @@ impl DataDir {
             reason = "five hexadecimal digits are what an instance is made of"
         )]
         let instance: Instance = text[..5].parse().expect("hexadecimal digits");
-        attempt(fs::write(&path, format!("{instance}\n")), "write", &path)?;
+        let identity = attempt(self.identity(), "look at", &self.path)?;
+        let path = self.path.join("instance");
+        attempt(
+            fs::write(&path, format!("{instance} {identity}\n")),
+            "write",
+            &path,
+        )?;
         Ok(instance)
+    }
+
+    /// The instance, if one was made up for this very directory.
+    fn known_instance(&self) -> Option<Instance> {
+        let text = fs::read_to_string(self.path.join("instance")).ok()?;
+        let (instance, identity) = text.trim().split_once(' ')?;
+        if identity != self.identity().ok()? {
+            return None;
+        }
+        instance.parse().ok()
+    }
+
+    /// What a copy of the directory has not: its device and inode.
+    fn identity(&self) -> io::Result<String> {
+        let meta = fs::metadata(&self.path)?;
+        Ok(format!("{}:{}", meta.dev(), meta.ino()))
     }
 
     /// Says where the region is.
@@ -200,6 +227,60 @@ impl DataDir {
         attempt(fs::write(&path, text), "write", &path)?;
         Ok(path)
     }
+
+    /// Removes the directory.
+    pub fn remove(mut self) {
+        self.ephemeral = true;
+    }
+}
+
+/// What a killed region that was to keep nothing has left.
+#[derive(Debug)]
+pub struct Leftover {
+    /// Its directory, which is this process's now.
+    pub data: DataDir,
+    /// Its id in the names of its namespaces.
+    pub instance: Instance,
+    /// Whether its namespaces were those of an ordinary user, and are gone with it.
+    pub rootless: bool,
+}
+
+/// What killed regions of this user have left that were to keep nothing.
+pub fn leftovers() -> Vec<Leftover> {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ephemeral));
+    named
+        .filter_map(|entry| leftover(&entry.path()))
+        .take(LEFTOVERS_MAX)
+        .collect()
+}
+
+fn is_ephemeral(name: &str) -> bool {
+    let digits = name.strip_prefix(EPHEMERAL);
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// None while its region runs. A directory that has no instance yet may be one that is just being made.
+fn leftover(path: &Path) -> Option<Leftover> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    let instance = path.join("instance");
+    fs::symlink_metadata(instance).ok()?;
+    let lock = File::open(path.join("lock")).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let rootless = read_run(path).is_some_and(|run| run.rootless);
+    let data = DataDir {
+        path: path.to_owned(),
+        ephemeral: false,
+        _lock: lock,
+    };
+    Some(Leftover {
+        instance: data.known_instance()?,
+        data,
+        rootless,
+    })
 }
 
 impl Drop for DataDir {
@@ -223,7 +304,11 @@ pub fn running(path: &Path) -> Result<Run, DataError> {
     let not_running = || DataError::NotRunning {
         path: path.to_owned(),
     };
-    let lock = File::open(path.join("lock")).map_err(|_| not_running())?;
+    let lock = File::open(path.join("lock"));
+    if lock.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Err(not_running());
+    }
+    let lock = attempt(lock, "open the lock in", path)?;
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
         return Err(not_running());
     }

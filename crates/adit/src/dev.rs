@@ -1,26 +1,31 @@
 //! `adit dev`: a whole region on this machine.
 
 use std::{
-    fmt::Write as _,
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
     time::Instant,
 };
 
-use adit_cloud::{RegionError, kernel::KernelError};
+use adit_cloud::{
+    RegionError,
+    kernel::{Kernel, KernelError},
+};
+use adit_model::error_chain;
 use adit_netns::DirectoryError;
 use adit_server::edge;
 use adit_store::{OpenError, RedbStore, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    banner::{banner, clouds_yaml},
     cli::Dev,
-    data::{DataDir, DataError, Run, default_path},
+    data::{self, DataDir, DataError, Leftover, Run, default_path},
     host::Networks,
     region::{Running, Settings, StartError},
+    signals::Signals,
+    terminal,
 };
 
 /// Why the region did not run.
@@ -68,17 +73,18 @@ pub enum Error {
 /// A region that is about to run: everything that must come before the process's second thread.
 pub struct Prepared {
     listener: TcpListener,
-    data: DataDir,
+    /// The data directory; without it one that goes with the region.
+    data: Option<PathBuf>,
     networks: Networks,
     region: adit_cloud::Region,
 }
 
 impl Prepared {
-    /// Opens the API's socket in the host's network, takes the data directory, and then enters a user namespace where that
-    /// is what networks take. The process must have one thread.
+    /// Opens the API's socket in the host's network, and then enters a user namespace where that is what networks take. The
+    /// process must have one thread. Nothing is made yet that would have to be removed.
     ///
     /// # Errors
-    /// By what is missing; nothing is left behind.
+    /// By what is missing.
     pub fn new(args: &Dev) -> Result<Self, Error> {
         let mut region = match &args.region_file {
             None => adit_cloud::Region::embedded(),
@@ -99,11 +105,7 @@ impl Prepared {
         };
         let listener = TcpListener::bind(args.listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
-        let data = match (&args.data, args.ephemeral) {
-            (_, true) => DataDir::ephemeral()?,
-            (Some(path), false) => DataDir::take(path)?,
-            (None, false) => DataDir::take(&default_path())?,
-        };
+        let data = (!args.ephemeral).then(|| args.data.clone().unwrap_or_else(default_path));
         let networks = Networks::prepare(!args.no_gateway);
         Ok(Self {
             listener,
@@ -129,10 +131,12 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts the region and serves it.
+    /// Takes the data directory, sweeps what killed regions have left, starts the region and serves it.
+    ///
+    /// Not to be dropped half-way: have [`Signals`] open before, and stop the region when it is there.
     ///
     /// # Errors
-    /// By the part that does not start.
+    /// By the part that does not start; nothing is left behind.
     pub async fn start(prepared: Prepared) -> Result<Self, Error> {
         let Prepared {
             listener,
@@ -140,7 +144,13 @@ impl Served {
             networks,
             region,
         } = prepared;
-        let api = format!("http://{}", listener.local_addr()?);
+        let api = format!("http://{}", reachable(listener.local_addr()?));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let data = match data {
+            Some(path) => DataDir::take(&path)?,
+            None => DataDir::ephemeral()?,
+        };
+        sweep(&networks);
         let store: Arc<dyn Store> = if data.is_ephemeral() {
             Arc::new(RedbStore::ephemeral()?)
         } else {
@@ -164,9 +174,11 @@ impl Served {
             },
         )
         .await?;
-        data.announce(&run)?;
+        if let Err(e) = data.announce(&run) {
+            running.stop().await?;
+            return Err(e.into());
+        }
         let cancel = CancellationToken::new();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
         let server = tokio::spawn(edge::serve(listener, running.router.clone(), cancel.clone()));
         Ok(Self {
             api,
@@ -183,139 +195,112 @@ impl Served {
     /// # Errors
     /// Where something had to be left; the next start sweeps it.
     pub async fn stop(self) -> Result<(), Error> {
+        self.stop_or_cut(std::future::pending()).await
+    }
+
+    /// The same, but cuts requests in progress as soon as `cut` comes true.
+    ///
+    /// # Errors
+    /// Where something had to be left; the next start sweeps it.
+    pub async fn stop_or_cut(mut self, cut: impl Future<Output = ()>) -> Result<(), Error> {
         self.cancel.cancel();
-        if let Ok(result) = self.server.await {
-            result?;
-        }
-        Ok(self.running.stop().await?)
+        let served = tokio::select! {
+            served = &mut self.server => served.unwrap_or(Ok(())),
+            () = cut => {
+                self.server.abort();
+                Ok(())
+            }
+        };
+        self.running.stop().await?;
+        Ok(served?)
     }
 }
 
-/// Runs a region until SIGINT or SIGTERM.
+/// Where a client on this machine reaches a listener: one on every address is reached on the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// Removes what killed regions have left that kept nothing: no later start on their directory does it.
+fn sweep(networks: &Networks) {
+    for leftover in data::leftovers() {
+        if let Err(e) = sweep_one(networks, leftover) {
+            tracing::warn!(
+                error = error_chain(&e),
+                "cannot remove what a killed region has left"
+            );
+        }
+    }
+}
+
+fn sweep_one(networks: &Networks, leftover: Leftover) -> Result<(), Error> {
+    // Root's namespaces are out of an ordinary user's reach, and then its directory is what they are found by.
+    if networks.is_rootless() && !leftover.rootless {
+        return Ok(());
+    }
+    if let Some(directory) = networks.directory(&leftover.data.namespaces())? {
+        Kernel::start(leftover.instance, directory)?;
+        leftover.data.remove();
+    }
+    Ok(())
+}
+
+/// Runs a region until a signal ends it.
 ///
 /// # Errors
 /// By the part that does not start or stop.
 pub fn run(args: &Dev) -> Result<(), Error> {
     let started = Instant::now();
     if args.print_region_file {
-        print!("{}", adit_cloud::Region::embedded_text());
+        terminal::print(adit_cloud::Region::embedded_text());
         return Ok(());
     }
     let prepared = Prepared::new(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut signals = Signals::open()?;
         let served = Served::start(prepared).await?;
-        let clouds = served.data.leave("clouds.yaml", &clouds_yaml(&served))?;
-        print!("{}", banner(&served, &clouds, started));
-        if let Networks::None { reason } = &served.networks {
-            eprintln!("\nWARNING: control plane only. {reason}\n");
+        let introduced = introduce(&served, started);
+        if introduced.is_ok() {
+            signals.next().await;
+            terminal::warn("Stopping: requests in progress get 3 s; again to cut them.");
         }
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        eprintln!("Stopping.");
-        served.stop().await
+        let stopped = served.stop_or_cut(signals.next()).await;
+        introduced.and(stopped)
     })
 }
 
-fn clouds_yaml(served: &Served) -> String {
-    let region = served.running.cloud.region();
-    let mut text = String::from("# Written by `adit dev` at each start.\nclouds:\n");
-    for login in region.logins() {
-        let _ = write!(
-            text,
-            "  {}:\n    auth:\n      auth_url: {}/v3\n      username: {}\n      password: {}\n      \
-             user_domain_name: {}\n      project_domain_name: {}\n      project_name: {}\n    region_name: {}\n    \
-             interface: public\n",
-            login.user,
-            served.api,
-            login.user,
-            login.password,
-            login.domain,
-            login.domain,
-            login.project,
-            region.name
-        );
+fn introduce(served: &Served, started: Instant) -> Result<(), Error> {
+    let clouds = served.data.leave("clouds.yaml", &clouds_yaml(served))?;
+    terminal::print(&banner(served, &clouds, started.elapsed()));
+    if let Networks::None { reason } = &served.networks {
+        terminal::warn(&format!("\nWARNING: control plane only. {reason}\n"));
     }
-    text
+    Ok(())
 }
 
-fn banner(served: &Served, clouds: &std::path::Path, started: Instant) -> String {
-    let region = served.running.cloud.region();
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "Adit region {} is ready ({} ms).\n",
-        region.name,
-        started.elapsed().as_millis()
-    );
-    let _ = writeln!(
-        text,
-        "  API       {}   (described at {}/openapi.json)",
-        served.api, served.api
-    );
-    let _ = writeln!(text, "  Data      {}", served.data.path().display());
-    let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
-    let _ = writeln!(
-        text,
-        "  {:<8} {:<16} {:<14} {:<12} project id",
-        "user", "password", "domain", "project"
-    );
-    for login in region.logins() {
-        let _ = writeln!(
-            text,
-            "  {:<8} {:<16} {:<14} {:<12} {}",
-            login.user, login.password, login.domain, login.project, login.project_id
-        );
-    }
-    let _ = writeln!(
-        text,
-        "\nWith the openstack command (python-openstackclient, otcextensions):"
-    );
-    let _ = writeln!(
-        text,
-        "  export OS_CLIENT_CONFIG_FILE={} OS_CLOUD=demo",
-        clouds.display()
-    );
-    let _ = writeln!(text, "  openstack vpcep service list");
-    if let Some(login) = region.logins().into_iter().next() {
-        let _ = write!(text, "\n{}", curl(&served.api, &login));
-    }
-    let data = match served.data.path() {
-        path if path == default_path() => String::new(),
-        path => format!("--data {} ", path.display()),
-    };
-    if !matches!(served.networks, Networks::None { .. }) {
-        let _ = writeln!(
-            text,
-            "\nA backend for it, from another terminal:\n  adit exec {data}--port {PORT} -- python3 -m http.server 80"
-        );
-    }
-    text
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The backend's port in the built-in region.
-const PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
-/// Its VPC.
-const VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
-
-fn curl(api: &str, login: &adit_cloud::Login) -> String {
-    let token = format!(
-        r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"{}","password":"{}","domain":{{"name":"{}"}}}}}}}},"scope":{{"project":{{"name":"{}","domain":{{"name":"{}"}}}}}}}}}}"#,
-        login.user, login.password, login.domain, login.project, login.domain
-    );
-    let service = format!(
-        r#"{{"port_id":"{PORT}","vpc_id":"{VPC}","approval_enabled":false,"service_type":"interface","server_type":"VM","ports":[{{"client_port":8080,"server_port":90,"protocol":"TCP"}},{{"client_port":8081,"server_port":80,"protocol":"TCP"}}]}}"#
-    );
-    format!(
-        "Publish a service (the API document's own example):\n  \
-         TOKEN=$(curl -si {api}/v3/auth/tokens -H 'Content-Type: application/json' -d '{token}' \\\n    \
-         | tr -d '\\r' | awk 'tolower($1)==\"x-subject-token:\" {{print $2}}')\n  \
-         curl -s {api}/v1/{project}/vpc-endpoint-services -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' \\\n    \
-         -d '{service}'\n",
-        project = login.project_id
-    )
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_the_loopback() {
+        for (listener, reached) in [
+            ("0.0.0.0:7117", "127.0.0.1:7117"),
+            ("[::]:7117", "[::1]:7117"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(
+                reachable(listener.parse().unwrap()).to_string(),
+                reached,
+                "{listener}"
+            );
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
 //! Owns what a process is made of ([`region`]), where it keeps its files ([`data`]) and what a person says and reads
-//! ([`cli`], [`dev`], [`exec`], [`demo`]). Decides nothing about services, endpoints or bytes.
+//! ([`cli`], [`dev`], [`exec`], [`demo`], [`terminal`]). Decides nothing about services, endpoints or bytes.
 
 pub mod region;
 
@@ -11,3 +11,7 @@ pub mod demo;
 pub mod dev;
 pub mod exec;
 pub mod host;
+pub mod signals;
+pub mod terminal;
+
+mod banner;

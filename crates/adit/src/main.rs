@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use adit::{
     cli::{Cli, Command, Log, LogFormat},
-    demo, dev, exec,
+    demo, dev, exec, terminal,
 };
 use adit_model::error_chain;
 use clap::Parser;
@@ -18,23 +18,34 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Dev(args) => dev::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Demo(args) => {
-            demo::run(&args).map_or_else(|e| fail(&e), |held| ExitCode::from(u8::from(!held)))
+            let ended = demo::run(&args);
+            ended.map_or_else(|e| fail_with(&e, e.status()), |held| u8::from(!held).into())
         }
-        Command::Exec(args) => fail(&exec::run(args)),
+        Command::Exec(args) => {
+            let e = exec::run(args);
+            fail_with(&e, e.status())
+        }
     }
 }
 
 /// Says what went wrong, with its causes, on one line.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("adit: {}", error_chain(error));
-    ExitCode::FAILURE
+    fail_with(error, 1)
+}
+
+fn fail_with(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    terminal::warn(&format!("adit: {}", error_chain(error)));
+    status.into()
 }
 
 fn start_log(log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&log.log).map_err(|e| format!("--log {}: {e}", log.log))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::shows_colours())
+        // It would say so on standard error, which is what failed, and panic.
+        .log_internal_errors(false);
     match log.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -10,7 +10,7 @@ use adit_cloud::{
     kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
 };
 use adit_gateway::{Gateway, StartError as GatewayError};
-use adit_model::{feed::Report, service::TcpProxy};
+use adit_model::{error_chain, feed::Report, service::TcpProxy};
 use adit_netns::Directory;
 use adit_server::{App, Config, edge, feed::null_gateway, reconcile};
 use adit_store::{Cache, CacheError, Key, Notice, State, Store};
@@ -105,7 +105,17 @@ impl Running {
         };
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
-            Some(directory) => running.start_data_plane(instance, directory, reports).await?,
+            Some(directory) => {
+                if let Err(e) = running.start_data_plane(instance, directory, reports).await {
+                    if let Err(e) = running.stop().await {
+                        tracing::warn!(
+                            error = error_chain(&e),
+                            "namespaces are left; the next start sweeps them"
+                        );
+                    }
+                    return Err(e);
+                }
+            }
             None => {
                 let events = running.app.feed.subscribe();
                 running.tasks.push(tokio::spawn(null_gateway(events, reports)));

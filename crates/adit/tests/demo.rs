@@ -7,11 +7,13 @@ mod process;
 use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
 
-use process::{BACKEND_PORT, Region, skip_without_root};
-use serde_json::Value;
+use adit_cloud::kernel::Instance;
+use process::{BACKEND_PORT, BACKEND_SUBNET, Client, Region, skip_without_root, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 /// The command, copied to where every user can run it.
 fn command_for_everybody(dir: &Path) -> std::path::PathBuf {
@@ -116,9 +118,9 @@ fn exec_runs_inside_a_port_and_passes_the_exit_status_on() {
     assert!(output.status.success() && text.contains("10.0.0.10/24"), "{text}");
     assert_eq!(exec(&["sh", "-c", "exit 7"]).status.code(), Some(7));
     let missing = exec(&["/no/such/command"]);
-    assert!(
-        !missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("/no/such/command")
-    );
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/command"));
+    assert_eq!(missing.status.code(), Some(127), "not there");
+    assert_eq!(exec(&["/"]).status.code(), Some(126), "not to be run");
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     command.args(["exec", "--data"]).arg(dir.path()).args([
@@ -205,4 +207,189 @@ fn a_region_file_that_is_wrong_is_refused_by_line() {
         !output.status.success() && text.contains("nonsense") && text.contains("line 2"),
         "{text}"
     );
+}
+
+#[test]
+fn exec_waits_for_a_port_that_was_just_created() {
+    if skip_without_root("exec_waits_for_a_port_that_was_just_created") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let region = Region::start(dir.path(), &[]);
+    let order = json!({"port": {"network_id": BACKEND_SUBNET}});
+    let port = Client::demo(&region.api).must("POST", "/v2.0/ports", Some(&order));
+    let mut exec = Command::new(env!("CARGO_BIN_EXE_adit"));
+    exec.args(["exec", "--data"]).arg(dir.path());
+    exec.args(["--port", port["port"]["id"].as_str().unwrap(), "--", "true"]);
+    let output = exec.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(region.stop(), "a clean stop");
+}
+
+/// A command whose temporary directory is `dir`; it is killed when it goes out of scope.
+struct Process(Child);
+
+impl Process {
+    fn spawn(dir: &Path, words: &[&str], pipes: impl Fn() -> Stdio) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command.args(words).env("TMPDIR", dir);
+        Self(command.stdout(pipes()).stderr(pipes()).spawn().unwrap())
+    }
+
+    /// The region's id, once it is in the kernel.
+    fn instance(&mut self, dir: &Path) -> Instance {
+        until("the region's namespaces", || {
+            assert!(self.0.try_wait().unwrap().is_none(), "the process has ended");
+            let data = std::fs::read_dir(dir).unwrap().next()?.unwrap().path();
+            let text = std::fs::read_to_string(data.join("instance")).ok()?;
+            let instance = text.split_whitespace().next()?.parse().ok()?;
+            (!Region::namespaces(&instance).is_empty()).then_some(instance)
+        })
+    }
+
+    /// Sends a signal, and answers the exit status.
+    fn end_by(&mut self, signal: Signal) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn nothing_is_left(dir: &Path, instance: &Instance) {
+    assert_eq!(Region::namespaces(instance), [""; 0], "namespaces are left");
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "files are left");
+}
+
+const EPHEMERAL: &[&str] = &["dev", "--ephemeral", "--listen", "127.0.0.1:0"];
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    if skip_without_root("an_interrupted_demo_leaves_nothing") {
+        return;
+    }
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut demo = Process::spawn(dir.path(), &["demo"], Stdio::null);
+        let instance = demo.instance(dir.path());
+        assert_eq!(demo.end_by(signal), Some(130), "{signal:?}");
+        nothing_is_left(dir.path(), &instance);
+    }
+}
+
+#[test]
+fn every_signal_that_ends_a_region_ends_it_cleanly() {
+    if skip_without_root("every_signal_that_ends_a_region_ends_it_cleanly") {
+        return;
+    }
+    // The region is still starting when it has its first namespace.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dev = Process::spawn(dir.path(), EPHEMERAL, Stdio::null);
+        let instance = dev.instance(dir.path());
+        assert_eq!(dev.end_by(signal), Some(0), "{signal:?}");
+        nothing_is_left(dir.path(), &instance);
+    }
+}
+
+#[test]
+fn the_next_region_sweeps_what_a_killed_one_left_that_kept_nothing() {
+    if skip_without_root("the_next_region_sweeps_what_a_killed_one_left_that_kept_nothing") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut killed = Process::spawn(dir.path(), EPHEMERAL, Stdio::null);
+    let instance = killed.instance(dir.path());
+    assert_eq!(killed.end_by(Signal::KILL), None);
+    assert!(!Region::namespaces(&instance).is_empty(), "a kill leaves them");
+
+    // One that runs is left alone.
+    let data = tempfile::tempdir_in(dir.path()).unwrap();
+    let alive = Region::start(data.path(), &[]);
+    let ephemeral = dir.path().join(format!("adit-{}", "0".repeat(32)));
+    let beside = Region::start(&ephemeral, &[]);
+    let next = Command::new(env!("CARGO_BIN_EXE_adit"))
+        .args(["demo", "--json"])
+        .env("TMPDIR", dir.path())
+        .output();
+    held(&next.unwrap());
+    assert_eq!(Region::namespaces(&instance), [""; 0], "it is swept");
+    assert!(!Region::namespaces(&beside.instance()).is_empty());
+    assert!(beside.stop() && alive.stop(), "a clean stop");
+    std::fs::remove_dir_all(ephemeral).unwrap();
+    drop(data);
+    nothing_is_left(dir.path(), &instance);
+}
+
+#[test]
+fn nobody_needs_to_listen() {
+    if skip_without_root("nobody_needs_to_listen") {
+        return;
+    }
+    // A pipe whose reader is gone.
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut dev = Process::spawn(dir.path(), EPHEMERAL, closed);
+    let instance = dev.instance(dir.path());
+    assert_eq!(dev.end_by(Signal::TERM), Some(0));
+    nothing_is_left(dir.path(), &instance);
+
+    let mut demo = Process::spawn(dir.path(), &["demo"], closed);
+    let instance = demo.instance(dir.path());
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
+    nothing_is_left(dir.path(), &instance);
+}
+
+#[test]
+fn a_copy_of_a_data_directory_leaves_the_original_s_region_alone() {
+    if skip_without_root("a_copy_of_a_data_directory_leaves_the_original_s_region_alone") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (original, copy) = (dir.path().join("original"), dir.path().join("copy"));
+    assert!(Region::start(&original, &[]).stop(), "a clean stop");
+    let copied = Command::new("cp").arg("-r").args([&original, &copy]).status();
+    assert!(copied.unwrap().success());
+
+    let first = Region::start(&original, &[]);
+    let port = first.port(BACKEND_PORT).inode();
+    let second = Region::start(&copy, &[]);
+    assert_ne!(first.instance(), second.instance());
+    assert_eq!(
+        first.port(BACKEND_PORT).inode(),
+        port,
+        "the original's network is as it was"
+    );
+    let kept = second.instance();
+    assert!(second.stop(), "a clean stop");
+    let second = Region::start(&copy, &[]);
+    assert_eq!(second.instance(), kept, "the copy keeps its own");
+    assert!(second.stop() && first.stop(), "a clean stop");
+}
+
+#[test]
+fn logs_that_go_to_a_file_have_no_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let data = dir.path().join("data");
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_adit"));
+    dev.args(["dev", "--log", "trace", "--no-gateway"]);
+    dev.args(["--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    dev.stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut dev = Process(dev.spawn().unwrap());
+    until("the region", || data.join("clouds.yaml").exists().then_some(()));
+    assert_eq!(dev.end_by(Signal::TERM), Some(0));
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains(" TRACE ") && !text.contains('\u{1b}'), "{text}");
 }

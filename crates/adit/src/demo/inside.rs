@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adit_netns::{Directory, Namespace};
+use adit_netns::Namespace;
 
 use super::Error;
 
@@ -125,9 +125,8 @@ pub(super) fn is_cut(stream: &mut TcpStream) -> bool {
 }
 
 /// The namespaces of a region that are still named.
-pub(super) fn left_over(instance: &str, system: bool, own: &Path) -> Vec<String> {
-    let path = if system { Path::new(Directory::SYSTEM) } else { own };
-    let names = std::fs::read_dir(path).into_iter().flatten().flatten();
+pub(super) fn left_over(instance: &str, directory: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter(|name| name.starts_with(&format!("a{instance}")))

@@ -10,12 +10,15 @@ mod tour;
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{Demo, Dev},
     dev::{self, Prepared, Served},
-    host::Networks,
+    signals::Signals,
+    terminal,
 };
+use tour::{Place, Tour};
 
 /// Why the tour could not even begin, or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +32,22 @@ pub enum Error {
     /// A step that was expected to work.
     #[error("{0}")]
     Step(String),
+    /// A signal.
+    #[error("interrupted; everything that the demo made is removed")]
+    Interrupted,
     /// The runtime.
     #[error("the system refuses what a server needs")]
     System(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The exit status: 130 after a signal, else 1.
+    pub fn status(&self) -> u8 {
+        match self {
+            Error::Interrupted => 130,
+            _ => 1,
+        }
+    }
 }
 
 /// One step of the tour.
@@ -49,7 +65,6 @@ struct Step {
 /// # Errors
 /// Where it broke off. The region is stopped and swept all the same.
 pub fn run(args: &Demo) -> Result<bool, Error> {
-    let mut tour = tour::Tour::new(!args.json);
     let settings = Dev {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         data: None,
@@ -61,25 +76,47 @@ pub fn run(args: &Demo) -> Result<bool, Error> {
     };
     let prepared = Prepared::new(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { Signals::open() })?;
+    let interrupted = CancellationToken::new();
+    let mut tour = Tour::new(!args.json, interrupted.clone());
     let served = tour.step("Start a region", || {
         let served = runtime.block_on(Served::start(prepared))?;
         let seen = format!("{} with {}", served.api, served.networks.describe());
         Ok((served, seen))
     })?;
-    if let Networks::None { reason } = &served.networks {
-        let reason = reason.clone();
-        runtime.block_on(served.stop())?;
-        return Err(Error::NoNetworks(reason));
-    }
-    let told = tour.tell(&served);
+    let place = match Place::of(&served) {
+        Ok(place) => place,
+        Err(e) => {
+            runtime.block_on(served.stop())?;
+            return Err(e);
+        }
+    };
+    let told_of = place.clone();
+    let teller = runtime.spawn_blocking(move || {
+        let told = tour.tell(&told_of);
+        (tour, told)
+    });
+    let told = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = signals.next() => None,
+            told = teller => Some(told),
+        }
+    });
+    let Some(told) = told else {
+        interrupted.cancel();
+        let stopped = runtime.block_on(served.stop_or_cut(signals.next()));
+        // The tour may still wait for an answer that nobody gives.
+        runtime.shutdown_background();
+        return stopped.map_or_else(|e| Err(e.into()), |()| Err(Error::Interrupted));
+    };
+    let (mut tour, told) = told.unwrap_or_else(|e| {
+        let broken = Err(Error::Step(format!("the tour broke off: {e}")));
+        (Tour::new(!args.json, interrupted), broken)
+    });
     let stopped = tour.step("Stop the region and remove everything that it made", || {
-        let namespaces = served.data.namespaces();
-        let (instance, system) = (
-            served.data.instance().map_err(dev::Error::from)?,
-            !served.networks.is_rootless(),
-        );
-        runtime.block_on(served.stop())?;
-        let left = inside::left_over(&instance.to_string(), system, &namespaces);
+        runtime.block_on(served.stop_or_cut(signals.next()))?;
+        let left = inside::left_over(&place.instance.to_string(), place.directory.path());
         if left.is_empty() {
             Ok(((), "nothing is left".to_owned()))
         } else {
@@ -88,16 +125,10 @@ pub fn run(args: &Demo) -> Result<bool, Error> {
     });
     let held = told.is_ok() && stopped.is_ok() && tour.steps.iter().all(|s| s.held);
     if args.json {
-        println!("{}", report(&tour.steps, held));
+        terminal::print(&format!("{}\n", report(&tour.steps, held)));
     } else {
-        println!(
-            "\n{}",
-            if held {
-                "All of it held."
-            } else {
-                "NOT all of it held."
-            }
-        );
+        let verdict = if held { "All" } else { "NOT all" };
+        terminal::print(&format!("\n{verdict} of it held.\n"));
     }
     told?;
     stopped?;

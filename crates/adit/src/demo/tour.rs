@@ -12,13 +12,14 @@ use adit_cloud::{
 use adit_model::{id::PortId, network::RESERVED};
 use adit_netns::{Directory, Namespace};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Step,
     client::Client,
     inside::{self, Attempt},
 };
-use crate::dev::Served;
+use crate::{dev::Served, host::Networks, terminal};
 
 /// The backend of the built-in region: the port of the API document's example.
 const BACKEND_PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
@@ -40,13 +41,16 @@ const POLL: Duration = Duration::from_millis(2);
 pub(super) struct Tour {
     pub(super) steps: Vec<Step>,
     aloud: bool,
+    interrupted: CancellationToken,
 }
 
 impl Tour {
-    pub(super) fn new(aloud: bool) -> Self {
+    /// A tour that is told step by step where it is `aloud`, and falls silent when it is `interrupted`.
+    pub(super) fn new(aloud: bool, interrupted: CancellationToken) -> Self {
         Self {
             steps: Vec::new(),
             aloud,
+            interrupted,
         }
     }
 
@@ -58,6 +62,9 @@ impl Tour {
     ) -> Result<T, Error> {
         let started = Instant::now();
         let result = act();
+        if self.interrupted.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
         let (seen, held) = match &result {
             Ok((_, seen)) => (seen.clone(), true),
             Err(e) => (e.to_string(), false),
@@ -70,23 +77,24 @@ impl Tour {
         };
         if self.aloud {
             let mark = if step.held { "ok" } else { "FAILED" };
-            println!(
-                "{mark:>6} {:>8.1} ms  {}",
+            terminal::print(&format!(
+                "{mark:>6} {:>8.1} ms  {}\n{:20}{}\n",
                 step.took.as_secs_f64() * 1000.0,
-                step.what
-            );
-            println!("{:20}{}", "", step.seen);
+                step.what,
+                "",
+                step.seen
+            ));
         }
         self.steps.push(step);
         result.map(|(value, _)| value)
     }
 
     /// Tells the whole story on a region that serves.
-    pub(super) fn tell(&mut self, served: &Served) -> Result<(), Error> {
+    pub(super) fn tell(&mut self, place: &Place) -> Result<(), Error> {
         let cast = self.step(
             "Log both tenants in, and start a web server on the provider's backend",
             || {
-                Cast::new(served).map(|cast| {
+                Cast::new(place).map(|cast| {
                     let seen =
                         format!("{BACKEND} in one VPC, the client in another VPC with the same addresses");
                     (cast, seen)
@@ -295,6 +303,32 @@ impl Tour {
     }
 }
 
+/// The region that the tour is of.
+#[derive(Clone)]
+pub(super) struct Place {
+    api: String,
+    logins: Vec<Login>,
+    pub(super) instance: Instance,
+    /// Where its namespaces are named.
+    pub(super) directory: Directory,
+}
+
+impl Place {
+    pub(super) fn of(served: &Served) -> Result<Self, Error> {
+        if let Networks::None { reason } = &served.networks {
+            return Err(Error::NoNetworks(reason.clone()));
+        }
+        let directory = served.networks.directory(&served.data.namespaces());
+        let directory = directory.map_err(crate::dev::Error::from)?;
+        Ok(Self {
+            api: served.api.clone(),
+            logins: served.running.cloud.region().logins(),
+            instance: served.data.instance().map_err(crate::dev::Error::from)?,
+            directory: directory.ok_or_else(|| Error::Step("the region has no networks".to_owned()))?,
+        })
+    }
+}
+
 /// Who takes part.
 struct Cast {
     provider: Client,
@@ -304,28 +338,22 @@ struct Cast {
 }
 
 impl Cast {
-    fn new(served: &Served) -> Result<Self, Error> {
-        let logins = served.running.cloud.region().logins();
+    fn new(place: &Place) -> Result<Self, Error> {
         let login = |user: &str| {
-            let found = logins.iter().find(|l| l.user == user).cloned();
+            let found = place.logins.iter().find(|l| l.user == user).cloned();
             found.ok_or_else(|| Error::Step(format!("the region has no user {user}")))
         };
         let consumer_login = login("other")?;
-        let instance = served.data.instance().map_err(crate::dev::Error::from)?;
-        let directory = served
-            .networks
-            .directory(&served.data.namespaces())
-            .map_err(crate::dev::Error::from)?;
-        let directory = directory.ok_or_else(|| Error::Step("the region has no networks".to_owned()))?;
-        let backend = open(&directory, &instance, BACKEND_PORT)?;
+        let (directory, instance) = (&place.directory, &place.instance);
+        let backend = open(directory, instance, BACKEND_PORT)?;
         // The documented request maps client ports to these.
         inside::serve_pages(&backend, 90)?;
         inside::serve_pages(&backend, 80)?;
         Ok(Self {
-            provider: Client::login(&served.api, &login("demo")?)?,
-            consumer: Client::login(&served.api, &consumer_login)?,
+            provider: Client::login(&place.api, &login("demo")?)?,
+            consumer: Client::login(&place.api, &consumer_login)?,
             consumer_login,
-            client: open(&directory, &instance, CLIENT_PORT)?,
+            client: open(directory, instance, CLIENT_PORT)?,
         })
     }
 

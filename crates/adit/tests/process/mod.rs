@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub(crate) const BACKEND_PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
 /// The demo tenant's VPC.
 pub(crate) const BACKEND_VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
+/// The demo tenant's subnet.
+pub(crate) const BACKEND_SUBNET: &str = "4189d3c2-8882-4871-a3c2-d380272eed81";
 /// The port of the other tenant's client, 10.0.0.20 in its VPC.
 pub(crate) const CLIENT_PORT: &str = "5290e4d3-9993-4982-b4d3-e491383ffe98";
 /// The other tenant's VPC.
@@ -59,6 +61,12 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         );
         std::thread::sleep(POLL);
     }
+}
+
+/// The id of a data directory's region in the names of its namespaces: its file's first word.
+pub(crate) fn instance(data: &Path) -> Instance {
+    let text = std::fs::read_to_string(data.join("instance")).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// A running region; it is killed when it goes out of scope.
@@ -104,11 +112,7 @@ impl Region {
 
     /// The region's id in the names of its namespaces.
     pub(crate) fn instance(&self) -> Instance {
-        std::fs::read_to_string(self.data.join("instance"))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap()
+        instance(&self.data)
     }
 
     /// The namespace of a port, once it is there.
@@ -166,6 +170,7 @@ impl Drop for Region {
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: ureq::Agent,
+    api: String,
     base: String,
     token: String,
 }
@@ -191,6 +196,7 @@ impl Client {
         let token = reply.headers()["x-subject-token"].to_str().unwrap().to_owned();
         Self {
             agent,
+            api: api.to_owned(),
             base: format!("{api}/v1/{project_id}"),
             token,
         }
@@ -237,11 +243,16 @@ impl Client {
         (id, ip.parse().unwrap())
     }
 
-    /// A request below the project; `None` where no answer came.
+    /// A request below the project, or from the root where the path begins with a slash; `None` where no answer came.
     pub(crate) fn try_call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let url = if path.starts_with('/') {
+            format!("{}{path}", self.api)
+        } else {
+            format!("{}/{path}", self.base)
+        };
         let request = ureq::http::Request::builder()
             .method(method)
-            .uri(format!("{}/{path}", self.base))
+            .uri(url)
             .header("x-auth-token", &self.token)
             .header("content-type", "application/json");
         let reply = match body {

@@ -1,0 +1,106 @@
+//! What `adit dev` says of a region that is ready: to the person, and in the file for clients.
+
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use crate::{data::default_path, dev::Served, host::Networks, terminal::quoted};
+
+/// The file for OpenStack clients, with every user of the region.
+pub(crate) fn clouds_yaml(served: &Served) -> String {
+    let region = served.running.cloud.region();
+    let mut text = String::from("# Written by `adit dev` at each start.\nclouds:\n");
+    for login in region.logins() {
+        let _ = write!(
+            text,
+            "  {}:\n    auth:\n      auth_url: {}/v3\n      username: {}\n      password: {}\n      \
+             user_domain_name: {}\n      project_domain_name: {}\n      project_name: {}\n    region_name: {}\n    \
+             interface: public\n",
+            login.user,
+            served.api,
+            login.user,
+            login.password,
+            login.domain,
+            login.domain,
+            login.project,
+            region.name
+        );
+    }
+    text
+}
+
+/// How to use the region: `clouds` is the file for clients, `took` how long it took to start.
+pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
+    let region = served.running.cloud.region();
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "Adit region {} is ready ({} ms).\n",
+        region.name,
+        took.as_millis()
+    );
+    let _ = writeln!(
+        text,
+        "  API       {}   (described at {}/openapi.json)",
+        served.api, served.api
+    );
+    let _ = writeln!(text, "  Data      {}", served.data.path().display());
+    let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
+    let _ = writeln!(
+        text,
+        "  {:<8} {:<16} {:<14} {:<12} project id",
+        "user", "password", "domain", "project"
+    );
+    for login in region.logins() {
+        let _ = writeln!(
+            text,
+            "  {:<8} {:<16} {:<14} {:<12} {}",
+            login.user, login.password, login.domain, login.project, login.project_id
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\nWith the openstack command (python-openstackclient, otcextensions):"
+    );
+    let _ = writeln!(
+        text,
+        "  export OS_CLIENT_CONFIG_FILE={} OS_CLOUD=demo",
+        quoted(clouds)
+    );
+    let _ = writeln!(text, "  openstack vpcep service list");
+    if let Some(login) = region.logins().into_iter().next() {
+        let _ = write!(text, "\n{}", curl(&served.api, &login));
+    }
+    let data = match served.data.path() {
+        path if path == default_path() => String::new(),
+        path => format!("--data {} ", quoted(path)),
+    };
+    if !matches!(served.networks, Networks::None { .. }) {
+        let _ = writeln!(
+            text,
+            "\nA backend for it, from another terminal:\n  adit exec {data}--port {PORT} -- python3 -m http.server 80"
+        );
+    }
+    text
+}
+
+/// The backend's port in the built-in region.
+const PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
+/// Its VPC.
+const VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
+
+fn curl(api: &str, login: &adit_cloud::Login) -> String {
+    let token = format!(
+        r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"{}","password":"{}","domain":{{"name":"{}"}}}}}}}},"scope":{{"project":{{"name":"{}","domain":{{"name":"{}"}}}}}}}}}}"#,
+        login.user, login.password, login.domain, login.project, login.domain
+    );
+    let service = format!(
+        r#"{{"port_id":"{PORT}","vpc_id":"{VPC}","approval_enabled":false,"service_type":"interface","server_type":"VM","ports":[{{"client_port":8080,"server_port":90,"protocol":"TCP"}},{{"client_port":8081,"server_port":80,"protocol":"TCP"}}]}}"#
+    );
+    format!(
+        "Publish a service (the API document's own example):\n  \
+         TOKEN=$(curl -si {api}/v3/auth/tokens -H 'Content-Type: application/json' -d '{token}' \\\n    \
+         | tr -d '\\r' | awk 'tolower($1)==\"x-subject-token:\" {{print $2}}')\n  \
+         curl -s {api}/v1/{project}/vpc-endpoint-services -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' \\\n    \
+         -d '{service}'\n",
+        project = login.project_id
+    )
+}
