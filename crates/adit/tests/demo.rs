@@ -5,6 +5,7 @@
 mod process;
 
 use std::{
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -266,6 +267,12 @@ impl Drop for Process {
     }
 }
 
+/// Where the region on a data directory has its API, once it has one.
+fn api(data: &Path) -> Option<String> {
+    let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).ok()?).ok()?;
+    Some(run["api"].as_str().unwrap().to_owned())
+}
+
 fn nothing_is_left(dir: &Path, instance: &Instance) {
     assert_eq!(Region::namespaces(instance), [""; 0], "namespaces are left");
     assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "files are left");
@@ -300,6 +307,35 @@ fn every_signal_that_ends_a_region_ends_it_cleanly() {
         assert_eq!(dev.end_by(signal), Some(0), "{signal:?}");
         nothing_is_left(dir.path(), &instance);
     }
+}
+
+#[test]
+fn a_second_signal_cuts_requests_in_progress_and_still_leaves_nothing() {
+    if skip_without_root("a_second_signal_cuts_requests_in_progress_and_still_leaves_nothing") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut dev = Process::spawn(dir.path(), EPHEMERAL, Stdio::piped);
+    let instance = dev.instance(dir.path());
+    let data = std::fs::read_dir(dir.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let api = until("the region", || api(&data));
+    // A request whose body never comes.
+    let mut stream = std::net::TcpStream::connect(api.strip_prefix("http://").unwrap()).unwrap();
+    stream
+        .write_all(b"POST /v3/auth/tokens HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&dev.0);
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let mut errors = BufReader::new(dev.0.stderr.take().unwrap()).lines();
+    let said = errors.find(|line| line.as_ref().unwrap().starts_with("Stopping"));
+    assert!(said.unwrap().unwrap().contains("again"));
+    assert_eq!(dev.end_by(Signal::INT), Some(0));
+    nothing_is_left(dir.path(), &instance);
 }
 
 #[test]
@@ -388,8 +424,11 @@ fn logs_that_go_to_a_file_have_no_colours() {
     dev.stdout(Stdio::null())
         .stderr(std::fs::File::create(&log).unwrap());
     let mut dev = Process(dev.spawn().unwrap());
-    until("the region", || data.join("clouds.yaml").exists().then_some(()));
+    Client::demo(&until("the region", || api(&data)));
     assert_eq!(dev.end_by(Signal::TERM), Some(0));
     let text = std::fs::read_to_string(log).unwrap();
-    assert!(text.contains(" TRACE ") && !text.contains('\u{1b}'), "{text}");
+    assert!(
+        text.contains("/v3/auth/tokens") && !text.contains('\u{1b}'),
+        "{text}"
+    );
 }
