@@ -231,7 +231,7 @@ fn exec_waits_for_a_port_that_was_just_created() {
     assert!(region.stop(), "a clean stop");
 }
 
-/// A command whose temporary directory is `dir`; it is killed when it goes out of scope.
+/// A command whose temporary directory is `dir`; it is ended when it goes out of scope.
 struct Process(Child);
 
 impl Process {
@@ -262,8 +262,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        process::end(&mut self.0);
     }
 }
 

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 /// How long a condition may take to come about.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a region may take to stop after a failed test.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -69,7 +71,7 @@ pub(crate) fn instance(data: &Path) -> Instance {
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// A running region; it is killed when it goes out of scope.
+/// A running region; it is ended when it goes out of scope.
 pub(crate) struct Region {
     child: Child,
     data: PathBuf,
@@ -161,9 +163,26 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+/// Ends a process that still runs after a failed test: by SIGTERM, so that it removes its namespaces, else by SIGKILL.
+pub(crate) fn end(child: &mut Child) {
+    let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+    if ended(child) {
+        return;
+    }
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_child(child),
+        rustix::process::Signal::TERM,
+    );
+    let deadline = Instant::now() + END_TIMEOUT;
+    while !ended(child) && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// A logged-in tenant.
