@@ -32,7 +32,9 @@ pub(super) async fn router_create(
     check_no_gateway(&fields)?;
     // As in Neutron: a route's next hop lies in a subnet, and a new router has none.
     if fields.list("routes")?.is_some_and(|routes| !routes.is_empty()) {
-        return Err(fields.wrong("routes", "cannot be set before the router has an interface").into());
+        return Err(fields
+            .wrong("routes", "cannot be set before the router has an interface")
+            .into());
     }
     let wanted = VpcCreate {
         id: VpcId::random(),
