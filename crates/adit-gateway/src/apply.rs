@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
@@ -199,6 +199,29 @@ impl Apply {
                 .map(|(_, e)| e.place),
         );
         gone
+    }
+
+    /// The IPv4 addresses that a namespace has now; `None` where it is not there any more, or does not say.
+    pub(crate) async fn addresses(&self, place: &Place) -> Option<HashSet<Ipv4Addr>> {
+        let entered = self.still(place).await?;
+        let addresses = entered.links.addresses().await.ok()?;
+        let v4 = |ip| match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        };
+        Some(
+            addresses
+                .into_iter()
+                .filter_map(|address| v4(address.network.addr()))
+                .collect(),
+        )
+    }
+
+    /// Forgets which links a namespace's subnets are on: one may have been made anew.
+    pub(crate) async fn forget_links(&self, place: &Place) {
+        if let Some(entered) = self.still(place).await {
+            entered.subnets.lock().clear();
+        }
     }
 
     /// Sets who is let in through an endpoint's open listeners from now on.

@@ -368,19 +368,54 @@ impl Gateway {
         Some(Report { id, status })
     }
 
-    /// Takes up the endpoints whose namespaces are not what they were.
+    /// Takes up the endpoints whose namespaces or addresses are not what they were.
     async fn check(&self, queue: &mut Queue) {
         let gone = self.apply.gone().await;
-        if gone.is_empty() {
-            return;
+        if !gone.is_empty() {
+            for (id, line) in self.lines.lock().iter() {
+                let address = line.held.address.iter().map(|a| &a.place);
+                let targets = line.held.listeners.values().flatten().map(|t| &t.place);
+                if address.chain(targets).any(|place| gone.contains(place)) {
+                    queue.add(*id);
+                }
+            }
         }
-        for (id, line) in self.lines.lock().iter() {
-            let address = line.held.address.iter().map(|a| &a.place);
-            if address
-                .chain(line.held.listeners.values().flatten().map(|t| &t.place))
-                .any(|place| gone.contains(place))
-            {
-                queue.add(*id);
+        self.check_addresses(queue).await;
+    }
+
+    /// Takes up the endpoints whose address is no longer where it was put: somebody removed it, or its link.
+    async fn check_addresses(&self, queue: &mut Queue) {
+        let mut held: HashMap<Place, Vec<(Ipv4Addr, EndpointId)>> = HashMap::new();
+        for ((place, ip), id) in self.addresses.lock().iter() {
+            held.entry(place.clone()).or_default().push((*ip, *id));
+        }
+        for (place, addresses) in held {
+            let Some(present) = self.apply.addresses(&place).await else {
+                continue;
+            };
+            let lost: Vec<_> = addresses
+                .into_iter()
+                .filter(|(ip, _)| !present.contains(ip))
+                .collect();
+            if lost.is_empty() {
+                continue;
+            }
+            self.apply.forget_links(&place).await;
+            let mut lines = self.lines.lock();
+            for (ip, id) in lost {
+                let Some(line) = lines.get_mut(&id).filter(|line| !line.running) else {
+                    continue;
+                };
+                // What listens on the address stays: it works again with the address.
+                if line
+                    .held
+                    .address
+                    .take_if(|held| held.place == place && held.ip == ip)
+                    .is_some()
+                {
+                    tracing::warn!(endpoint.id = %id, endpoint.ip = %ip, "An endpoint's address was gone.");
+                    queue.add(id);
+                }
             }
         }
     }

@@ -368,3 +368,27 @@ async fn a_lower_limit_counts_for_the_next_connection() {
     sandbox.assert_cut_at_once();
     rig.gateway.stop(Close::Cut).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_somebody_removed_comes_back() {
+    let Some(sandbox) = Sandbox::new("an_address_that_somebody_removed_comes_back") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    let links = adit_netns::Links::open(&sandbox.open(CONSUMER)).await.unwrap();
+    let address = format!("{ENDPOINT_IP}/32").parse().unwrap();
+    let held = links.addresses().await.unwrap();
+    let link = held
+        .into_iter()
+        .find(|held| held.network == address)
+        .unwrap()
+        .link;
+    links.address_delete(&link, address).await.unwrap();
+    rig.until_listening(&endpoint).await;
+    sandbox.visit().echo("back again");
+    rig.gateway.stop(Close::Cut).await;
+}
