@@ -252,7 +252,9 @@ impl Apply {
                 let entered = self.enter(&held.place.name).await?;
                 let added = entered.links.address_add(&held.link, host(held), None).await;
                 // The link may have been made anew under another name.
-                Ok(added.inspect_err(|_| entered.subnets.lock().clear())?)
+                added.inspect_err(|_| entered.subnets.lock().clear())?;
+                announce(&entered, held).await;
+                Ok(())
             }
             Action::Retarget(port, target) => {
                 let target = self.target(target).await?;
@@ -315,6 +317,23 @@ impl Apply {
         tokio::task::spawn_blocking(move || relay.close(listener, Close::Cut)).await??;
         self.listeners.lock().remove(&(id, port));
         Ok(())
+    }
+}
+
+/// Tells the neighbours where an address is now (design, section 5). Those that never knew it ask anyway, so a failure is
+/// no reason to hold the endpoint up.
+async fn announce(entered: &Entered, held: &HeldAddress) {
+    let announced = match entered.links.link(&held.link).await {
+        Ok(Some(link)) => {
+            let (namespace, ip) = (entered.namespace.clone(), held.ip);
+            let announced = tokio::task::spawn_blocking(move || adit_netns::announce(&namespace, &link, ip));
+            announced.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+        }
+        Ok(None) => Ok(()),
+        Err(e) => Err(e.source),
+    };
+    if let Err(e) = announced {
+        tracing::warn!(endpoint.ip = %held.ip, error = %e, "An endpoint's address could not be announced.");
     }
 }
 

@@ -392,3 +392,38 @@ async fn an_address_that_somebody_removed_comes_back() {
     sandbox.visit().echo("back again");
     rig.gateway.stop(Close::Cut).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_that_knew_the_address_elsewhere_connects_at_once() {
+    let Some(sandbox) = Sandbox::new("a_neighbour_that_knew_the_address_elsewhere_connects_at_once") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    sandbox.visit().echo("the client knows its neighbour now");
+    rig.remove(endpoint.id).await;
+    // The address was with somebody else meanwhile, as far as the client knows.
+    let client = sandbox.open(CLIENT);
+    let known = client.run(|| {
+        let mut ip = std::process::Command::new("ip");
+        let entry = [
+            "neigh",
+            "replace",
+            &ENDPOINT_IP.to_string(),
+            "lladdr",
+            "fa:16:3e:99:99:99",
+            "dev",
+            "eth0",
+            "nud",
+            "reachable",
+        ];
+        ip.args(entry).status().unwrap().success()
+    });
+    assert!(known.unwrap(), "`ip neigh replace`");
+    rig.serve(&endpoint).await;
+    sandbox.visit().echo("found again");
+    rig.gateway.stop(Close::Cut).await;
+}

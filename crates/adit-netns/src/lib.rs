@@ -9,6 +9,7 @@
 //! Read next: [`Directory`] (names to namespaces), [`Links`] (what is inside one), [`sysctl`], [`userns`] (how an
 //! ordinary user may do all of this).
 
+mod announce;
 mod directory;
 mod enter;
 mod links;
@@ -17,6 +18,7 @@ pub mod sysctl;
 mod unshare;
 pub mod userns;
 
+pub use announce::announce;
 pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
 pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};
