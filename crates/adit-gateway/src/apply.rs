@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use adit_model::{feed::EndpointSpec, id::EndpointId, network::RESERVED};
+use adit_model::{error_chain, feed::EndpointSpec, id::EndpointId, network::RESERVED};
 use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route};
 use adit_relay::{Close, Consumer, Listener, ListenerId, OpenError, Relay, RetargetError, Stalled};
 use ipnet::{IpNet, Ipv4Net};
@@ -323,17 +323,8 @@ impl Apply {
 /// Tells the neighbours where an address is now (design, section 5). Those that never knew it ask anyway, so a failure is
 /// no reason to hold the endpoint up.
 async fn announce(entered: &Entered, held: &HeldAddress) {
-    let announced = match entered.links.link(&held.link).await {
-        Ok(Some(link)) => {
-            let (namespace, ip) = (entered.namespace.clone(), held.ip);
-            let announced = tokio::task::spawn_blocking(move || adit_netns::announce(&namespace, &link, ip));
-            announced.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
-        }
-        Ok(None) => Ok(()),
-        Err(e) => Err(e.source),
-    };
-    if let Err(e) = announced {
-        tracing::warn!(endpoint.ip = %held.ip, error = %e, "An endpoint's address could not be announced.");
+    if let Err(e) = entered.links.announce(&held.link, held.ip).await {
+        tracing::warn!(endpoint.ip = %held.ip, error = error_chain(&e), "An endpoint's address could not be announced.");
     }
 }
 

@@ -18,10 +18,12 @@ const ARP_LEN: usize = 28;
 /// Sends a gratuitous ARP request (RFC 5227, section 3) for `ip` from `link`, which has it: whoever has the address in
 /// the neighbour table takes the link's hardware address for it from now on. Blocks for well under a millisecond.
 ///
+/// Answers the socket, whose closing takes some 10 ms: the kernel waits until no processor looks at it any more.
+///
 /// # Errors
 ///
 /// `InvalidInput` for a link without a hardware address; what the kernel answers, such as `ENETDOWN`.
-pub fn announce(namespace: &Namespace, link: &Link, ip: Ipv4Addr) -> io::Result<()> {
+pub(crate) fn announce(namespace: &Namespace, link: &Link, ip: Ipv4Addr) -> io::Result<OwnedFd> {
     let mac = link.mac.ok_or(io::ErrorKind::InvalidInput)?;
     namespace.run(|| send(link.index, &request(mac, ip)))?
 }
@@ -37,7 +39,7 @@ fn request(mac: [u8; 6], ip: Ipv4Addr) -> [u8; ARP_LEN] {
     packet
 }
 
-fn send(link: u32, packet: &[u8; ARP_LEN]) -> io::Result<()> {
+fn send(link: u32, packet: &[u8; ARP_LEN]) -> io::Result<OwnedFd> {
     let protocol = (libc::ETH_P_ARP as u16).to_be();
     // SAFETY: no pointer is passed.
     let raw = unsafe {
@@ -71,10 +73,9 @@ fn send(link: u32, packet: &[u8; ARP_LEN]) -> io::Result<()> {
         )
     };
     if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+        return Err(io::Error::last_os_error());
     }
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ pub mod sysctl;
 mod unshare;
 pub mod userns;
 
-pub use announce::announce;
 pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
 pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};

@@ -145,6 +145,8 @@ async fn connect_port(vpc: &Links, namespace: &Namespace, spec: &PortSpec) -> Re
     links.link_up("lo").await?;
     links.link_up(PORT_LINK).await?;
     links.address_add(PORT_LINK, spec.address.into(), None).await?;
+    // The address may have been another port's, or an endpoint's.
+    links.announce(PORT_LINK, spec.address.addr()).await?;
     // The second is in the first, and stays when a user changes his default route.
     for destination in [Ipv4Net::default(), RESERVED] {
         links.route_add(&route(destination, spec.router)).await?;

@@ -1,13 +1,14 @@
 //! Addresses of links.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
 
 use super::{Link, LinkError, Links};
+use crate::announce::announce;
 
 /// What the kernel calls a lifetime without end.
 const FOREVER_S: u32 = u32::MAX;
@@ -71,6 +72,31 @@ impl Links {
         let message = add.message_mut().clone();
         let deleted = self.ask(|| self.handle.address().del(message).execute()).await;
         self.done_or_gone("delete address", format!("{network} on {link}"), deleted)
+    }
+
+    /// Tells the neighbours on `link` that `ip` is here now: those that knew it elsewhere would go on sending there.
+    ///
+    /// # Errors
+    ///
+    /// When the link is missing or has no hardware address, and when it is down.
+    pub async fn announce(&self, link: &str, ip: Ipv4Addr) -> Result<(), LinkError> {
+        let failed = |source| LinkError {
+            namespace: self.namespace.name().to_owned(),
+            action: "announce",
+            object: format!("{ip} on {link}"),
+            source,
+        };
+        let found = self.link(link).await?;
+        let found = found.ok_or_else(|| failed(rustix::io::Errno::NODEV.into()))?;
+        let namespace = self.namespace.clone();
+        let sent = tokio::task::spawn_blocking(move || announce(&namespace, &found, ip));
+        let socket = sent
+            .await
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)))
+            .map_err(failed)?;
+        // Nobody has to wait for this.
+        drop(tokio::task::spawn_blocking(move || drop(socket)));
+        Ok(())
     }
 
     /// All addresses, with the names of their links.
