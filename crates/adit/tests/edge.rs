@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use adit_server::edge;
-use axum::{Router, routing::post};
+use adit_server::edge::{self, Peer};
+use axum::{
+    Extension, Router,
+    routing::{get, post},
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +28,11 @@ impl Server {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = edge::finish(Router::new().route("/deaf", post(async || "answered without listening")));
+        let peer = async |Extension(Peer(peer)): Extension<Peer>| peer.to_string();
+        let router = Router::new()
+            .route("/deaf", post(async || "answered without listening"))
+            .route("/peer", get(peer));
+        let router = edge::finish(router);
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, cancel.clone()));
         Self {
@@ -119,4 +126,16 @@ async fn shutdown_waits_for_no_half_sent_request() {
     )
     .unwrap();
     tokio::time::timeout(PATIENCE, server.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_knows_the_address_that_it_comes_from() {
+    let server = Server::start().await;
+    let stream = server.connect();
+    let own = stream.local_addr().unwrap();
+    let reply = tokio::task::spawn_blocking(move || exchange(stream, "GET", "/peer", 0))
+        .await
+        .unwrap();
+    assert!(reply.ends_with(&format!("\r\n\r\n{own}")), "{reply}");
+    server.stop().await;
 }
