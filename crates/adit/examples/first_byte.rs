@@ -35,13 +35,9 @@ fn main() {
     let rounds = std::env::args().nth(1).map_or(200, |n| n.parse().unwrap());
     let data = std::env::temp_dir().join(format!("adit-bench-{}", std::process::id()));
     let settings = Dev {
-        listen: "127.0.0.1:0".parse().unwrap(),
         data: Some(data.clone()),
         ephemeral: false,
-        region: None,
-        region_file: None,
-        print_region_file: false,
-        no_gateway: false,
+        ..Dev::passing()
     };
     // Before the first thread: an ordinary user's namespaces begin here.
     let prepared = Prepared::new(&settings).unwrap();

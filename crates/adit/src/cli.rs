@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -72,7 +72,12 @@ pub struct Dev {
     #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Keep nothing: the region's state goes with it.
-    #[arg(long, conflicts_with = "data")]
+    #[arg(
+        long, env = "ADIT_EPHEMERAL", conflicts_with = "data",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
     pub ephemeral: bool,
     /// The region's name, in place of the region file's.
     #[arg(long, env = "ADIT_REGION", value_name = "NAME")]
@@ -84,8 +89,37 @@ pub struct Dev {
     #[arg(long)]
     pub print_region_file: bool,
     /// Run the control plane alone: no namespaces, no traffic; every endpoint is reported ready.
-    #[arg(long, env = "ADIT_NO_GATEWAY")]
+    #[arg(
+        long, env = "ADIT_NO_GATEWAY",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
     pub no_gateway: bool,
+    /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
+    /// variables are stronger.
+    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a configuration file with every setting at its default, and exit.
+    #[arg(long)]
+    pub print_config_file: bool,
+}
+
+impl Dev {
+    /// A region on any free port of the loopback that keeps nothing.
+    pub fn passing() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: None,
+            ephemeral: true,
+            region: None,
+            region_file: None,
+            print_region_file: false,
+            no_gateway: false,
+            config: None,
+            print_config_file: false,
+        }
+    }
 }
 
 /// Show the main job.

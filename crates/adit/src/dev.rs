@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     banner::{banner, clouds_yaml},
     cli::Dev,
+    config,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     host::Networks,
     region::{Running, Settings, StartError},
@@ -259,6 +260,10 @@ pub fn run(args: &Dev) -> Result<(), Error> {
     let started = Instant::now();
     if args.print_region_file {
         terminal::print(adit_cloud::Region::embedded_text());
+        return Ok(());
+    }
+    if args.print_config_file {
+        terminal::print(&config::example());
         return Ok(());
     }
     let prepared = Prepared::new(args)?;

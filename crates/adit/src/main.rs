@@ -3,15 +3,18 @@
 use std::process::ExitCode;
 
 use adit::{
-    cli::{Cli, Command, Log, LogFormat},
-    demo, dev, exec, terminal,
+    cli::{Command, Log, LogFormat},
+    config, demo, dev, exec, terminal,
 };
 use adit_model::error_chain;
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(config::Error::CommandLine(e)) => e.exit(),
+        Err(e) => return fail(&e),
+    };
     if let Err(e) = start_log(&cli.log) {
         return fail(&*e);
     }

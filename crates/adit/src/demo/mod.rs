@@ -7,7 +7,7 @@ mod client;
 mod inside;
 mod tour;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -65,16 +65,7 @@ struct Step {
 /// # Errors
 /// Where it broke off. The region is stopped and swept all the same.
 pub fn run(args: &Demo) -> Result<bool, Error> {
-    let settings = Dev {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        data: None,
-        ephemeral: true,
-        region: None,
-        region_file: None,
-        print_region_file: false,
-        no_gateway: false,
-    };
-    let prepared = Prepared::new(&settings)?;
+    let prepared = Prepared::new(&Dev::passing())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::open() })?;
     let interrupted = CancellationToken::new();
