@@ -11,7 +11,9 @@ use std::{
 
 use adit_model::{error_chain, feed::EndpointSpec, id::EndpointId, network::RESERVED};
 use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route};
-use adit_relay::{Close, Consumer, Listener, ListenerId, OpenError, Relay, RetargetError, Stalled};
+use adit_relay::{
+    Admission, Close, Consumer, Listener, ListenerId, OpenError, Relay, RetargetError, Stalled,
+};
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
 
@@ -74,22 +76,12 @@ impl Entered {
     }
 }
 
-/// Who is let in through an endpoint; nobody by default.
-#[derive(Clone, Default)]
-pub(crate) struct Admission {
-    /// At most so many connections at a time.
-    connections_max: u32,
-    /// The only clients that may connect; absent for everybody.
-    allowed: Option<Arc<[Ipv4Net]>>,
-}
-
-impl Admission {
-    pub(crate) fn of(spec: &EndpointSpec) -> Self {
-        let allowed = spec.allowed.as_ref().map(|allowed| allowed.as_slice().into());
-        Self {
-            connections_max: spec.connections_max,
-            allowed,
-        }
+/// Who is let in through an endpoint.
+pub(crate) fn admission(spec: &EndpointSpec) -> Admission {
+    Admission {
+        max_connections: spec.connections_max,
+        new_per_second: None,
+        allowed: spec.allowed.as_ref().map(|allowed| allowed.as_slice().into()),
     }
 }
 
@@ -228,8 +220,7 @@ impl Apply {
     pub(crate) fn admit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, admission: &Admission) {
         let listeners = self.listeners.lock();
         for listener in ports.filter_map(|port| listeners.get(&(id, port))) {
-            self.relay
-                .admit(*listener, admission.connections_max, admission.allowed.clone());
+            self.relay.admit(*listener, admission.clone());
         }
     }
 
@@ -280,6 +271,7 @@ impl Apply {
             namespace: provider.descriptor,
             source: target.source,
             backend: SocketAddrV4::new(target.backend, target.port),
+            header: None,
         })
     }
 
@@ -299,9 +291,7 @@ impl Apply {
                 address: SocketAddrV4::new(address.ip, port),
             },
             provider: self.target(target).await?,
-            max_connections: admission.connections_max,
-            allowed: admission.allowed.clone(),
-            preface: None,
+            admission: admission.clone(),
         };
         let relay = Arc::clone(&self.relay);
         let opened = tokio::task::spawn_blocking(move || relay.open(listener)).await??;

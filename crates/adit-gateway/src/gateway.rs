@@ -17,7 +17,7 @@ use adit_model::{
     service::TcpProxy,
 };
 use adit_netns::Directory;
-use adit_relay::{Close, Relay, Snapshot};
+use adit_relay::{Admission, Close, Relay, Snapshot};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Admission, Apply, ApplyError},
+    apply::{Apply, ApplyError, admission},
     plan::{Action, Held, HeldAddress, Place, plan},
 };
 
@@ -256,7 +256,7 @@ impl Gateway {
         wanted_spec: Option<&EndpointSpec>,
         held: &mut Held,
     ) -> Result<(), Obstacle> {
-        let admission = wanted_spec.map(Admission::of).unwrap_or_default();
+        let admission = wanted_spec.map(admission).unwrap_or_default();
         let mut result = Ok(());
         let wanted = match wanted_spec {
             None => None,

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fs::File;
 use std::sync::Arc;
 
-use adit_relay::{Close, Config, Consumer, End, Listener, MAX_CONNECTIONS_DEFAULT, Relay, Target};
+use adit_relay::{Admission, Close, Config, Consumer, End, Listener, Relay, Target};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let [listen, source, backend] = std::env::args()
@@ -26,10 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             namespace: here,
             source: source.parse()?,
             backend: backend.parse()?,
+            header: None,
         },
-        max_connections: MAX_CONNECTIONS_DEFAULT,
-        allowed: None,
-        preface: None,
+        admission: Admission::default(),
     })?;
     if let Some(address) = relay.local_address(id) {
         println!("{address} -> {backend}, seen as {source}");

@@ -2,7 +2,7 @@
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 
 use crate::session::{Session, Side};
@@ -81,13 +81,13 @@ impl Worker {
         result
     }
 
-    fn take_in(&mut self, key: Key, client: OwnedFd, from: Ipv4Addr) {
+    fn take_in(&mut self, key: Key, client: OwnedFd, from: SocketAddrV4) {
         let Some(serving) = self.listeners.get_mut(key) else {
             return;
         };
         let (mapping, route) = (&serving.mapping, &serving.route);
         let counters = &mapping.counters;
-        if mapping.admit(from).is_err() {
+        if mapping.admit(*from.ip()).is_err() {
             return socket::reset(client);
         }
         if !self.budget.take_connection() {
@@ -97,9 +97,16 @@ impl Worker {
         let backend = self
             .whereabouts
             .enter(&route.namespace)
-            .map_err(|error| (End::NamespaceGone, error))
+            .map_err(|error| {
+                (
+                    End::NamespaceGone,
+                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                )
+            })
             .and_then(|()| {
-                socket::connect(route.source, route.backend).map_err(|(end, errno)| (end, errno.into()))
+                let backend = socket::outgoing(route.source)?;
+                socket::connect(&backend, route.backend)?;
+                Ok(backend)
             });
         let backend = match backend {
             Ok(backend) => backend,
@@ -111,8 +118,11 @@ impl Worker {
                 return socket::reset(client);
             }
         };
-        let preface = mapping.preface.as_deref().unwrap_or_default();
-        let session = Session::new(client, backend, mapping.id, counters.clone(), preface, self.tick);
+        let preface = match &route.header {
+            Some(header) => header.encode(from, mapping.address),
+            None => Box::default(),
+        };
+        let session = Session::new(client, backend, mapping.clone(), preface, self.tick);
         let session = match self.sessions.insert(session) {
             Ok(session) => session,
             Err(session) => {

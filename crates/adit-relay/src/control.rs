@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
 use parking_lot::RwLock;
 
 use crate::descriptors::ListenerShare;
 use crate::error::OpenError;
 use crate::namespace::Namespace;
-use crate::spec::{Close, ListenerId};
+use crate::proxy_protocol::Header;
+use crate::spec::{Admission, Close, ListenerId};
 use crate::stats::{Counters, End};
 
 /// Commands that may wait for one worker. Each caller waits for its answer, so this is in effect
@@ -29,16 +29,18 @@ pub(crate) struct Route {
     pub(crate) namespace: Namespace,
     pub(crate) source: Ipv4Addr,
     pub(crate) backend: SocketAddrV4,
+    pub(crate) header: Option<Header>,
 }
 
 /// What all workers that serve a listener share.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     pub(crate) id: ListenerId,
+    /// What clients connect to.
+    pub(crate) address: SocketAddrV4,
     pub(crate) counters: Arc<Counters>,
-    /// Read once per connection, written when the control side changes its mind.
+    /// Read once per connection; replaced whole, so that no connection is judged by half of a change.
     pub(crate) admission: RwLock<Admission>,
-    pub(crate) preface: Option<Arc<[u8]>>,
     /// Set when the caller gave up: whoever has not begun to serve it must not.
     pub(crate) abandoned: AtomicBool,
 }
@@ -47,28 +49,25 @@ impl Mapping {
     /// Counts a client's connection in, or as one that ended at once.
     pub(crate) fn admit(&self, client: Ipv4Addr) -> Result<(), End> {
         let admission = self.admission.read();
-        if !admission.allows(client) {
-            // It never counts as active: a stranger must not take a place from those who may come.
+        // Neither ever counts as active: a stranger must not take a place from those who may come.
+        if !allows(&admission, client) {
             self.counters.refuse(End::NotAllowed);
             return Err(End::NotAllowed);
+        }
+        if let Some(rate) = admission.new_per_second
+            && !self.counters.rate.take(rate)
+        {
+            self.counters.refuse(End::Rate);
+            return Err(End::Rate);
         }
         self.counters.admit(admission.max_connections)
     }
 }
 
-/// Who is let in. Replaced whole, so that no connection is judged by half of a change.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    pub(crate) max_connections: u32,
-    pub(crate) allowed: Option<Arc<[Ipv4Net]>>,
-}
-
-impl Admission {
-    fn allows(&self, client: Ipv4Addr) -> bool {
-        match &self.allowed {
-            None => true,
-            Some(blocks) => blocks.iter().any(|block| block.contains(&client)),
-        }
+fn allows(admission: &Admission, client: Ipv4Addr) -> bool {
+    match &admission.allowed {
+        None => true,
+        Some(blocks) => blocks.iter().any(|block| block.contains(&client)),
     }
 }
 
@@ -158,8 +157,8 @@ mod tests {
     #[test]
     fn blocks_let_in_what_they_hold() {
         let admission = |blocks: Option<&[&str]>| Admission {
-            max_connections: 1,
             allowed: blocks.map(|blocks| blocks.iter().map(|block| block.parse().unwrap()).collect()),
+            ..Admission::default()
         };
         let client = Ipv4Addr::new(10, 0, 1, 7);
         for (blocks, allows) in [
@@ -173,7 +172,7 @@ mod tests {
             (Some(&["10.0.1.200/24"]), true),
             (Some(&["10.0.1.8/29"]), false),
         ] {
-            assert_eq!(admission(blocks).allows(client), allows, "{blocks:?}");
+            assert_eq!(super::allows(&admission(blocks), client), allows, "{blocks:?}");
         }
     }
 }

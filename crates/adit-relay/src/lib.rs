@@ -15,6 +15,7 @@
 //!
 //! Start at [`Relay`] and [`Listener`]; then the modules in the order below.
 
+pub mod proxy_protocol;
 mod spec;
 
 mod error;
@@ -33,10 +34,11 @@ mod session;
 
 mod direction;
 mod pipes;
+mod rate;
 mod slab;
 mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
 pub use relay::Relay;
-pub use spec::{Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Target};
+pub use spec::{Admission, Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Target};
 pub use stats::{End, OwnerStats, Snapshot};

@@ -9,17 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use ipnet::Ipv4Net;
 use parking_lot::{Mutex, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::control::{
-    Admission, Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route,
-};
+use crate::control::{Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route};
 use crate::descriptors::Budget;
 use crate::error::{OpenError, RetargetError, Stalled};
 use crate::namespace::Namespace;
-use crate::spec::{Close, Config, Listener, ListenerId, Target};
+use crate::spec::{Admission, Close, Config, Listener, ListenerId, Target};
 use crate::stats::{Counters, Snapshot};
 use crate::worker::Worker;
 
@@ -56,7 +53,6 @@ struct Register {
 #[derive(Debug)]
 struct Opened {
     mapping: Arc<Mapping>,
-    address: SocketAddrV4,
     workers: Vec<usize>,
 }
 
@@ -114,9 +110,7 @@ impl Relay {
             owner,
             consumer,
             provider,
-            max_connections,
-            allowed,
-            preface,
+            admission,
         } = listener;
         let of = |leg, descriptor| {
             Namespace::of(descriptor).map_err(|source| OpenError::Namespace { leg, source })
@@ -127,6 +121,7 @@ impl Relay {
             namespace,
             source: provider.source,
             backend: provider.backend,
+            header: provider.header,
         };
 
         let mut share = self
@@ -137,17 +132,6 @@ impl Relay {
                 budget: self.budget.total(),
             })?;
         let (id, counters) = self.register.lock().announce(owner);
-        let mapping = Arc::new(Mapping {
-            id,
-            counters,
-            admission: RwLock::new(Admission {
-                max_connections,
-                allowed,
-            }),
-            preface,
-            abandoned: AtomicBool::new(false),
-        });
-
         // One worker makes the sockets, so that either all of them exist or none.
         let first = id.0 as usize % self.workers.len();
         let count = share.count();
@@ -160,12 +144,18 @@ impl Relay {
                 answer,
             })
             .map_err(OpenError::from)??;
+        let mapping = Arc::new(Mapping {
+            id,
+            address,
+            counters,
+            admission: RwLock::new(admission),
+            abandoned: AtomicBool::new(false),
+        });
         let workers: Vec<usize> = (0..count).map(|i| (first + i) % self.workers.len()).collect();
         self.register.lock().listeners.insert(
             id,
             Opened {
                 mapping: Arc::clone(&mapping),
-                address,
                 workers: workers.clone(),
             },
         );
@@ -206,17 +196,14 @@ impl Relay {
             .lock()
             .listeners
             .get(&id)
-            .map(|opened| opened.address)
+            .map(|opened| opened.mapping.address)
     }
 
-    /// Sets who is let in from now on, as `Listener::max_connections` and `Listener::allowed` do at the start.
+    /// Sets who is let in from now on, as `Listener::admission` does at the start.
     /// Connections that exist stay, whatever they would be told now. Nothing happens if the listener is not open.
-    pub fn admit(&self, id: ListenerId, max_connections: u32, allowed: Option<Arc<[Ipv4Net]>>) {
+    pub fn admit(&self, id: ListenerId, admission: Admission) {
         if let Some(opened) = self.register.lock().listeners.get(&id) {
-            *opened.mapping.admission.write() = Admission {
-                max_connections,
-                allowed,
-            };
+            *opened.mapping.admission.write() = admission;
         }
     }
 
@@ -236,6 +223,7 @@ impl Relay {
             namespace,
             source: target.source,
             backend: target.backend,
+            header: target.header,
         };
         for worker in workers.ok_or(RetargetError::Unknown)? {
             let route = route.clone();

@@ -12,11 +12,12 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 use rustix::pipe::{self, SpliceFlags};
 
+use crate::control::Mapping;
 use crate::direction::{Direction, Filled, Step};
 use crate::pipes::{Pipe, Pipes};
 use crate::socket;
 use crate::spec::ListenerId;
-use crate::stats::{Counters, End};
+use crate::stats::End;
 
 /// The worker's buffer: what one copy moves at most.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
@@ -70,17 +71,18 @@ struct Flow {
 }
 
 impl Flow {
-    fn new(preface: &[u8]) -> Self {
+    fn new(preface: Box<[u8]>) -> Self {
+        let held = preface.len() as u32;
         let carry = if preface.is_empty() {
             Carry::Nothing
         } else {
             Carry::Bytes {
-                bytes: preface.into(),
+                bytes: preface,
                 out: 0,
             }
         };
         Self {
-            direction: Direction::new(preface.len() as u32),
+            direction: Direction::new(held),
             carry,
         }
     }
@@ -90,8 +92,7 @@ impl Flow {
 pub(crate) struct Session {
     client: OwnedFd,
     backend: OwnedFd,
-    pub(crate) listener: ListenerId,
-    counters: Arc<Counters>,
+    mapping: Arc<Mapping>,
     to_backend: Flow,
     to_client: Flow,
     /// The worker's tick at which it began, was connected, or last moved a byte.
@@ -99,34 +100,49 @@ pub(crate) struct Session {
     pub(crate) connecting: bool,
     /// Whether it waits for a turn in the worker's queue.
     pub(crate) queued: bool,
+    /// Whether the kernel asks the backend now and then if it is still there.
+    kept_alive: bool,
 }
 
 impl Session {
     pub(crate) fn new(
         client: OwnedFd,
         backend: OwnedFd,
-        listener: ListenerId,
-        counters: Arc<Counters>,
-        preface: &[u8],
+        mapping: Arc<Mapping>,
+        preface: Box<[u8]>,
         tick: u32,
     ) -> Self {
         Self {
             client,
             backend,
-            listener,
-            counters,
+            mapping,
             to_backend: Flow::new(preface),
-            to_client: Flow::new(&[]),
+            to_client: Flow::new(Box::default()),
             last_tick: tick,
             connecting: true,
             queued: false,
+            kept_alive: false,
         }
+    }
+
+    /// The listener that it came in by.
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.mapping.id
     }
 
     pub(crate) fn socket(&self, side: Side) -> &OwnedFd {
         match side {
             Side::Client => &self.client,
             Side::Backend => &self.backend,
+        }
+    }
+
+    /// Has the kernel find out when the backend vanishes. Not done at connect, since most connections do not live
+    /// long enough to need it; the client's socket inherits it from its listener.
+    pub(crate) fn keep_alive(&mut self) {
+        if !self.connecting && !self.kept_alive {
+            // Without it the idle time-out still ends the connection.
+            self.kept_alive = socket::keep_alive(&self.backend).is_ok();
         }
     }
 
@@ -192,7 +208,7 @@ impl Session {
         );
         if up + down > 0 {
             self.last_tick = tick;
-            self.counters.add_bytes(up, down);
+            self.mapping.counters.add_bytes(up, down);
         }
         match result {
             Err(end) => Turn::Over(end),
@@ -215,7 +231,7 @@ impl Session {
             socket::reset(self.client);
             socket::reset(self.backend);
         }
-        self.counters.end(end);
+        self.mapping.counters.end(end);
     }
 }
 

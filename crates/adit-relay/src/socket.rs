@@ -13,6 +13,12 @@ use crate::stats::End;
 
 /// Connections that may wait to be accepted on one listener; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG_CONNECTIONS_MAX: i32 = 4_096;
+/// How long a peer may be silent before the kernel asks whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// How often it asks then.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How many questions may go unanswered: one that has vanished is noticed within two minutes.
+const KEEPALIVE_PROBES: u32 = 4;
 
 fn stream() -> Result<OwnedFd, Errno> {
     net::socket_with(
@@ -48,22 +54,23 @@ fn bind(address: SocketAddrV4, join: bool) -> Result<OwnedFd, Errno> {
     if join {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit these.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    keep_alive(&socket)?;
     net::bind(&socket, &address)?;
     Ok(socket)
 }
 
 /// Takes the next client in, and says where it comes from.
-pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Ipv4Addr), Errno> {
+pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddrV4), Errno> {
     let (client, from) = net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     // A listener of IPv4 has no other clients; one whose address is not known could not be judged.
     let from = from.and_then(|from| SocketAddrV4::try_from(from).ok());
-    Ok((client, *from.ok_or(Errno::CONNABORTED)?.ip()))
+    Ok((client, from.ok_or(Errno::CONNABORTED)?))
 }
 
-/// Starts a connect; the socket becomes writable, or an error, when it is decided.
-pub(crate) fn connect(source: Ipv4Addr, backend: SocketAddrV4) -> Result<OwnedFd, (End, Errno)> {
+/// A socket for a connection that is to come from `source`.
+pub(crate) fn outgoing(source: Ipv4Addr) -> Result<OwnedFd, (End, Errno)> {
     let socket = stream().map_err(|errno| (connect_end(errno), errno))?;
     let failed = |errno| (End::Failed, errno);
     sockopt::set_tcp_nodelay(&socket, true).map_err(failed)?;
@@ -72,10 +79,23 @@ pub(crate) fn connect(source: Ipv4Addr, backend: SocketAddrV4) -> Result<OwnedFd
         Errno::ADDRNOTAVAIL => (End::SourceMissing, errno),
         errno => failed(errno),
     })?;
-    match net::connect(&socket, &backend) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+    Ok(socket)
+}
+
+/// Starts a connect; the socket becomes writable, or an error, when it is decided.
+pub(crate) fn connect(socket: &OwnedFd, backend: SocketAddrV4) -> Result<(), (End, Errno)> {
+    match net::connect(socket, &backend) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(errno) => Err((connect_end(errno), errno)),
     }
+}
+
+/// Has the kernel find out when the peer vanishes, however little is said.
+pub(crate) fn keep_alive(socket: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+    sockopt::set_socket_keepalive(socket, true)
 }
 
 /// How a connection ends whose connect failed with `errno`.
@@ -153,15 +173,31 @@ mod tests {
     #[test]
     fn the_port_is_chosen_by_connect() {
         let (backend, _sockets) = listen(LOOPBACK, 1).unwrap();
-        let socket = connect(Ipv4Addr::new(127, 0, 10, 2), backend).unwrap();
+        let socket = outgoing(Ipv4Addr::new(127, 0, 10, 2)).unwrap();
+        connect(&socket, backend).unwrap();
         let from = SocketAddrV4::try_from(net::getsockname(&socket).unwrap()).unwrap();
         assert_eq!(*from.ip(), Ipv4Addr::new(127, 0, 10, 2));
         assert_ne!(from.port(), 0);
     }
 
     #[test]
+    fn accepted_sockets_are_kept_alive() {
+        let (address, sockets) = listen(LOOPBACK, 1).unwrap();
+        let client = outgoing(Ipv4Addr::new(127, 0, 10, 2)).unwrap();
+        connect(&client, address).unwrap();
+        connected(&client).unwrap();
+        let (accepted, _) = accept(&sockets[0]).unwrap();
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(sockopt::tcp_keepcnt(&accepted).unwrap(), KEEPALIVE_PROBES);
+        assert!(!sockopt::socket_keepalive(&client).unwrap());
+        keep_alive(&client).unwrap();
+        assert!(sockopt::socket_keepalive(&client).unwrap());
+    }
+
+    #[test]
     fn a_source_that_is_not_local_is_named() {
-        let end = connect(Ipv4Addr::new(203, 0, 113, 7), LOOPBACK).unwrap_err().0;
+        let end = outgoing(Ipv4Addr::new(203, 0, 113, 7)).unwrap_err().0;
         assert_eq!(end, End::SourceMissing);
     }
 }

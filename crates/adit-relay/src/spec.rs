@@ -5,11 +5,14 @@
 //! lives on behind open sockets, and its name may already mean another one.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+
+use crate::proxy_protocol::Header;
 
 /// Connections one owner may have open at once unless its listeners say otherwise: the limit
 /// that the service documents.
@@ -52,17 +55,33 @@ pub struct Listener {
     pub consumer: Consumer,
     /// Where connections go. Can be replaced later, see `Relay::retarget`.
     pub provider: Target,
-    /// Most connections that `owner` may have when this listener takes one more; the next is
-    /// reset before the backend is touched. See [`MAX_CONNECTIONS_DEFAULT`]. Can be replaced later,
-    /// see `Relay::admit`.
+    /// Who is let in. Can be replaced later, see `Relay::admit`.
+    pub admission: Admission,
+}
+
+/// Who is let in. Whoever is not is reset before the backend is touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Most connections that the owner may have when this listener takes one more. See
+    /// [`MAX_CONNECTIONS_DEFAULT`].
     pub max_connections: u32,
+    /// Most connections that the owner may begin in a second, over all of its listeners; as many may come at
+    /// once after a quiet second. `None`: as many as come.
+    pub new_per_second: Option<NonZeroU32>,
     /// The endpoint's access control: the blocks that clients may come from, host bits being of no
-    /// account. A client from elsewhere is reset before the backend is touched, and takes no place of
-    /// the limit. `None` lets any client in, an empty list none. Every connection is held against each
-    /// block in turn, so this is for tens of them. Can be replaced later, see `Relay::admit`.
+    /// account. A client from elsewhere takes no place of the limits. `None` lets any client in, an empty
+    /// list none. Every connection is held against each block in turn, so this is for tens of them.
     pub allowed: Option<Arc<[Ipv4Net]>>,
-    /// Bytes that each backend connection carries before any client byte.
-    pub preface: Option<Arc<[u8]>>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            max_connections: MAX_CONNECTIONS_DEFAULT,
+            new_per_second: None,
+            allowed: None,
+        }
+    }
 }
 
 /// The consumer leg: what to bind, and in which network namespace.
@@ -83,6 +102,8 @@ pub struct Target {
     pub source: Ipv4Addr,
     /// Backend address and server port.
     pub backend: SocketAddrV4,
+    /// What each connection tells the backend of its client, before any of the client's bytes.
+    pub header: Option<Header>,
 }
 
 /// Names one open listener. Never reused within one `Relay`.

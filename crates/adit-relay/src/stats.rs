@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::rate::Bucket;
+
 /// Why a connection ended. All but `Closed` are resets towards whoever is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -31,6 +33,8 @@ pub enum End {
     NotAllowed,
     /// The owner already had as many connections as it may.
     Limit,
+    /// The owner had begun as many connections within a second as it may.
+    Rate,
     /// The relay, or the process, had no descriptor left for it.
     OutOfDescriptors,
     /// No byte moved for the idle timeout.
@@ -43,7 +47,7 @@ pub enum End {
 
 impl End {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Closed,
         Self::ClientReset,
         Self::BackendReset,
@@ -55,6 +59,7 @@ impl End {
         Self::NamespaceGone,
         Self::NotAllowed,
         Self::Limit,
+        Self::Rate,
         Self::OutOfDescriptors,
         Self::Idle,
         Self::Cut,
@@ -75,6 +80,7 @@ impl End {
             Self::NamespaceGone => "namespace_gone",
             Self::NotAllowed => "not_allowed",
             Self::Limit => "limit",
+            Self::Rate => "rate",
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Idle => "idle",
             Self::Cut => "cut",
@@ -152,6 +158,7 @@ pub(crate) struct Counters {
     bytes_to_backend: AtomicU64,
     bytes_to_client: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
+    pub(crate) rate: Bucket,
 }
 
 impl Counters {

@@ -270,7 +270,7 @@ impl Worker {
             .map(|(_, id)| id)
             .collect();
         for id in due {
-            self.end_where(End::Cut, |session| session.listener == id);
+            self.end_where(End::Cut, |session| session.listener() == id);
         }
         if self.stop_by.is_some_and(|by| by <= now) {
             self.end_where(End::Cut, |_| true);
@@ -294,6 +294,8 @@ impl Worker {
                 self.end(key, End::BackendTimeout);
             } else if quiet > self.idle_ticks_max {
                 self.end(key, End::Idle);
+            } else if let Some(session) = self.sessions.get_mut(key) {
+                session.keep_alive();
             }
         }
     }
@@ -422,9 +424,9 @@ impl Worker {
         }
         self.drains.retain(|(_, draining)| *draining != id);
         match how {
-            Close::Cut => self.end_where(End::Cut, |session| session.listener == id),
+            Close::Cut => self.end_where(End::Cut, |session| session.listener() == id),
             Close::Drain { within } => {
-                if self.sessions.iter().any(|(_, session)| session.listener == id) {
+                if self.sessions.iter().any(|(_, session)| session.listener() == id) {
                     self.drains.push((later(within), id));
                 }
             }

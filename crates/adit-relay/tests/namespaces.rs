@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use adit_netns::{Directory, Links, Namespace};
-use adit_relay::{Close, Consumer, Listener, MAX_CONNECTIONS_DEFAULT, OpenError, Relay, Target};
+use adit_relay::{Admission, Close, Consumer, Listener, OpenError, Relay, Target};
 use rig::{assert_reset, config, receive_all, send};
 
 /// Overlapping on purpose: the endpoint's address in one VPC is the backend's in the others.
@@ -78,10 +78,9 @@ fn listener(owner: u128, consumer: &Vpc, provider: &Vpc) -> Listener {
             namespace: provider.descriptor(),
             source: SOURCE,
             backend: SHARED,
+            header: None,
         },
-        max_connections: MAX_CONNECTIONS_DEFAULT,
-        allowed: None,
-        preface: None,
+        admission: Admission::default(),
     }
 }
 
@@ -148,6 +147,7 @@ fn one_relay_connects_namespaces_whose_addresses_overlap() {
         namespace: providers[0].descriptor(),
         source: SOURCE,
         backend: SHARED,
+        header: None,
     };
     relay.retarget(ids[1], target).unwrap();
     exchange(&consumers[1], &backends[0], 100_000);

@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use adit_relay::{Close, Config, End};
+use adit_relay::{Admission, Close, Config, End};
 use ipnet::Ipv4Net;
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::rig::{PATIENCE, Rig, config, receive, send};
+use crate::rig::{PATIENCE, Rig, config, eventually, receive, send};
 
 const LISTED: Ipv4Addr = Ipv4Addr::new(127, 20, 1, 7);
 const LISTED_ALONE: Ipv4Addr = Ipv4Addr::new(127, 20, 9, 9);
@@ -25,6 +26,14 @@ fn blocks() -> Option<Arc<[Ipv4Net]>> {
 
 fn nobody() -> Option<Arc<[Ipv4Net]>> {
     Some([].into())
+}
+
+fn admission(max_connections: u32, allowed: Option<Arc<[Ipv4Net]>>) -> Admission {
+    Admission {
+        max_connections,
+        allowed,
+        ..Admission::default()
+    }
 }
 
 fn connect_from(source: Ipv4Addr, endpoint: SocketAddrV4) -> io::Result<TcpStream> {
@@ -71,7 +80,7 @@ fn assert_kept_out(rig: &Rig, source: Ipv4Addr) {
 fn only_clients_of_the_listed_blocks_pass() {
     for workers in [1, 3] {
         let rig = Rig::with(Config { workers, ..config() }, |listener| {
-            listener.allowed = blocks();
+            listener.admission.allowed = blocks();
         });
         for _ in 0..10 {
             assert_passes(&rig, LISTED);
@@ -86,7 +95,7 @@ fn only_clients_of_the_listed_blocks_pass() {
 
 #[test]
 fn an_empty_list_lets_nobody_in() {
-    let rig = Rig::with(config(), |listener| listener.allowed = nobody());
+    let rig = Rig::with(config(), |listener| listener.admission.allowed = nobody());
     for source in [LISTED, STRANGER, *rig.endpoint.ip()] {
         assert_kept_out(&rig, source);
     }
@@ -97,35 +106,55 @@ fn an_empty_list_lets_nobody_in() {
 fn a_change_is_for_the_next_connection() {
     let rig = Rig::new();
     let (client, accepted) = assert_passes(&rig, STRANGER);
-    rig.relay.admit(rig.id, 10, blocks());
+    rig.relay.admit(rig.id, admission(10, blocks()));
     assert_kept_out(&rig, STRANGER);
     assert_passes(&rig, LISTED);
-    rig.relay.admit(rig.id, 10, nobody());
+    rig.relay.admit(rig.id, admission(10, nobody()));
     assert_kept_out(&rig, LISTED);
-    rig.relay.admit(rig.id, 10, None);
+    rig.relay.admit(rig.id, admission(10, None));
     assert_passes(&rig, STRANGER);
     assert_exchange(&client, &accepted);
     assert_eq!(rig.stats().ended(End::NotAllowed), 2);
 
     // Of a closed listener it is of no effect.
     rig.relay.close(rig.id, Close::Cut).unwrap();
-    rig.relay.admit(rig.id, 10, None);
+    rig.relay.admit(rig.id, admission(10, None));
 }
 
 #[test]
 fn whoever_is_not_allowed_takes_no_place_of_the_limit() {
     let rig = Rig::with(config(), |listener| {
-        listener.max_connections = 1;
-        listener.allowed = blocks();
+        listener.admission.max_connections = 1;
+        listener.admission.allowed = blocks();
     });
     assert_kept_out(&rig, STRANGER);
     let live = assert_passes(&rig, LISTED);
     // Not allowed is said before the limit is.
     assert_kept_out(&rig, STRANGER);
     assert_kept_out(&rig, LISTED);
-    rig.relay.admit(rig.id, 2, blocks());
+    rig.relay.admit(rig.id, admission(2, blocks()));
     assert_passes(&rig, LISTED);
     let stats = rig.stats();
     assert_eq!((stats.ended(End::NotAllowed), stats.ended(End::Limit)), (2, 1));
+    assert_exchange(&live.0, &live.1);
+}
+
+#[test]
+fn beyond_its_rate_an_owner_begins_no_connection() {
+    let rig = Rig::with(config(), |listener| {
+        listener.admission.new_per_second = NonZeroU32::new(1);
+        listener.admission.allowed = blocks();
+    });
+    // A stranger uses nothing of it up.
+    assert_kept_out(&rig, STRANGER);
+    let live = assert_passes(&rig, LISTED);
+    assert_exchange(&live.0, &live.1);
+    // A slow machine may need more than two of them for one second.
+    eventually("one to be refused", || {
+        let _ = connect_from(LISTED, rig.endpoint);
+        rig.stats().ended(End::Rate) > 0
+    });
+    rig.relay.admit(rig.id, admission(10, None));
+    assert_passes(&rig, STRANGER);
     assert_exchange(&live.0, &live.1);
 }

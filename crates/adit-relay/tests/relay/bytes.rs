@@ -1,12 +1,13 @@
 //! Every byte arrives, in order, once, and so does the end of each direction.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use adit_relay::End;
+use adit_relay::proxy_protocol::{Header, Identity, Profile, TlvTypes};
 
-use crate::rig::{Rig, assert_ended, config, receive, receive_all, send};
+use crate::rig::{OWNER, Rig, address, assert_ended, config, receive, receive_all, send, target};
 
 /// Around every threshold of the data path, and the 20 MB of the service's own bar.
 const SIZES: [u64; 9] = [
@@ -127,15 +128,32 @@ fn urgent_data_does_not_hold_up_the_rest() {
     }
 }
 
-#[test]
-fn the_preface_comes_before_any_client_byte() {
-    let preface: Vec<u8> = b"\r\n\r\n\0\r\nQUIT\n".repeat(10);
-    let bytes: std::sync::Arc<[u8]> = preface.clone().into();
-    let rig = Rig::with(config(), |listener| listener.preface = Some(bytes));
-    let (client, mut accepted) = rig.connection();
-    let mut head = vec![0; preface.len()];
+fn header(marker: u32) -> Header {
+    let identity = Identity {
+        endpoint: OWNER,
+        marker,
+        vni: Some(7),
+    };
+    Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false)
+}
+
+/// What the backend hears first of a connection is exactly this.
+fn assert_heard(rig: &Rig, client: &TcpStream, accepted: &mut TcpStream, header: &Header) {
+    let SocketAddr::V4(from) = client.local_addr().unwrap() else {
+        unreachable!("connected by IPv4")
+    };
+    let expected = header.encode(from, rig.endpoint);
+    let mut head = vec![0; expected.len()];
     accepted.read_exact(&mut head).unwrap();
-    assert_eq!(head, preface, "the preface does not wait for the client");
+    assert_eq!(head, &*expected);
+}
+
+#[test]
+fn the_header_comes_before_any_client_byte() {
+    let rig = Rig::with(config(), |listener| listener.provider.header = Some(header(1)));
+    let (client, mut accepted) = rig.connection();
+    // It does not wait for the client to speak.
+    assert_heard(&rig, &client, &mut accepted, &header(1));
     send(&client, 9, 1_000_000).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     receive_all(&accepted, 9, 1_000_000);
@@ -144,8 +162,32 @@ fn the_preface_comes_before_any_client_byte() {
     assert_eq!(
         rig.stats().bytes_to_backend,
         1_000_000,
-        "the preface is not the client's"
+        "the header is not the client's"
     );
+}
+
+#[test]
+fn another_header_is_for_new_connections() {
+    let rig = Rig::new();
+    let (plain, mut plain_accepted) = rig.connection();
+    for marker in [1, 2] {
+        let mut target = target(address(&rig.backend));
+        target.header = Some(header(marker));
+        rig.relay.retarget(rig.id, target).unwrap();
+        let (client, mut accepted) = rig.connection();
+        assert_heard(&rig, &client, &mut accepted, &header(marker));
+    }
+    rig.relay.retarget(rig.id, target(address(&rig.backend))).unwrap();
+    let (mut client, mut accepted) = rig.connection();
+    for (from, to) in [
+        (&mut client, &mut accepted),
+        (&mut { plain }, &mut plain_accepted),
+    ] {
+        from.write_all(b"nothing but this").unwrap();
+        let mut heard = [0; 16];
+        to.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"nothing but this");
+    }
 }
 
 #[test]

@@ -249,10 +249,10 @@ fn stopping_cuts_or_drains() {
 
 #[test]
 fn the_limit_on_connections_is_the_owners_and_spares_the_backend() {
-    let rig = Rig::with(config(), |listener| listener.max_connections = 3);
+    let rig = Rig::with(config(), |listener| listener.admission.max_connections = 3);
     // The owner's second listener counts into the same limit.
     let mut second = listener(address(&rig.backend));
-    second.max_connections = 3;
+    second.admission.max_connections = 3;
     let second = rig.relay.open(second).unwrap();
     let mut live: Vec<_> = (0..3).map(|_| rig.connection()).collect();
     let mut refused = connect(rig.relay.local_address(second).unwrap());

@@ -13,9 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use adit_relay::{
-    Config, Consumer, End, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, OwnerStats, Relay, Target,
-};
+use adit_relay::{Admission, Config, Consumer, End, Listener, ListenerId, OwnerStats, Relay, Target};
 
 pub const OWNER: u128 = 0x0a0d_1700;
 pub const ENDPOINT: Ipv4Addr = Ipv4Addr::new(127, 18, 0, 1);
@@ -103,6 +101,7 @@ pub fn target(backend: SocketAddrV4) -> Target {
         namespace: here(),
         source: SOURCE,
         backend,
+        header: None,
     }
 }
 
@@ -114,9 +113,7 @@ pub fn listener(backend: SocketAddrV4) -> Listener {
             address: SocketAddrV4::new(ENDPOINT, 0),
         },
         provider: target(backend),
-        max_connections: MAX_CONNECTIONS_DEFAULT,
-        allowed: None,
-        preface: None,
+        admission: Admission::default(),
     }
 }
 
