@@ -14,6 +14,8 @@ packages=()
 for need in "${needs[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
+# Other people's clients come from the Python package index, into an environment of their own.
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if ((${#packages[@]} > 0)); then
     if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive

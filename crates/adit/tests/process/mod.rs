@@ -48,6 +48,8 @@ pub(crate) fn skip_without_root(test: &str) -> bool {
 
 /// The demo tenant's project.
 pub(crate) const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
+/// The other tenant's project.
+pub(crate) const OTHER_PROJECT: &str = "7fae0e62e2235f9e95a9edf9a5a34b1e";
 
 /// Waits until there is an answer.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -75,36 +77,55 @@ pub(crate) fn instance(data: &Path) -> Instance {
 pub(crate) struct Region {
     child: Child,
     data: PathBuf,
+    clouds: PathBuf,
     pub(crate) api: String,
 }
 
 impl Region {
     /// Starts a region on a data directory and waits until it says that it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        let data = data.to_str().unwrap();
+        Self::launch(&[&["--data", data], more].concat())
+    }
+
+    /// Starts a region that keeps nothing.
+    pub(crate) fn ephemeral() -> Self {
+        Self::launch(&["--ephemeral"])
+    }
+
+    fn launch(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(more)
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let api = loop {
+        let mut printed = |label: &str| loop {
             let line = lines
                 .next()
                 .expect("the region ended before it was ready")
                 .unwrap();
-            if let Some(rest) = line.trim().strip_prefix("API") {
+            if let Some(rest) = line.trim().strip_prefix(label) {
                 break rest.split_whitespace().next().unwrap().to_owned();
             }
         };
+        let api = printed("API");
+        let data = printed("Data").into();
+        let clouds = printed("export OS_CLIENT_CONFIG_FILE=").into();
         // The rest is read as it comes: a full pipe would hold the region up.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             child,
-            data: data.to_owned(),
+            data,
+            clouds,
             api,
         }
+    }
+
+    /// The file for OpenStack clients, as printed.
+    pub(crate) fn clouds(&self) -> &Path {
+        &self.clouds
     }
 
     /// The region's process.
@@ -228,7 +249,7 @@ impl Client {
 
     /// The other tenant.
     pub(crate) fn other(api: &str) -> Self {
-        Self::login(api, "other", "eu-de_other", "7fae0e62e2235f9e95a9edf9a5a34b1e")
+        Self::login(api, "other", "eu-de_other", OTHER_PROJECT)
     }
 
     /// Publishes the demo tenant's server without approval, open to everybody, and answers the service's id.
