@@ -72,7 +72,7 @@ mod tests {
                 ("demo", "eu-de_demo"),
                 ("viewer", "eu-de_demo"),
                 ("other", "eu-de_other"),
-                ("admin", "eu-de_admin")
+                ("operator", "eu-de_operator")
             ]
         );
         assert_eq!(logins[0].project_id.as_str(), "6e9dfd51d1124e8d8498dce894923a0d");

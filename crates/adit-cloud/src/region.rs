@@ -368,7 +368,7 @@ mod tests {
             "demo-password",
             "other-password",
             "viewer-password",
-            "admin-password",
+            "operator-password",
             "DEMOSECRETKEY",
         ] {
             assert!(!shown.contains(secret), "{secret}");

@@ -1,9 +1,10 @@
-//! What of the region file is written to the store at a start: quotas always, networks once.
+//! What of the region file is written to the store at a start: quotas when the file's have changed, networks once.
 //!
 //! `region/seeded` lists the keys of every network resource that was ever made from a file. What is listed is not made again,
-//! so that what was deleted stays deleted; what exists is kept as it is.
+//! so that what was deleted stays deleted; what exists is kept as it is. `region/limits` has the quotas that were last taken
+//! from a file: an operator's change stays until the file says something new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use adit_model::{
     id::ProjectId,
@@ -20,12 +21,14 @@ use crate::{
 
 /// Where the keys of what was made are listed.
 const SEEDED: &str = "region/seeded";
+/// Where the quotas are kept that were last taken from a region file.
+const SEEDED_LIMITS: &str = "region/limits";
 
 impl Cloud {
     /// Makes what the region file has and the store has not had yet.
     pub(crate) async fn seed(&self) -> Result<(), Failure> {
+        self.seed_limits().await?;
         for project in self.region.domains.iter().flat_map(|domain| &domain.projects) {
-            self.seed_limits(&project.id, project.quotas.into()).await?;
             for vpc in &project.vpcs {
                 self.seed_vpc(&project.id, vpc).await?;
                 for subnet in &vpc.subnets {
@@ -39,16 +42,30 @@ impl Cloud {
         Ok(())
     }
 
-    async fn seed_limits(&self, project: &ProjectId, limits: Limits) -> Result<(), Failure> {
-        self.decide(|state| {
-            let known = state.limits_of(project);
-            if known.is_some_and(|known| *known.value == limits) {
-                return Ok((Txn::new(), ()));
-            }
-            let key = Key::Limits(project.clone());
-            Ok((Txn::new().put(key, keys::encode(&limits)), ()))
-        })
-        .await
+    async fn seed_limits(&self) -> Result<(), Failure> {
+        let projects = self.region.domains.iter().flat_map(|domain| &domain.projects);
+        for project in projects {
+            let limits = Limits::from(project.quotas);
+            self.decide(|state| {
+                let known = state.other(SEEDED_LIMITS);
+                let mut seeded: BTreeMap<ProjectId, Limits> = match known {
+                    Some(entry) => decode(&entry.value)?,
+                    None => BTreeMap::new(),
+                };
+                if seeded.insert(project.id.clone(), limits) == Some(limits) {
+                    return Ok((Txn::new(), ()));
+                }
+                let txn = match known {
+                    Some(entry) => Txn::new().unchanged(SEEDED_LIMITS, entry.mod_revision),
+                    None => Txn::new().absent(SEEDED_LIMITS),
+                };
+                let txn = txn.put(SEEDED_LIMITS, keys::encode(&seeded));
+                let key = Key::Limits(project.id.clone());
+                Ok((txn.put(key, keys::encode(&limits)), ()))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn seed_vpc(&self, project: &ProjectId, seed: &VpcSeed) -> Result<(), Failure> {
@@ -133,8 +150,7 @@ impl Cloud {
         self.decide(|state| {
             let known = state.other(SEEDED);
             let mut seeded: BTreeSet<String> = match known {
-                Some(entry) => keys::decode(&entry.value)
-                    .map_err(|e| StoreError::unavailable("read what was made from region files", e))?,
+                Some(entry) => decode(&entry.value)?,
                 None => BTreeSet::new(),
             };
             if !seeded.insert(name.clone()) {
@@ -156,4 +172,8 @@ impl Cloud {
         })
         .await
     }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    keys::decode(value).map_err(|e| StoreError::unavailable("read what was made from region files", e))
 }

@@ -1,4 +1,5 @@
-//! The guard before every VPCEP operation: token → IAM action → project, in that order (spec 0.2).
+//! The guards before every operation: token → IAM action → project, in that order (spec 0.2); token → role, for the
+//! operator's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,7 @@ use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
-    http::{Uri, header},
+    http::{Uri, header, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -16,7 +17,7 @@ use crate::{
     app::{App, Scope},
     error::Failure,
     iam,
-    identity::Evidence,
+    identity::{Caller, Evidence},
 };
 
 /// The largest body of a request, in bytes.
@@ -33,21 +34,7 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    let (mut parts, body) = request.into_parts();
-    // A signature covers the body, so that is read first; whoever has no good token is not waited for.
-    let signed = parts.headers.contains_key(header::AUTHORIZATION);
-    let (early, late) = if signed {
-        (read_body(body).await?, None)
-    } else {
-        (Bytes::new(), Some(body))
-    };
-    let evidence = Evidence {
-        method: &parts.method,
-        uri: &parts.uri,
-        headers: &parts.headers,
-        body: &early,
-    };
-    let caller = app.identity.authenticate(evidence).await?;
+    let (mut parts, caller, body) = authenticated(&app, request).await?;
     iam::authorise(&caller, iam::action(&parts.method, path.as_str()))?;
     let project = project_in(params.as_ref().ok(), &parts.uri);
     let project: ProjectId = project.parse().map_err(|_| {
@@ -67,9 +54,55 @@ pub(crate) async fn guard(
         project,
         domain: caller.domain,
     });
-    let body = match late {
-        Some(body) => read_body(body).await?,
-        None => early,
+    pass(parts, body, next).await
+}
+
+/// Lets a request of the operator through, whatever the token's scope is.
+pub(crate) async fn guard_operator(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let (parts, caller, body) = authenticated(&app, request).await?;
+    iam::authorise_operator(&caller)?;
+    pass(parts, body, next).await
+}
+
+/// A body that has been read already, or is still to be.
+enum Pending {
+    Read(Bytes),
+    Unread(Body),
+}
+
+/// Finds out who sent a request.
+async fn authenticated(app: &App, request: Request) -> Result<(Parts, Caller, Pending), Failure> {
+    let (parts, body) = request.into_parts();
+    // A signature covers the body, so that is read first; whoever has no good token is not waited for.
+    let signed = parts.headers.contains_key(header::AUTHORIZATION);
+    let pending = if signed {
+        Pending::Read(read_body(body).await?)
+    } else {
+        Pending::Unread(body)
+    };
+    let early = match &pending {
+        Pending::Read(bytes) => bytes.clone(),
+        Pending::Unread(_) => Bytes::new(),
+    };
+    let evidence = Evidence {
+        method: &parts.method,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        body: &early,
+    };
+    let caller = app.identity.authenticate(evidence).await?;
+    Ok((parts, caller, pending))
+}
+
+/// Hands a request with its whole body on to its operation.
+async fn pass(parts: Parts, body: Pending, next: Next) -> Result<Response, Failure> {
+    let body = match body {
+        Pending::Read(bytes) => bytes,
+        Pending::Unread(body) => read_body(body).await?,
     };
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }

@@ -13,6 +13,8 @@ use adit_model::{
 pub struct Config {
     /// The region's name: the first part of every composed service name. Letters, digits, `_` and `-`.
     pub region: String,
+    /// Whether the operations that only Huawei's API has are served (spec part B); without them their paths do not exist.
+    pub superset: bool,
     /// The pool that services are put in where the caller names none.
     pub pool: PoolId,
     /// Refuse `toa_open` and `open` for tenants' services, as the documents' word would have it (spec semantics 12).

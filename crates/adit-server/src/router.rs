@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Json, Router, middleware, routing::get};
+use axum::{
+    Json, Router, middleware,
+    routing::{get, put},
+};
 use utoipa::{
     OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
@@ -10,15 +13,16 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::{connection, endpoint, quota, service, shape::ErrorBody, version, whitelist},
+    api::{connection, endpoint, operator, quota, service, shape::ErrorBody, version, whitelist},
     app::App,
-    auth,
+    auth, edge,
 };
 
 /// What the document says beyond the operations themselves.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Adit: VPC Endpoint API", description = "VPCEP v1. Every reply carries X-Request-Id."),
+    tags((name = "Operator", description = "Not part of VPCEP: for callers with the role `admin`, in whatever scope.")),
     components(schemas(ErrorBody)),
     modifiers(&Token),
     security(("token" = []))
@@ -39,7 +43,42 @@ impl utoipa::Modify for Token {
 /// The VPCEP API and its document. Whoever serves it merges what else lives on the same host and hands the whole to
 /// [`crate::edge::finish`].
 pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
-    let guarded = OpenApiRouter::new()
+    let mut tenants = tenants();
+    if app.config.superset {
+        tenants = tenants.merge(superset());
+    }
+    let tenants = tenants.route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
+    let operators = operators().route_layer(middleware::from_fn_with_state(
+        Arc::clone(&app),
+        auth::guard_operator,
+    ));
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(tenants)
+        .merge(operators)
+        .routes(routes!(version::version_list))
+        .routes(routes!(version::version_1))
+        .routes(routes!(version::version_2))
+        .split_for_parts();
+    let served = document.clone();
+    let mut router = router;
+    if !app.config.superset {
+        // Of part B, this alone shares a path with part A, where a method that is not there would be told apart.
+        router = router.route(
+            "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}",
+            put(edge::absent),
+        );
+    }
+    let router = router
+        .route("/v1/", get(version::version_1))
+        .route("/v2/", get(version::version_2))
+        .route("/openapi.json", get(async move || Json(served)))
+        .with_state(app);
+    (router, document)
+}
+
+/// VPCEP v1 (spec part A).
+fn tenants() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .routes(routes!(service::service_create, service::service_list))
         .routes(routes!(
             service::service_show,
@@ -53,18 +92,15 @@ pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(endpoint::endpoint_create, endpoint::endpoint_list))
         .routes(routes!(endpoint::endpoint_show, endpoint::endpoint_delete))
         .routes(routes!(quota::quota_show))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
-        .merge(guarded)
-        .routes(routes!(version::version_list))
-        .routes(routes!(version::version_1))
-        .routes(routes!(version::version_2))
-        .split_for_parts();
-    let served = document.clone();
-    let router = router
-        .route("/v1/", get(version::version_1))
-        .route("/v2/", get(version::version_2))
-        .route("/openapi.json", get(async move || Json(served)))
-        .with_state(app);
-    (router, document)
+}
+
+/// What only Huawei's API has (spec part B): there where the operator wants it. Where not, its paths do not exist, and
+/// neither does a method of it on a path of part A.
+fn superset() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+}
+
+/// The operator's own, below `/admin/v1`.
+fn operators() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(operator::quota::quota_show, operator::quota::quota_set))
 }

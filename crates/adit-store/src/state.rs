@@ -226,12 +226,14 @@ impl State {
         }
     }
 
-    /// The lowest quota slot that is neither in use nor in `skip`.
-    pub fn free_slot(&self, project: &ProjectId, kind: QuotaType, skip: impl Fn(u32) -> bool) -> u32 {
+    /// The quota slots that may be filled next, lowest first: no more of them than the quota has left. Slots that are in use
+    /// above a quota that was lowered count, so that requests side by side cannot pass it.
+    pub fn free_slots(&self, project: &ProjectId, kind: QuotaType) -> impl Iterator<Item = u32> {
         let used = self.slots.get(&(project.clone(), kind));
-        (0..)
-            .find(|n| !skip(*n) && used.is_none_or(|used| !used.contains(n)))
-            .unwrap_or(u32::MAX)
+        let Usage { used: count, quota } = self.usage(project, kind);
+        (0..quota)
+            .filter(move |n| used.is_none_or(|used| !used.contains(n)))
+            .take(quota.saturating_sub(count) as usize)
     }
 
     /// The revision of a guard; `None` where it was never put.

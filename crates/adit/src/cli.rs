@@ -88,6 +88,14 @@ pub struct Dev {
     /// Print the built-in region file, to copy and change, and exit.
     #[arg(long)]
     pub print_region_file: bool,
+    /// Serve the documented VPCEP v1 alone: without what only Huawei's API has (rename, batch permissions, v2 and so on).
+    #[arg(
+        long, env = "ADIT_NO_SUPERSET",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub no_superset: bool,
     /// Run the control plane alone: no namespaces, no traffic; every endpoint is reported ready.
     #[arg(
         long, env = "ADIT_NO_GATEWAY",
@@ -115,6 +123,7 @@ impl Dev {
             region: None,
             region_file: None,
             print_region_file: false,
+            no_superset: false,
             no_gateway: false,
             config: None,
             print_config_file: false,

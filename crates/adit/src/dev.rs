@@ -78,6 +78,7 @@ pub struct Prepared {
     data: Option<PathBuf>,
     networks: Networks,
     region: adit_cloud::Region,
+    superset: bool,
 }
 
 impl Prepared {
@@ -113,6 +114,7 @@ impl Prepared {
             data,
             networks,
             region,
+            superset: !args.no_superset,
         })
     }
 }
@@ -144,6 +146,7 @@ impl Served {
             data,
             networks,
             region,
+            superset,
         } = prepared;
         let api = format!("http://{}", reachable(listener.local_addr()?));
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -171,6 +174,7 @@ impl Served {
             Settings {
                 region,
                 instance,
+                superset,
                 namespaces,
             },
         )

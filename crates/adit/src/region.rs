@@ -35,6 +35,8 @@ pub struct Settings {
     pub region: adit_cloud::Region,
     /// The region's id in the names of its namespaces.
     pub instance: Instance,
+    /// Whether the operations that only Huawei's API has are served.
+    pub superset: bool,
     /// Where its namespaces are named; without it there are none, and no traffic.
     pub namespaces: Option<Directory>,
 }
@@ -81,10 +83,11 @@ impl Running {
         let Settings {
             region,
             instance,
+            superset,
             namespaces,
         } = settings;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
-        let config = config(cloud.region(), &instance);
+        let config = config(cloud.region(), &instance, superset);
         let app = App::new(
             config,
             store,
@@ -166,10 +169,11 @@ impl Running {
     }
 }
 
-fn config(region: &adit_cloud::Region, instance: &Instance) -> Config {
+fn config(region: &adit_cloud::Region, instance: &Instance, superset: bool) -> Config {
     let instance = instance.clone();
     Config {
         region: region.name.clone(),
+        superset,
         pool: region.pool,
         strict_toa: false,
         services_per_port_max: None,

@@ -65,6 +65,7 @@ impl Stage {
         let region = stage.cloud.region();
         let config = Config {
             region: region.name.clone(),
+            superset: true,
             pool: region.pool,
             strict_toa: false,
             services_per_port_max: None,

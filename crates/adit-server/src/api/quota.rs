@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adit_model::quota::QuotaType;
+use adit_model::quota::{QuotaType, Usage};
 use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -17,6 +17,17 @@ use crate::{
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Quotas {
     quotas: QuotaList,
+}
+
+impl Quotas {
+    /// The quotas of a project, in the order of `quotas`.
+    pub(super) fn of(quotas: Vec<(QuotaType, Usage)>) -> Self {
+        let resource = |(kind, Usage { used, quota })| Quota { kind, used, quota };
+        let resources = quotas.into_iter().map(resource).collect();
+        Self {
+            quotas: QuotaList { resources },
+        }
+    }
 }
 
 /// One entry for each kind.
@@ -54,17 +65,6 @@ pub(crate) async fn quota_show(
     Extension(scope): Extension<Scope>,
     QueryString(query): QueryString,
 ) -> Result<Json<Quotas>, Failure> {
-    let resources = app
-        .quota_show(&scope, &query)
-        .await?
-        .into_iter()
-        .map(|(kind, usage)| Quota {
-            kind,
-            used: usage.used,
-            quota: usage.quota,
-        })
-        .collect();
-    Ok(Json(Quotas {
-        quotas: QuotaList { resources },
-    }))
+    let quotas = app.quota_show(&scope.project, &query).await?;
+    Ok(Json(Quotas::of(quotas)))
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use adit_model::{
     ApiError, Code,
-    id::{EndpointId, ServiceId},
+    id::{EndpointId, ProjectId, ServiceId},
     listing::Query,
     port_mapping::PortMapping,
     service::Fault,
@@ -36,7 +36,7 @@ async fn path_id<T: FromStr, S: Sync + Send>(
         .map_or("", |(_, value)| value);
     let id = text
         .parse()
-        .map_err(|_| ApiError::because(code, format!("{name}: \"{text:.80}\" is not a UUID.")));
+        .map_err(|_| ApiError::because(code, format!("{name}: \"{text:.80}\" is not well-formed.")));
     Ok(id?)
 }
 
@@ -63,6 +63,17 @@ impl<S: Sync + Send> FromRequestParts<S> for EndpointPath {
         path_id(parts, state, "vpc_endpoint_id", Code::E2017)
             .await
             .map(Self)
+    }
+}
+
+/// The project that the path names.
+pub(crate) struct ProjectPath(pub ProjectId);
+
+impl<S: Sync + Send> FromRequestParts<S> for ProjectPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "project_id", Code::E0014).await.map(Self)
     }
 }
 

@@ -80,6 +80,11 @@ impl App {
                 };
                 let endpoint = Endpoint::new(request, &service, place);
                 let mut txn = order(&endpoint, &service);
+                txn = as_seen(
+                    txn,
+                    Key::Limits(scope.project.clone()),
+                    state.limits_of(&scope.project),
+                );
                 if endpoint.domain != service.domain {
                     txn = as_seen(txn, Key::Whitelist(service.id), state.whitelist(&service.id));
                 }

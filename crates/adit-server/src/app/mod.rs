@@ -194,14 +194,16 @@ impl App {
         project: &ProjectId,
         kind: QuotaType,
     ) -> (u32, Option<Held<'_, Slot>>) {
-        let quota = state.usage(project, kind).quota;
         let held = self.slots.pick(|taken| {
-            let n = state.free_slot(project, kind, |n| taken.contains(&(project.clone(), kind, n)));
-            (n < quota).then(|| (project.clone(), kind, n))
+            let mut free = state
+                .free_slots(project, kind)
+                .map(|n| (project.clone(), kind, n));
+            free.find(|slot| !taken.contains(slot))
         });
         match held {
             Some(held) => (held.key().2, Some(held)),
-            None => (state.free_slot(project, kind, |_| false), None),
+            // A quota that is used up was refused before.
+            None => (state.free_slots(project, kind).next().unwrap_or(u32::MAX), None),
         }
     }
 }

@@ -1,11 +1,14 @@
-//! The operation on quotas (spec A.17).
+//! Operations on quotas: the project's look at them (spec A.17), and the operator's word.
 
 use adit_model::{
+    body::Body,
+    id::ProjectId,
     listing::Query,
-    quota::{QuotaType, Usage},
+    quota::{Limits, LimitsUpdate, QuotaType, Usage},
 };
+use adit_store::{Key, Txn, keys::encode};
 
-use super::{App, Scope};
+use super::{ATTEMPTS_MAX, App, as_seen};
 use crate::error::Failure;
 
 impl App {
@@ -13,7 +16,11 @@ impl App {
     ///
     /// # Errors
     /// 3070.
-    pub async fn quota_show(&self, scope: &Scope, query: &Query) -> Result<Vec<(QuotaType, Usage)>, Failure> {
+    pub async fn quota_show(
+        &self,
+        project: &ProjectId,
+        query: &Query,
+    ) -> Result<Vec<(QuotaType, Usage)>, Failure> {
         let only = query.get("type").map(QuotaType::parse).transpose()?;
         self.barrier().await?;
         let state = self.cache.read();
@@ -21,8 +28,25 @@ impl App {
             .iter()
             .copied()
             .filter(|kind| only.is_none_or(|only| only == *kind));
-        Ok(kinds
-            .map(|kind| (kind, state.usage(&scope.project, kind)))
-            .collect())
+        Ok(kinds.map(|kind| (kind, state.usage(project, kind))).collect())
+    }
+
+    /// The operator sets a project's quotas. Less than what is in use is allowed: it only stops what is new.
+    ///
+    /// # Errors
+    /// 0002, 2002.
+    pub async fn quota_set(&self, project: &ProjectId, body: &Body) -> Result<(), Failure> {
+        let update = LimitsUpdate::parse(body)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let old = self.cache.read().limits_of(project).cloned();
+            let before = old.as_ref().map_or_else(Limits::default, |l| *l.value);
+            let key = Key::Limits(project.clone());
+            let txn = as_seen(Txn::new(), key.clone(), old.as_ref());
+            if self.commit(txn.put(key, encode(&update.apply(before)))).await? {
+                return Ok(());
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
     }
 }

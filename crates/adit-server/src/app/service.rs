@@ -88,6 +88,11 @@ impl App {
                     .absent(slot.clone())
                     .put(slot, encode(&id))
                     .put(Key::Service(id), encode(&service));
+                txn = as_seen(
+                    txn,
+                    Key::Limits(scope.project.clone()),
+                    state.limits_of(&scope.project),
+                );
                 txn = fence(txn, vpc.as_ref().map_or(&[], |v| &v.fences));
                 txn = fence(txn, port.as_ref().map_or(&[], |p| &p.fences));
                 (txn, service, held)

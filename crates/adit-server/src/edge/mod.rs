@@ -41,17 +41,17 @@ pub fn finish(router: Router) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Failure::Method(format!("{} does not take {method}.", shown(&uri)))
         })
-        .fallback(async |uri: Uri| {
-            Failure::from(ApiError::because(
-                Code::E0005,
-                format!("There is nothing at {}.", shown(&uri)),
-            ))
-        })
+        .fallback(absent)
         .layer(middleware::from_fn(unread::settle))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Failure::from(Code::E0001).into_response()
         }))
         .layer(middleware::from_fn(request_id))
+}
+
+/// The answer where there is nothing.
+pub(crate) async fn absent(uri: Uri) -> Failure {
+    ApiError::because(Code::E0005, format!("There is nothing at {}.", shown(&uri))).into()
 }
 
 /// A path as a message shows it.

@@ -471,10 +471,9 @@ fn expected_of_keys(stock: &Stock, say: &mut Answers) {
             let limits = limits.iter().find(|(p, _)| *p == project(n));
             let quota = limits.map_or(Limits::default(), |(_, l)| *l.value).of(kind);
             say.say(format!("usage {n} {kind}"), (slots.len(), quota));
-            for skip in [u32::MAX, 0, 2] {
-                let free = (0..).find(|s| !slots.contains(s) && *s != skip).unwrap();
-                say.say(format!("free slot {n} {kind} {skip}"), free);
-            }
+            let free: Vec<_> = (0..quota).filter(|s| !slots.contains(s)).collect();
+            let left = (quota as usize).saturating_sub(slots.len());
+            say.say(format!("free slots {n} {kind}"), &free[..left.min(free.len())]);
         }
         let guard = Arc::<str>::from(Key::Subnet(SubnetId(uuid(n))).guard());
         say.say(format!("guard {n}"), stock.get(&guard).map(|e| e.mod_revision));
@@ -549,10 +548,8 @@ fn answers(state: &State) -> Answers {
         for kind in [QuotaType::Endpoint, QuotaType::EndpointService] {
             let usage = state.usage(&project, kind);
             say.say(format!("usage {n} {kind}"), (usage.used, usage.quota));
-            for skip in [u32::MAX, 0, 2] {
-                let free = state.free_slot(&project, kind, |s| s == skip);
-                say.say(format!("free slot {n} {kind} {skip}"), free);
-            }
+            let free: Vec<_> = state.free_slots(&project, kind).collect();
+            say.say(format!("free slots {n} {kind}"), free.as_slice());
         }
         say.say(format!("guard {n}"), state.guard(Key::Subnet(subnet)));
         say.say(format!("other {n}"), state.other(&format!("other/{n}")));

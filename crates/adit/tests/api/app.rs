@@ -40,6 +40,7 @@ const POLL: Duration = Duration::from_millis(2);
 /// What a test's region is to be.
 pub(crate) struct Builder {
     region: Region,
+    superset: bool,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -51,6 +52,12 @@ impl Builder {
             project.quotas.endpoint_service = endpoint_service;
             project.quotas.endpoint = endpoint;
         }
+        self
+    }
+
+    /// Part A alone.
+    pub(crate) fn without_superset(mut self) -> Self {
+        self.superset = false;
         self
     }
 
@@ -69,6 +76,7 @@ impl Builder {
         let settings = Settings {
             region: self.region,
             instance: "tests".parse().unwrap(),
+            superset: self.superset,
             namespaces: None,
         };
         let running = Running::start(store, settings).await.unwrap();
@@ -78,6 +86,7 @@ impl Builder {
             demo: Client::log_in(router, of("demo")).await,
             other: Client::log_in(router, of("other")).await,
             viewer: Client::log_in(router, of("viewer")).await,
+            operator: Client::log_in(router, of("operator")).await,
             running,
         }
     }
@@ -92,12 +101,15 @@ pub(crate) struct TestApp {
     pub(crate) other: Client,
     /// Who may look at what `demo` has.
     pub(crate) viewer: Client,
+    /// The operator, in a project of its own.
+    pub(crate) operator: Client,
 }
 
 impl TestApp {
     pub(crate) fn builder() -> Builder {
         Builder {
             region: Region::embedded(),
+            superset: true,
             store: None,
         }
     }

@@ -13,8 +13,19 @@ struct Operation {
     pattern: &'static str,
     /// What is sent; nothing, for operations without a body.
     body: Option<Value>,
-    /// Who may look may call it; `None` where anybody may.
-    reads: Option<bool>,
+    who: Who,
+}
+
+/// Who may call an operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Anybody,
+    /// Whoever may look at the project.
+    Readers,
+    /// Whoever may change what the project has.
+    Writers,
+    /// Whoever has the operator's role, in whatever scope.
+    Operators,
 }
 
 /// Every operation. A new one has to be put here, or [`the_table_has_every_operation`] fails.
@@ -24,13 +35,19 @@ fn operations() -> Vec<Operation> {
         method,
         pattern: format!("{PROJECT}{pattern}").leak(),
         body,
-        reads: Some(reads),
+        who: if reads { Who::Readers } else { Who::Writers },
+    };
+    let operators = |method, pattern, body| Operation {
+        method,
+        pattern,
+        body,
+        who: Who::Operators,
     };
     let open = |pattern| Operation {
         method: "GET",
         pattern,
         body: None,
-        reads: None,
+        who: Who::Anybody,
     };
     let service = "/vpc-endpoint-services/{vpc_endpoint_service_id}";
     let change = json!({"description": "x"});
@@ -65,6 +82,12 @@ fn operations() -> Vec<Operation> {
         guarded("GET", "/vpc-endpoints/{vpc_endpoint_id}", None, true),
         guarded("DELETE", "/vpc-endpoints/{vpc_endpoint_id}", None, false),
         guarded("GET", "/quotas", None, true),
+        operators("GET", "/admin/v1/projects/{project_id}/quotas", None),
+        operators(
+            "PUT",
+            "/admin/v1/projects/{project_id}/quotas",
+            Some(json!({"endpoint": 1})),
+        ),
     ]
 }
 
@@ -123,11 +146,11 @@ async fn bad_credentials_have_their_codes_everywhere() {
     let before = app.demo.world().await;
     for operation in operations() {
         let what = format!("{} {}", operation.method, operation.pattern);
-        let Some(reads) = operation.reads else {
+        if operation.who == Who::Anybody {
             let reply = operation.call(&app.demo.with_token(None), DEMO_PROJECT).await;
             assert_eq!(reply.status, 200, "{what}");
             continue;
-        };
+        }
         let reply = operation.call(&app.demo.with_token(None), DEMO_PROJECT).await;
         assert_eq!(reply.refused(), (401, "0003"), "{what}");
         for bad in garbage
@@ -138,6 +161,13 @@ async fn bad_credentials_have_their_codes_everywhere() {
                 .call(&app.demo.with_token(Some(bad)), DEMO_PROJECT)
                 .await;
             assert_eq!(reply.refused(), (401, "0003"), "{what} {bad}");
+        }
+        if operation.who == Who::Operators {
+            for tenant in [&app.demo, &app.other, &app.viewer] {
+                let reply = operation.call(tenant, DEMO_PROJECT).await;
+                assert_eq!(reply.refused(), (403, "0004"), "{what}");
+            }
+            continue;
         }
         // Another tenant's token, and one's own elsewhere.
         let reply = operation.call(&app.other, DEMO_PROJECT).await;
@@ -156,7 +186,7 @@ async fn bad_credentials_have_their_codes_everywhere() {
             assert_eq!(reply.refused(), (400, "0014"), "{what} {malformed}");
         }
         let reply = operation.call(&app.viewer, DEMO_PROJECT).await;
-        match reads {
+        match operation.who == Who::Readers {
             true => assert!([200, 404].contains(&reply.status), "{what} {}", reply.text),
             false => assert_eq!(reply.refused(), (403, "0004"), "{what}"),
         }

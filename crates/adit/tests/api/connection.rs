@@ -118,6 +118,7 @@ async fn an_endpoint_on_its_way_cannot_be_decided_on() {
         demo,
         other,
         viewer,
+        operator,
     } = app;
     let (router, stack) = (running.router.clone(), running.app.clone());
     // Without reconcilers, what is on its way stays there.
@@ -169,7 +170,7 @@ async fn an_endpoint_on_its_way_cannot_be_decided_on() {
         other.post(ENDPOINTS, &endpoint_body(&service)).await.refused(),
         (400, "2004")
     );
-    drop((router, stack, viewer));
+    drop((router, stack, viewer, operator));
 }
 
 #[tokio::test]

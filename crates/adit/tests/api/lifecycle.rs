@@ -125,9 +125,10 @@ async fn stop(app: TestApp) {
         demo,
         other,
         viewer,
+        operator,
     } = app;
     let store = Arc::downgrade(&running.app.store);
-    drop((demo, other, viewer));
+    drop((demo, other, viewer, operator));
     running.stop().await.unwrap();
     let gone = crate::app::poll(async || store.upgrade().is_none().then_some(())).await;
     assert!(gone.is_some(), "somebody holds the store of a stopped region");
@@ -147,6 +148,7 @@ async fn work_that_was_left_undone_is_taken_up_at_the_next_start() {
         demo,
         other,
         viewer,
+        operator,
     } = app;
     let stack = Arc::clone(&running.app);
     // Nobody makes true what is ordered from here on.
@@ -170,7 +172,7 @@ async fn work_that_was_left_undone_is_taken_up_at_the_next_start() {
         assert_eq!(client.get(&path).await.ok()["status"], status, "{path}");
     }
     let store = Arc::downgrade(&stack.store);
-    drop((demo, other, viewer, stack));
+    drop((demo, other, viewer, operator, stack));
     assert!(
         crate::app::poll(async || store.upgrade().is_none().then_some(()))
             .await

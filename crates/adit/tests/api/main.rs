@@ -17,6 +17,9 @@ mod service_update;
 mod versions;
 mod whitelist;
 
+mod operator;
+mod superset;
+
 mod auth;
 mod companion;
 mod edge;
