@@ -1,0 +1,136 @@
+//! The data plane beside what people use today: two isolated VPCs, and between them, in turns, nothing but routes
+//! (`direct`), Adit's relay, HAProxy as it comes, and HAProxy tuned.
+//!
+//! `bench/dataplane.sh` runs it; it needs root, `ip` (iproute2) and `haproxy`. Everything shares one machine, so a gateway's
+//! throughput is its cost in processor time, and only ratios mean anything. Rounds are interleaved: within a round every
+//! variant is measured right after the others, and ratios are made within rounds.
+//!
+//! Read next: [`topology`] (what is built), [`load`] (what is measured), [`report`] (what is printed).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a bench that cannot be set up has nothing to say"
+)]
+
+mod gateway;
+mod load;
+mod report;
+mod server;
+mod topology;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::time::Duration;
+
+use gateway::Gateway;
+use load::Kind;
+use report::{Report, Sample};
+use topology::Topology;
+
+/// What the command line asks for.
+struct Plan {
+    rounds: usize,
+    span: Duration,
+    idle: usize,
+}
+
+const USAGE: &str = "usage: dataplane [--rounds N] [--seconds S] [--idle CONNECTIONS]
+  --rounds N         interleaved rounds of every measurement (default 5)
+  --seconds S        how long one measurement runs (default 3)
+  --idle N           idle connections for the memory figure (default 8000; 0 leaves it out)";
+
+fn main() {
+    let mut arguments = env::args().skip(1).collect::<Vec<_>>();
+    if !arguments.is_empty() && !arguments[0].starts_with('-') {
+        // The bench starts itself again for each part, so that each is a process with its own processor time.
+        let part = arguments.remove(0);
+        return match part.as_str() {
+            "serve" => server::main(&arguments),
+            "load" => load::main(&arguments),
+            "relay" => gateway::relay_main(&arguments),
+            _ => panic!("{USAGE}"),
+        };
+    }
+    let plan = plan(&arguments);
+    let topology = Topology::build();
+    let server = topology.start_servers();
+    let gateways = Gateway::start_all(&topology);
+    let mut report = Report::default();
+    for round in 1..=plan.rounds {
+        eprintln!("round {round} of {}", plan.rounds);
+        one_round(&plan, &topology, &gateways, &mut report);
+    }
+    if plan.idle > 0 {
+        eprintln!("{} idle connections", plan.idle);
+        for gateway in &gateways {
+            if let Some(bytes) = load::idle(&topology, gateway, plan.idle) {
+                report.idle(gateway.variant, bytes, plan.idle);
+            }
+        }
+    }
+    eprintln!("fairness");
+    for gateway in gateways.iter().filter(|g| g.variant.is_fairness()) {
+        for _ in 0..plan.rounds {
+            report.fairness(gateway.variant, load::fairness(&topology, gateway, plan.span));
+        }
+    }
+    report.print(&plan.rounds.to_string(), &plan.span);
+    drop(gateways);
+    drop(server);
+    drop(topology);
+    if !report.holds() {
+        std::process::exit(1);
+    }
+}
+
+fn one_round(plan: &Plan, topology: &Topology, gateways: &[Gateway], report: &mut Report) {
+    let mut rates = BTreeMap::new();
+    for kind in Kind::PEAK {
+        for gateway in gateways.iter().filter(|g| g.variant.runs(kind)) {
+            let before = gateway.cpu();
+            let measured = load::run(topology, gateway.target(kind), kind, plan.span);
+            let cpu = gateway.cpu().zip(before).map(|(after, before)| after - before);
+            rates.insert((gateway.variant, kind), measured.rate);
+            report.add(Sample {
+                variant: gateway.variant,
+                kind,
+                rate: measured.rate,
+                count: measured.count,
+                cpu,
+            });
+        }
+    }
+    // The same load for all: half of what the slowest of them takes.
+    let slowest = rates.iter().filter(|((_, kind), _)| *kind == Kind::Requests);
+    let slowest = slowest.map(|(_, rate)| *rate).fold(f64::INFINITY, f64::min);
+    for gateway in gateways.iter().filter(|g| g.variant.runs(Kind::Requests)) {
+        let latencies = load::paced(topology, gateway.target(Kind::Requests), slowest / 2.0, plan.span);
+        report.latency(gateway.variant, latencies);
+    }
+}
+
+fn plan(arguments: &[String]) -> Plan {
+    let mut plan = Plan {
+        rounds: 5,
+        span: Duration::from_secs(3),
+        idle: 8_000,
+    };
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        if flag == "--help" || flag == "-h" {
+            println!("{USAGE}");
+            std::process::exit(0);
+        }
+        let value = rest.next().and_then(|value| value.parse::<u64>().ok());
+        match (flag.as_str(), value) {
+            ("--rounds", Some(value)) if value > 0 => plan.rounds = value as usize,
+            ("--seconds", Some(value)) if value > 0 => plan.span = Duration::from_secs(value),
+            ("--idle", Some(value)) => plan.idle = value as usize,
+            _ => {
+                eprintln!("{flag}: not understood\n{USAGE}");
+                std::process::exit(2);
+            }
+        }
+    }
+    plan
+}
