@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_relay::{Config, Consumer, Listener, Relay, Target};
+use adit_relay::proxy_protocol::{Header, Identity, Profile, TlvTypes};
+use adit_relay::{Admission, Config, Consumer, Listener, Relay, Target};
 
 use crate::load::Kind;
 use crate::server::{ECHO, HOLD, SINK, WITH_HEADER};
@@ -175,10 +176,12 @@ pub(crate) fn relay_main(arguments: &[String]) {
                     namespace: Arc::clone(&provider),
                     source: listener[1].parse().unwrap(),
                     backend: listener[2].parse().unwrap(),
+                    header: header.then(proxy_open),
                 },
-                max_connections: 20_000,
-                allowed: None,
-                preface: header.then(|| Arc::from(PREFACE)),
+                admission: Admission {
+                    max_connections: 20_000,
+                    ..Admission::default()
+                },
             })
             .unwrap();
     }
@@ -186,8 +189,15 @@ pub(crate) fn relay_main(arguments: &[String]) {
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
 
-/// The header of DATAPLANE's first vector: what the mode `proxy_open` sends, in length and form.
-const PREFACE: [u8; 35] = *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x13\xc0\xa8\x0e\x32\xc0\xa8\x0e\x17\xa1\x12\x1f\x90\xe4\x00\x04\x0c\x02\xe2\xfc";
+/// What the mode `proxy_open` sends.
+fn proxy_open() -> Header {
+    let identity = Identity {
+        endpoint: 1,
+        marker: 201_515_772,
+        vni: None,
+    };
+    Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false)
+}
 
 fn start_haproxy(topology: &Topology, variant: Variant) -> Process {
     let tuned = matches!(variant, Variant::Tuned | Variant::TunedHeader);
