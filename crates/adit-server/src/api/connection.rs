@@ -11,6 +11,7 @@ use axum::{Extension, Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::schema::{EndpointStatusSchema, OfService, Page};
 use super::shape::{Failures, FaultView, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
@@ -28,11 +29,11 @@ pub(crate) struct Connection {
     /// The account of the endpoint's owner.
     #[schema(value_type = String)]
     domain_id: DomainId,
-    #[schema(value_type = String)]
+    #[schema(value_type = EndpointStatusSchema)]
     status: EndpointStatus,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +75,11 @@ pub(crate) struct DecidedConnections {
     reason = "the shape of the body, for the OpenAPI document; the rules are model's"
 )]
 pub(crate) struct DecideConnection {
-    /// `receive` (accept) or `reject`.
+    /// `receive` accepts.
+    #[schema(pattern = "^(receive|reject)$")]
     action: String,
-    /// Exactly one endpoint id.
-    #[schema(min_items = 1, max_items = 1)]
+    /// Exactly one endpoint's id.
+    #[schema(min_items = 1, max_items = 1, value_type = Vec<uuid::Uuid>)]
     endpoints: Vec<String>,
 }
 
@@ -87,24 +89,18 @@ pub(crate) struct DecideConnection {
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct ConnectionListParams {
     /// Endpoint id, exact.
+    #[param(format = "uuid")]
     id: Option<String>,
     /// Packet id, exact.
+    #[param(pattern = "^[0-9]+$")]
     marker_id: Option<String>,
-    /// A state of an endpoint.
-    status: Option<String>,
-    /// `created_at` (the default) or `updated_at`.
-    sort_key: Option<String>,
-    /// `desc` (the default) or `asc`.
-    sort_dir: Option<String>,
-    /// 0 to 1000; the default is 10.
-    limit: Option<String>,
-    /// How many records to skip.
-    offset: Option<String>,
+    #[param(inline)]
+    status: Option<EndpointStatusSchema>,
 }
 
 /// List a service's connections
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections",
-    tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path), ConnectionListParams),
+    tag = "Connections", params(OfService, ConnectionListParams, Page),
     responses((status = 200, description = "Done; the body says what is.", body = Connections), Failures))]
 pub(crate) async fn connection_list(
     State(app): State<Arc<App>>,
@@ -121,7 +117,7 @@ pub(crate) async fn connection_list(
 
 /// Accept or reject a connection
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections/action",
-    tag = "Connections", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    tag = "Connections", params(OfService),
     request_body = DecideConnection, responses((status = 200, description = "Done; the body says what is.", body = DecidedConnections), Failures))]
 pub(crate) async fn connection_action(
     State(app): State<Arc<App>>,

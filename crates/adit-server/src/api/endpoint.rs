@@ -13,7 +13,10 @@ use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::shape::{EndpointPath, Failures, FaultView, QueryString, TagSchema, Tags, Time};
+use super::schema::{
+    Block, EndpointStatusSchema, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema, TagSchema,
+};
+use super::shape::{EndpointPath, Failures, FaultView, QueryString, Tags, Time};
 use crate::{
     app::{App, Scope, endpoint::EndpointSeen},
     config::Config,
@@ -25,9 +28,9 @@ use crate::{
 pub(crate) struct Endpoint {
     #[schema(value_type = String, format = "uuid")]
     id: EndpointId,
-    #[schema(value_type = String)]
+    #[schema(value_type = ServiceTypeSchema)]
     service_type: ServiceType,
-    #[schema(value_type = String)]
+    #[schema(value_type = EndpointStatusSchema)]
     status: EndpointStatus,
     /// The state of the account.
     active_status: [&'static str; 1],
@@ -62,9 +65,9 @@ pub(crate) struct Endpoint {
     #[schema(value_type = Vec<TagSchema>)]
     tags: Tags,
     description: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,28 +131,26 @@ pub(crate) struct CreateEndpoint {
     #[schema(format = "uuid")]
     vpc_id: String,
     /// The subnet that its address is from.
-    #[schema(nullable)]
+    #[schema(nullable, format = "uuid")]
     subnet_id: Option<String>,
     /// Its address; any free one by default.
-    #[schema(nullable)]
+    #[schema(nullable, format = "ipv4")]
     port_ip: Option<String>,
     /// Whether to give it a name in the VPC's private DNS.
     #[schema(nullable)]
     enable_dns: Option<bool>,
     /// At most 20 addresses and blocks that may use it.
     #[schema(nullable, max_items = 20)]
-    whitelist: Option<Vec<String>>,
+    whitelist: Option<Vec<Block>>,
     /// Whether the list is enforced.
     #[schema(nullable)]
     enable_whitelist: Option<bool>,
-    /// `default`.
-    #[schema(nullable)]
+    /// There is one.
+    #[schema(nullable, pattern = "^default$")]
     specification_name: Option<String>,
-    /// At most 20.
     #[schema(nullable, max_items = 20)]
-    tags: Option<Vec<TagSchema>>,
-    /// At most 128 characters without `<` and `>`.
-    #[schema(nullable)]
+    tags: Option<Vec<NewTag>>,
+    #[schema(nullable, max_length = 128, pattern = "^[^<>]*$")]
     description: Option<String>,
 }
 
@@ -159,26 +160,21 @@ pub(crate) struct CreateEndpoint {
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct EndpointListParams {
     /// A part of the service's composed name; case is ignored.
+    #[param(pattern = r"^[^<>\x00-\x1f\x7f-\x9f]*$")]
     endpoint_service_name: Option<String>,
     /// Exact.
+    #[param(format = "uuid")]
     vpc_id: Option<String>,
     /// Exact.
+    #[param(format = "uuid")]
     id: Option<String>,
-    /// `created_at` (the default) or `updated_at`.
-    sort_key: Option<String>,
-    /// `desc` (the default) or `asc`.
-    sort_dir: Option<String>,
-    /// 0 to 1000; the default is 10.
-    limit: Option<String>,
-    /// How many records to skip.
-    offset: Option<String>,
 }
 
 /// Create an endpoint
 ///
 /// Answers `pendingAcceptance` where the service's owner decides, else `creating`.
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
-    params(("project_id" = String, Path)), request_body = CreateEndpoint,
+    params(OfProject), request_body = CreateEndpoint,
     responses((status = 200, description = "Done; the body says what is.", body = Endpoint), Failures))]
 pub(crate) async fn endpoint_create(
     State(app): State<Arc<App>>,
@@ -192,7 +188,7 @@ pub(crate) async fn endpoint_create(
 
 /// List the project's endpoints
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints", tag = "Endpoints",
-    params(("project_id" = String, Path), EndpointListParams),
+    params(OfProject, EndpointListParams, Page),
     responses((status = 200, description = "Done; the body says what is.", body = Endpoints), Failures))]
 pub(crate) async fn endpoint_list(
     State(app): State<Arc<App>>,
@@ -212,7 +208,7 @@ pub(crate) async fn endpoint_list(
 
 /// Show an endpoint
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
-    params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
+    params(OfEndpoint),
     responses((status = 200, description = "Done; the body says what is.", body = Endpoint), Failures))]
 pub(crate) async fn endpoint_show(
     State(app): State<Arc<App>>,
@@ -225,7 +221,7 @@ pub(crate) async fn endpoint_show(
 
 /// Delete an endpoint
 #[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
-    params(("project_id" = String, Path), ("vpc_endpoint_id" = String, Path)),
+    params(OfEndpoint),
     responses((status = 204, description = "Ordered; it is gone as soon as that is true."), Failures))]
 pub(crate) async fn endpoint_delete(
     State(app): State<Arc<App>>,

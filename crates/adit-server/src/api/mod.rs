@@ -4,6 +4,7 @@ pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod operator;
 pub(crate) mod quota;
+pub(crate) mod schema;
 pub(crate) mod service;
 pub(crate) mod shape;
 pub(crate) mod version;

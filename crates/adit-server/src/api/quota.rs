@@ -7,6 +7,7 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::schema::{OfProject, ResourceTypeSchema};
 use super::shape::{Failures, QueryString};
 use crate::{
     app::{App, Scope},
@@ -40,7 +41,7 @@ pub(crate) struct QuotaList {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Quota {
     #[serde(rename = "type")]
-    #[schema(value_type = String)]
+    #[schema(value_type = ResourceTypeSchema)]
     kind: QuotaType,
     used: u32,
     quota: u32,
@@ -51,14 +52,14 @@ pub(crate) struct Quota {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct QuotaParams {
-    /// `endpoint` or `endpoint_service`; both by default.
-    #[param(rename = "type")]
-    kind: Option<String>,
+    /// Both by default.
+    #[param(rename = "type", inline)]
+    kind: Option<ResourceTypeSchema>,
 }
 
 /// Show the project's quotas
 #[utoipa::path(get, path = "/v1/{project_id}/quotas", tag = "Quotas",
-    params(("project_id" = String, Path), QuotaParams),
+    params(OfProject, QuotaParams),
     responses((status = 200, description = "Done; the body says what is.", body = Quotas), Failures))]
 pub(crate) async fn quota_show(
     State(app): State<Arc<App>>,

@@ -11,9 +11,11 @@ use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::shape::{
-    Failures, FaultView, PortMappingSchema, Ports, QueryString, ServicePath, TagSchema, Tags, Time,
+use super::schema::{
+    NewPortMapping, NewTag, OfProject, OfService, OwnServiceType, Page, PortMappingSchema, ServerTypeSchema,
+    ServiceStatusSchema, ServiceTypeSchema, TagSchema, TcpProxySchema,
 };
+use super::shape::{Failures, FaultView, Ports, QueryString, ServicePath, Tags, Time};
 use crate::{
     app::{App, Scope, service::ServiceSeen},
     error::Failure,
@@ -32,12 +34,12 @@ pub(crate) struct EndpointService {
     pool_id: PoolId,
     /// The composed name: `region.short.id`.
     service_name: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = ServiceTypeSchema)]
     service_type: ServiceType,
-    #[schema(value_type = String)]
+    #[schema(value_type = ServerTypeSchema)]
     server_type: ServerType,
     approval_enabled: bool,
-    #[schema(value_type = String)]
+    #[schema(value_type = ServiceStatusSchema)]
     status: ServiceStatus,
     #[schema(value_type = String)]
     project_id: ProjectId,
@@ -49,14 +51,14 @@ pub(crate) struct EndpointService {
     connection_count: usize,
     #[schema(value_type = Vec<PortMappingSchema>)]
     ports: Ports,
-    #[schema(value_type = String)]
+    #[schema(value_type = TcpProxySchema)]
     tcp_proxy: TcpProxy,
     #[schema(value_type = Vec<TagSchema>)]
     tags: Tags,
     description: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,31 +113,27 @@ pub(crate) struct CreateEndpointService {
     /// The backend's VPC.
     #[schema(format = "uuid")]
     vpc_id: String,
-    /// `LB`, `VM`, `VIP` or `BMS`.
+    #[schema(value_type = ServerTypeSchema)]
     server_type: String,
-    /// 1 to 200 port mappings.
     #[schema(min_items = 1, max_items = 200)]
-    ports: Vec<PortMappingSchema>,
+    ports: Vec<NewPortMapping>,
     /// The pool to put it in.
-    #[schema(nullable)]
+    #[schema(nullable, format = "uuid")]
     pool_id: Option<String>,
-    /// At most 16 of `A-Z a-z 0-9 _ -`.
-    #[schema(nullable)]
+    /// Its short name.
+    #[schema(nullable, max_length = 16, pattern = "^[A-Za-z0-9_-]*$")]
     service_name: Option<String>,
     /// Whether endpoints wait for approval; the default is true.
     #[schema(nullable)]
     approval_enabled: Option<bool>,
-    /// `interface`.
+    #[schema(nullable, inline)]
+    service_type: Option<OwnServiceType>,
+    /// `close` by default.
     #[schema(nullable)]
-    service_type: Option<String>,
-    /// `close` (the default), `toa_open`, `proxy_open`, `open` or `proxy_vni`.
-    #[schema(nullable)]
-    tcp_proxy: Option<String>,
-    /// At most 20.
+    tcp_proxy: Option<TcpProxySchema>,
     #[schema(nullable, max_items = 20)]
-    tags: Option<Vec<TagSchema>>,
-    /// At most 128 characters without `<` and `>`.
-    #[schema(nullable)]
+    tags: Option<Vec<NewTag>>,
+    #[schema(nullable, max_length = 128, pattern = "^[^<>]*$")]
     description: Option<String>,
 }
 
@@ -150,19 +148,17 @@ pub(crate) struct UpdateEndpointService {
     #[schema(nullable)]
     approval_enabled: Option<bool>,
     /// The new short name; empty removes it.
-    #[schema(nullable)]
+    #[schema(nullable, max_length = 16, pattern = "^[A-Za-z0-9_-]*$")]
     service_name: Option<String>,
     /// Replaces the whole list.
     #[schema(nullable, min_items = 1, max_items = 200)]
-    ports: Option<Vec<PortMappingSchema>>,
+    ports: Option<Vec<NewPortMapping>>,
     /// The new backend port, in the same VPC.
-    #[schema(nullable)]
+    #[schema(nullable, format = "uuid")]
     port_id: Option<String>,
-    /// How the backend learns of the client.
     #[schema(nullable)]
-    tcp_proxy: Option<String>,
-    /// At most 128 characters without `<` and `>`.
-    #[schema(nullable)]
+    tcp_proxy: Option<TcpProxySchema>,
+    #[schema(nullable, max_length = 128, pattern = "^[^<>]*$")]
     description: Option<String>,
 }
 
@@ -172,26 +168,20 @@ pub(crate) struct UpdateEndpointService {
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct ServiceListParams {
     /// A part of the composed name; case is ignored.
+    #[param(pattern = r"^[^<>\x00-\x1f\x7f-\x9f]*$")]
     endpoint_service_name: Option<String>,
     /// Exact.
+    #[param(format = "uuid")]
     id: Option<String>,
-    /// `creating`, `available`, `failed` or `deleting`.
-    status: Option<String>,
-    /// `created_at` (the default) or `updated_at`.
-    sort_key: Option<String>,
-    /// `desc` (the default) or `asc`.
-    sort_dir: Option<String>,
-    /// 0 to 1000; the default is 10.
-    limit: Option<String>,
-    /// How many records to skip.
-    offset: Option<String>,
+    #[param(inline)]
+    status: Option<ServiceStatusSchema>,
 }
 
 /// Create an endpoint service
 ///
 /// Answers `creating`; ask for the service until it is `available`.
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
-    params(("project_id" = String, Path)), request_body = CreateEndpointService,
+    params(OfProject), request_body = CreateEndpointService,
     responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_create(
     State(app): State<Arc<App>>,
@@ -204,7 +194,7 @@ pub(crate) async fn service_create(
 
 /// List the project's endpoint services
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services", tag = "Endpoint services",
-    params(("project_id" = String, Path), ServiceListParams),
+    params(OfProject, ServiceListParams, Page),
     responses((status = 200, description = "Done; the body says what is.", body = EndpointServices), Failures))]
 pub(crate) async fn service_list(
     State(app): State<Arc<App>>,
@@ -230,7 +220,7 @@ pub(crate) async fn service_list(
 
 /// Show an endpoint service
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
-    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    tag = "Endpoint services", params(OfService),
     responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_show(
     State(app): State<Arc<App>>,
@@ -242,7 +232,7 @@ pub(crate) async fn service_show(
 
 /// Change an endpoint service
 #[utoipa::path(put, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
-    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    tag = "Endpoint services", params(OfService),
     request_body = UpdateEndpointService, responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
 pub(crate) async fn service_update(
     State(app): State<Arc<App>>,
@@ -256,7 +246,7 @@ pub(crate) async fn service_update(
 
 /// Delete an endpoint service
 #[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}",
-    tag = "Endpoint services", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    tag = "Endpoint services", params(OfService),
     responses((status = 204, description = "Ordered; it is gone as soon as that is true."), Failures))]
 pub(crate) async fn service_delete(
     State(app): State<Arc<App>>,

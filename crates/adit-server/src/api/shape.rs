@@ -93,37 +93,6 @@ impl<S: Sync> FromRequestParts<S> for QueryString {
 /// Shows whole seconds, UTC.
 pub(crate) type Time = Timestamp;
 
-/// A port mapping.
-#[derive(ToSchema)]
-#[schema(as = PortMapping)]
-#[expect(
-    dead_code,
-    reason = "the shape of model's PortMapping, for the OpenAPI document"
-)]
-pub(crate) struct PortMappingSchema {
-    /// The port that is opened on the endpoint.
-    #[schema(minimum = 1, maximum = 65535)]
-    client_port: i32,
-    /// The backend's port.
-    #[schema(minimum = 1, maximum = 65535)]
-    server_port: i32,
-    /// `TCP`, the default.
-    #[schema(nullable, example = "TCP")]
-    protocol: Option<String>,
-}
-
-/// A tag.
-#[derive(ToSchema)]
-#[schema(as = Tag)]
-#[expect(dead_code, reason = "the shape of model's Tag, for the OpenAPI document")]
-pub(crate) struct TagSchema {
-    /// 1 to 36 letters, digits, `-`, `_`, `@`.
-    key: String,
-    /// 0 to 43 of the same.
-    #[schema(nullable)]
-    value: Option<String>,
-}
-
 /// Why a resource is `failed`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct FaultView {
@@ -155,7 +124,7 @@ pub(crate) type Tags = Vec<Tag>;
 #[expect(dead_code, reason = "the shape of a failure, for the OpenAPI document")]
 pub(crate) struct ErrorBody {
     /// A code of the catalogue; decide by it alone.
-    #[schema(example = "EndPoint.0002")]
+    #[schema(example = "EndPoint.0002", pattern = r"^(EndPoint|Endpoint|APIGW)\.[0-9]{4}$")]
     error_code: String,
     /// What is wrong, for a person.
     error_msg: String,

@@ -21,6 +21,7 @@ pub(crate) struct Version {
     /// Empty: there are no microversions.
     min_version: &'static str,
     status: &'static str,
+    #[schema(format = DateTime)]
     updated: &'static str,
     links: [Link; 1],
 }

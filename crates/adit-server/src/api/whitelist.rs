@@ -7,6 +7,7 @@ use axum::{Extension, Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::schema::{OfService, PermissionText, SortDir};
 use super::shape::{Failures, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
@@ -23,7 +24,7 @@ pub(crate) struct Permission {
     /// `domainId`.
     permission_type: &'static str,
     description: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
 }
 
@@ -54,10 +55,9 @@ pub(crate) struct Permissions {
     reason = "the shape of the body, for the OpenAPI document; the rules are model's"
 )]
 pub(crate) struct ChangePermissions {
-    /// `iam:domain::` and an account's id or `*`; or `*` alone.
     #[schema(min_items = 1)]
-    permissions: Vec<String>,
-    /// `add` or `remove`.
+    permissions: Vec<PermissionText>,
+    #[schema(pattern = "^(add|remove)$")]
     action: String,
 }
 
@@ -74,19 +74,23 @@ pub(crate) struct ChangedPermissions {
 pub(crate) struct PermissionListParams {
     /// A part of a record.
     permission: Option<String>,
-    /// `created_at`.
+    /// `create_at` is another spelling.
+    #[param(pattern = "^created?_at$")]
     sort_key: Option<String>,
-    /// `desc` (the default) or `asc`.
-    sort_dir: Option<String>,
-    /// 0 to 500; the default is 10.
-    limit: Option<String>,
-    /// How many records to skip.
-    offset: Option<String>,
+    /// `desc` by default: the newest first.
+    #[param(inline)]
+    sort_dir: Option<SortDir>,
+    /// How many to show, 10 by default; `total_count` does not depend on it.
+    #[param(minimum = 0, maximum = 500)]
+    limit: Option<u32>,
+    /// How many to skip; past the end there is an empty page.
+    #[param(minimum = 0)]
+    offset: Option<u64>,
 }
 
 /// List a service's whitelist records
 #[utoipa::path(get, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions",
-    tag = "Whitelist", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path), PermissionListParams),
+    tag = "Whitelist", params(OfService, PermissionListParams),
     responses((status = 200, description = "Done; the body says what is.", body = Permissions), Failures))]
 pub(crate) async fn whitelist_list(
     State(app): State<Arc<App>>,
@@ -103,7 +107,7 @@ pub(crate) async fn whitelist_list(
 
 /// Add or remove whitelist records
 #[utoipa::path(post, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/action",
-    tag = "Whitelist", params(("project_id" = String, Path), ("vpc_endpoint_service_id" = String, Path)),
+    tag = "Whitelist", params(OfService),
     request_body = ChangePermissions, responses((status = 200, description = "Done; the body says what is.", body = ChangedPermissions), Failures))]
 pub(crate) async fn whitelist_action(
     State(app): State<Arc<App>>,

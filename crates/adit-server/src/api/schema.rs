@@ -1,0 +1,222 @@
+//! The shapes of model's values for the OpenAPI document: what a schema can say of them is said here, once.
+//!
+//! Nothing here is ever made: requests are read by model, whose rules have their own order and codes, and replies are
+//! serialised from model's own types. A test holds the document against both (`crates/adit/tests/peers`).
+#![expect(
+    dead_code,
+    reason = "shapes for the OpenAPI document, of which there are no values"
+)]
+
+use utoipa::{IntoParams, ToSchema};
+
+/// What every operation has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfProject {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+}
+
+/// What an operation on a service has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfService {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+    /// One of the project's own.
+    #[param(format = "uuid")]
+    vpc_endpoint_service_id: String,
+}
+
+/// What an operation on an endpoint has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfEndpoint {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+    /// One of the project's own.
+    #[param(format = "uuid")]
+    vpc_endpoint_id: String,
+}
+
+/// What most lists take.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// What the order is by, `created_at` by default; `create_at` and `update_at` are other spellings.
+    #[param(inline)]
+    sort_key: Option<SortKey>,
+    /// `desc` by default: the newest first.
+    #[param(inline)]
+    sort_dir: Option<SortDir>,
+    /// How many to show, 10 by default; `total_count` does not depend on it.
+    #[param(minimum = 0, maximum = 1000)]
+    limit: Option<u32>,
+    /// How many to skip; past the end there is an empty page.
+    #[param(minimum = 0)]
+    offset: Option<u64>,
+}
+
+/// What a list can be ordered by.
+#[derive(ToSchema)]
+pub(crate) enum SortKey {
+    #[schema(rename = "created_at")]
+    Created,
+    #[schema(rename = "updated_at")]
+    Updated,
+    #[schema(rename = "create_at")]
+    Create,
+    #[schema(rename = "update_at")]
+    Update,
+}
+
+/// The direction of an order.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum SortDir {
+    Desc,
+    Asc,
+}
+
+/// A state of a service.
+#[derive(ToSchema)]
+#[schema(as = ServiceStatus, rename_all = "lowercase")]
+pub(crate) enum ServiceStatusSchema {
+    Creating,
+    Available,
+    Failed,
+    Deleting,
+}
+
+/// A state of an endpoint, or of a connection, which is the same.
+#[derive(ToSchema)]
+#[schema(as = EndpointStatus, rename_all = "camelCase")]
+pub(crate) enum EndpointStatusSchema {
+    PendingAcceptance,
+    Creating,
+    Accepted,
+    Rejected,
+    Failed,
+    Deleting,
+}
+
+/// The type of a service and of its endpoints.
+#[derive(ToSchema)]
+#[schema(as = ServiceType, rename_all = "lowercase")]
+pub(crate) enum ServiceTypeSchema {
+    Interface,
+    Gateway,
+}
+
+/// What tenants can make.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum OwnServiceType {
+    Interface,
+}
+
+/// What a backend is; `VIP` and `BMS` are deprecated in favour of `LB`.
+#[derive(ToSchema)]
+#[schema(as = ServerType, rename_all = "UPPERCASE")]
+pub(crate) enum ServerTypeSchema {
+    Lb,
+    Vm,
+    Vip,
+    Bms,
+}
+
+/// How the backend learns of the client: not at all, by a TCP option, by the PROXY protocol, by both, by the PROXY protocol
+/// with the number of the client's network.
+#[derive(ToSchema)]
+#[schema(as = TcpProxy, rename_all = "snake_case")]
+pub(crate) enum TcpProxySchema {
+    Close,
+    ToaOpen,
+    ProxyOpen,
+    Open,
+    ProxyVni,
+}
+
+/// A port mapping.
+#[derive(ToSchema)]
+#[schema(as = PortMapping)]
+pub(crate) struct PortMappingSchema {
+    /// The port that is opened on the endpoint.
+    #[schema(minimum = 1, maximum = 65535)]
+    client_port: i32,
+    /// The backend's port.
+    #[schema(minimum = 1, maximum = 65535)]
+    server_port: i32,
+    #[schema(inline)]
+    protocol: ProtocolSchema,
+}
+
+/// TCP is all there is.
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+pub(crate) enum ProtocolSchema {
+    Tcp,
+}
+
+/// A port mapping, as it is sent.
+#[derive(ToSchema)]
+pub(crate) struct NewPortMapping {
+    /// The port to open on the endpoint; once in a list.
+    #[schema(minimum = 1, maximum = 65535)]
+    client_port: i32,
+    /// The backend's port; for one service on a backend.
+    #[schema(minimum = 1, maximum = 65535)]
+    server_port: i32,
+    /// `TCP`, which empty means too.
+    #[schema(nullable, pattern = "^([Tt][Cc][Pp])?$", example = "TCP")]
+    protocol: Option<String>,
+}
+
+/// A tag.
+#[derive(ToSchema)]
+#[schema(as = Tag)]
+pub(crate) struct TagSchema {
+    /// Unique on its resource.
+    #[schema(min_length = 1, max_length = 36)]
+    key: String,
+    #[schema(max_length = 43)]
+    value: String,
+}
+
+/// A tag, as it is sent.
+#[derive(ToSchema)]
+pub(crate) struct NewTag {
+    /// Letters, digits, `-`, `_`, `@`; unique on its resource.
+    #[schema(max_length = 36, pattern = r"^[\p{L}\p{Nd}@_-]+$", example = "environment")]
+    key: String,
+    /// Of the same characters; empty by default.
+    #[schema(
+        nullable,
+        max_length = 43,
+        pattern = r"^[\p{L}\p{Nd}@_-]*$",
+        example = "production"
+    )]
+    value: Option<String>,
+}
+
+/// An IPv4 address or a block of them; bits behind the prefix are ignored.
+#[derive(ToSchema)]
+#[schema(value_type = String, example = "10.1.0.0/16",
+    pattern = r"^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(/([0-9]|[12][0-9]|3[0-2]))?$")]
+pub(crate) struct Block(String);
+
+/// `iam:domain::` and an account's id or `*`; or `*` alone. `*` means every account.
+#[derive(ToSchema)]
+#[schema(value_type = String, example = "iam:domain::a3f1c2d4e5b60718293a4b5c6d7e8f90", pattern = r"^(\*|iam:domain::[A-Za-z0-9*]{1,64})$")]
+pub(crate) struct PermissionText(String);
+
+/// What there are quotas of, and tags on.
+#[derive(ToSchema)]
+#[schema(as = ResourceType, rename_all = "snake_case")]
+pub(crate) enum ResourceTypeSchema {
+    Endpoint,
+    EndpointService,
+}
