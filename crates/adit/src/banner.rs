@@ -23,6 +23,14 @@ pub(crate) fn clouds_yaml(served: &Served) -> String {
             login.project,
             region.name
         );
+        if let Some(cacert) = &served.cacert {
+            // A path as JSON is one in YAML, too.
+            let _ = writeln!(
+                text,
+                "    cacert: {}",
+                serde_json::Value::from(cacert.to_string_lossy())
+            );
+        }
     }
     text
 }
@@ -42,6 +50,13 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
         "  API       {}   (described at {}/openapi.json)",
         served.api, served.api
     );
+    if let Some(cacert) = &served.cacert {
+        let _ = writeln!(
+            text,
+            "  Trust     {}   (the region's own certificate)",
+            cacert.display()
+        );
+    }
     let _ = writeln!(text, "  Data      {}", served.data.path().display());
     let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
     let _ = writeln!(
@@ -67,7 +82,7 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
     );
     let _ = writeln!(text, "  openstack vpcep service list");
     if let Some(login) = region.logins().into_iter().next() {
-        let _ = write!(text, "\n{}", curl(&served.api, &login));
+        let _ = write!(text, "\n{}", curl(served, &login));
     }
     let data = match served.data.path() {
         path if path == default_path() => String::new(),
@@ -87,7 +102,13 @@ const PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
 /// Its VPC.
 const VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
 
-fn curl(api: &str, login: &adit_cloud::Login) -> String {
+fn curl(served: &Served, login: &adit_cloud::Login) -> String {
+    let api = &served.api;
+    let trust = served
+        .cacert
+        .as_ref()
+        .map(|path| format!(" --cacert {}", quoted(path)));
+    let trust = trust.unwrap_or_default();
     let token = format!(
         r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"{}","password":"{}","domain":{{"name":"{}"}}}}}}}},"scope":{{"project":{{"name":"{}","domain":{{"name":"{}"}}}}}}}}}}"#,
         login.user, login.password, login.domain, login.project, login.domain
@@ -97,9 +118,9 @@ fn curl(api: &str, login: &adit_cloud::Login) -> String {
     );
     format!(
         "Publish a service (the API document's own example):\n  \
-         TOKEN=$(curl -si {api}/v3/auth/tokens -H 'Content-Type: application/json' -d '{token}' \\\n    \
+         TOKEN=$(curl{trust} -si {api}/v3/auth/tokens -H 'Content-Type: application/json' -d '{token}' \\\n    \
          | tr -d '\\r' | awk 'tolower($1)==\"x-subject-token:\" {{print $2}}')\n  \
-         curl -s {api}/v1/{project}/vpc-endpoint-services -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' \\\n    \
+         curl{trust} -s {api}/v1/{project}/vpc-endpoint-services -H \"X-Auth-Token: $TOKEN\" -H 'Content-Type: application/json' \\\n    \
          -d '{service}'\n",
         project = login.project_id
     )

@@ -104,6 +104,9 @@ pub struct Dev {
         hide_default_value = true
     )]
     pub no_gateway: bool,
+    #[command(flatten)]
+    /// How the API is served.
+    pub edge: Edge,
     /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
     /// variables are stronger.
     #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
@@ -111,6 +114,42 @@ pub struct Dev {
     /// Print a configuration file with every setting at its default, and exit.
     #[arg(long)]
     pub print_config_file: bool,
+}
+
+/// How the API is served.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Serving")]
+pub struct Edge {
+    /// Serve HTTPS with a certificate that is made for this machine and kept in the data directory.
+    #[arg(
+        long, env = "ADIT_TLS", conflicts_with_all = ["tls_cert", "tls_key"],
+        default_value = "off", hide_default_value = true
+    )]
+    pub tls: TlsMode,
+    /// Serve HTTPS with the certificate in this file: PEM, its chain following it. Read again at SIGHUP.
+    #[arg(long, env = "ADIT_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "ADIT_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve plain HTTP on an address that others reach, too. Tokens and passwords are sent in the clear.
+    #[arg(
+        long, env = "ADIT_ALLOW_PLAIN_HTTP",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub allow_plain_http: bool,
+}
+
+/// Where a certificate comes from that no file was named for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TlsMode {
+    /// From nowhere: plain HTTP.
+    #[default]
+    Off,
+    /// Made by the region itself; clients have to be told to trust it.
+    SelfSigned,
 }
 
 impl Dev {
@@ -125,6 +164,7 @@ impl Dev {
             print_region_file: false,
             no_superset: false,
             no_gateway: false,
+            edge: Edge::default(),
             config: None,
             print_config_file: false,
         }

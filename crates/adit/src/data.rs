@@ -6,6 +6,7 @@
 //! instance      the region's id in the names of its namespaces, and which directory it was made for
 //! run.json      where the running region is: for `adit exec`
 //! clouds.yaml   for clients, written at each start
+//! tls-*         the certificate that it made for itself, where it was asked to, its key, and what it was made for
 //! netns/        the namespaces' names, where the region is run by an ordinary user
 //! ```
 
@@ -72,6 +73,9 @@ pub struct Run {
     pub pid: u32,
     /// Where its API is.
     pub api: String,
+    /// The certificate to trust there, where it is the region's own.
+    #[serde(default)]
+    pub cacert: Option<PathBuf>,
     /// The region's id in the names of its namespaces.
     pub instance: String,
     /// Where its namespaces are named; none where it runs the control plane alone.

@@ -14,18 +14,19 @@ use adit_cloud::{
 };
 use adit_model::error_chain;
 use adit_netns::DirectoryError;
-use adit_server::edge;
+use adit_server::edge::{self, Serving, Tls, TlsError};
 use adit_store::{OpenError, RedbStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{banner, clouds_yaml},
-    cli::Dev,
+    certificate::{self, CertificateError},
+    cli::{Dev, TlsMode},
     config,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     host::Networks,
     region::{Running, Settings, StartError},
-    signals::Signals,
+    signals::{Asked, Signals},
     terminal,
 };
 
@@ -40,6 +41,21 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// An address that others reach, without TLS.
+    #[error(
+        "{address} is reached from other machines, and without TLS passwords and tokens go there in the clear: give \
+         --tls-cert and --tls-key (or --tls self-signed), listen on 127.0.0.1, or accept it with --allow-plain-http"
+    )]
+    PlainHttp {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The certificate.
+    #[error("cannot serve HTTPS")]
+    Tls(#[from] TlsError),
+    /// The region's own certificate.
+    #[error("cannot serve HTTPS")]
+    Certificate(#[from] CertificateError),
     /// The data directory.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -74,6 +90,9 @@ pub enum Error {
 /// A region that is about to run: everything that must come before the process's second thread.
 pub struct Prepared {
     listener: TcpListener,
+    /// The certificate, unless the region makes its own.
+    tls: Option<Arc<Tls>>,
+    self_signed: bool,
     /// The data directory; without it one that goes with the region.
     data: Option<PathBuf>,
     networks: Networks,
@@ -101,6 +120,15 @@ impl Prepared {
         if let Some(name) = &args.region {
             region = region.named(name)?;
         }
+        let tls = match (&args.edge.tls_cert, &args.edge.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate.clone(), key.clone())?)),
+            _ => None,
+        };
+        let self_signed = args.edge.tls == TlsMode::SelfSigned;
+        let secured = tls.is_some() || self_signed;
+        if !secured && !args.edge.allow_plain_http && !args.listen.ip().to_canonical().is_loopback() {
+            return Err(Error::PlainHttp { address: args.listen });
+        }
         let listen = |source| Error::Listen {
             address: args.listen,
             source,
@@ -111,11 +139,18 @@ impl Prepared {
         let networks = Networks::prepare(!args.no_gateway);
         Ok(Self {
             listener,
+            tls,
+            self_signed,
             data,
             networks,
             region,
             superset: !args.no_superset,
         })
+    }
+
+    /// Whether there is a certificate that may be read again.
+    fn reloads(&self) -> bool {
+        self.tls.is_some()
     }
 }
 
@@ -123,12 +158,15 @@ impl Prepared {
 pub struct Served {
     /// Where the API is.
     pub api: String,
+    /// The certificate to trust there, where it is the region's own.
+    pub cacert: Option<PathBuf>,
     /// The region.
     pub running: Running,
     /// What networks it has.
     pub networks: Networks,
     /// Its files.
     pub data: DataDir,
+    tls: Option<Arc<Tls>>,
     cancel: CancellationToken,
     server: tokio::task::JoinHandle<io::Result<()>>,
 }
@@ -143,16 +181,31 @@ impl Served {
     pub async fn start(prepared: Prepared) -> Result<Self, Error> {
         let Prepared {
             listener,
+            mut tls,
+            self_signed,
             data,
             networks,
             region,
             superset,
         } = prepared;
-        let api = format!("http://{}", reachable(listener.local_addr()?));
+        let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
             None => DataDir::ephemeral()?,
+        };
+        let mut cacert = None;
+        if self_signed {
+            let files = certificate::keep(data.path(), address.ip())?;
+            tls = Some(Arc::new(Tls::load(files.certificate.clone(), files.key)?));
+            cacert = Some(files.certificate);
+        }
+        let api = match &region.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                format!("{scheme}://{}", reachable(address))
+            }
         };
         sweep(&networks);
         let store: Arc<dyn Store> = if data.is_ephemeral() {
@@ -165,6 +218,7 @@ impl Served {
         let run = Run {
             pid: std::process::id(),
             api: api.clone(),
+            cacert: cacert.clone(),
             instance: instance.to_string(),
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
@@ -184,15 +238,35 @@ impl Served {
             return Err(e.into());
         }
         let cancel = CancellationToken::new();
-        let server = tokio::spawn(edge::serve(listener, running.router.clone(), cancel.clone()));
+        let serving = Serving { tls: tls.clone() };
+        let server = tokio::spawn(edge::serve(
+            listener,
+            running.router.clone(),
+            serving,
+            cancel.clone(),
+        ));
         Ok(Self {
             api,
+            cacert,
             running,
             networks,
             data,
+            tls,
             cancel,
             server,
         })
+    }
+
+    /// Reads the certificate again. One that cannot be used leaves the former in use, and is told in the log.
+    pub fn reload(&self) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => tracing::info!("The certificate was read again; new connections get it."),
+            Some(Err(e)) => tracing::error!(
+                error = error_chain(&e),
+                "The new certificate cannot be used; the former one stays in use."
+            ),
+            None => {}
+        }
     }
 
     /// Lets requests in progress end, then stops the region and removes what it made in the kernel.
@@ -273,14 +347,16 @@ pub fn run(args: &Dev) -> Result<(), Error> {
     let prepared = Prepared::new(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut signals = Signals::open()?;
+        let mut signals = Signals::open(prepared.reloads())?;
         let served = Served::start(prepared).await?;
         let introduced = introduce(&served, started);
         if introduced.is_ok() {
-            signals.next().await;
+            while signals.next().await == Asked::Reload {
+                served.reload();
+            }
             terminal::warn("Stopping: requests in progress get 3 s; again to cut them.");
         }
-        let stopped = served.stop_or_cut(signals.next()).await;
+        let stopped = served.stop_or_cut(signals.end()).await;
         introduced.and(stopped)
     })
 }

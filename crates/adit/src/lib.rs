@@ -1,10 +1,11 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
-//! Owns what a process is made of ([`region`]), where it keeps its files ([`data`]) and what a person says and reads
+//! Owns what a process is made of ([`region`]), where it keeps its files ([`data`], [`certificate`]) and what a person says and reads
 //! ([`cli`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`terminal`]). Decides nothing about services, endpoints or bytes.
 
 pub mod region;
 
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod data;

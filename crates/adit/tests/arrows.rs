@@ -200,3 +200,26 @@ fn every_dependency_comes_from_the_public_registry() {
         }
     }
 }
+
+#[test]
+fn there_is_one_implementation_of_tls_and_of_its_ciphers() {
+    let lock = read_toml(&root().join("Cargo.lock"));
+    let packages = lock["package"].as_array().unwrap();
+    let named = |name: &str| {
+        packages
+            .iter()
+            .filter(|p| p["name"].as_str() == Some(name))
+            .count()
+    };
+    assert_eq!((named("rustls"), named("ring")), (1, 1));
+    for other in [
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "openssl",
+        "openssl-sys",
+        "native-tls",
+        "boring",
+    ] {
+        assert_eq!(named(other), 0, "{other}");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adit_server::edge::{self, Peer};
+use adit_server::edge::{self, Peer, Serving};
 use axum::{
     Extension, Router,
     routing::{get, post},
@@ -34,7 +34,7 @@ impl Server {
             .route("/peer", get(peer));
         let router = edge::finish(router);
         let cancel = CancellationToken::new();
-        let serving = tokio::spawn(edge::serve(listener, router, cancel.clone()));
+        let serving = tokio::spawn(edge::serve(listener, router, Serving::default(), cancel.clone()));
         Self {
             address,
             cancel,

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use adit_model::id::ProjectId;
-use adit_server::{Caller, Evidence, Identity};
+use adit_server::{Caller, Evidence, Identity, edge::Origin};
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathParams, Request},
@@ -102,7 +102,7 @@ impl FromRequest<Arc<Cloud>> for Call {
             .map_err(|e| bad(format!("The query cannot be read: {e}.")))?;
         Ok(Self {
             caller,
-            base: base_url(&cloud.region, &parts.uri, &parts.headers),
+            base: base_url(&cloud.region, Origin::of(&parts)),
             path: parts.uri.path().to_owned(),
             headers: parts.headers,
             query: Query(query),

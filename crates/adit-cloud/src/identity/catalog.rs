@@ -1,22 +1,17 @@
 //! The service catalog: where clients find which API. One host serves them all.
 
 use adit_model::id::ProjectId;
-use axum::http::{HeaderMap, Uri, header::HOST, uri::Authority};
+use adit_server::edge::Origin;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::region::Region;
 
-/// The address that a client reached us at, without a slash at its end.
-pub(crate) fn base_url(region: &Region, uri: &Uri, headers: &HeaderMap) -> String {
-    if let Some(url) = &region.public_url {
-        return url.trim_end_matches('/').to_owned();
-    }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.and_then(|host| host.parse::<Authority>().ok());
-    match uri.authority().cloned().or(host) {
-        Some(host) => format!("http://{host}"),
-        None => "http://localhost".to_owned(),
+/// The region's address, without a slash at its end: the one that it is to be reached at, else that the client came to.
+pub(crate) fn base_url(region: &Region, Origin(origin): Origin) -> String {
+    match &region.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => origin,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use adit_server::Rejection;
+use adit_server::{Rejection, edge::Origin};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, State},
-    http::{HeaderMap, StatusCode, Uri, request::Parts},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -160,8 +160,8 @@ impl NamedPart {
     }
 }
 
-async fn version_show(State(cloud): State<Arc<Cloud>>, uri: Uri, headers: HeaderMap) -> Json<Value> {
-    let base = base_url(&cloud.region, &uri, &headers);
+async fn version_show(State(cloud): State<Arc<Cloud>>, origin: Origin) -> Json<Value> {
+    let base = base_url(&cloud.region, origin);
     Json(json!({"version": {
         "id": "v3.14",
         "status": "stable",
@@ -173,8 +173,7 @@ async fn version_show(State(cloud): State<Arc<Cloud>>, uri: Uri, headers: Header
 
 async fn token_create(
     State(cloud): State<Arc<Cloud>>,
-    uri: Uri,
-    headers: HeaderMap,
+    origin: Origin,
     body: axum::body::Bytes,
 ) -> Result<Response, KeystoneError> {
     // What serde says of a wrong form may repeat the value, which may be a password: say only where it is.
@@ -198,12 +197,7 @@ async fn token_create(
         audit: uuid::Uuid::new_v4().simple().to_string(),
     };
     let token = cloud.token_key.sign(&claims);
-    let body = token_body(
-        &cloud,
-        &base_url(&cloud.region, &uri, &headers),
-        &account,
-        &claims,
-    );
+    let body = token_body(&cloud, &base_url(&cloud.region, origin), &account, &claims);
     Ok((StatusCode::CREATED, [(SUBJECT_TOKEN, token)], Json(body)).into_response())
 }
 

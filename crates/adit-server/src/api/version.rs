@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, header},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::shape::Failures;
-use crate::app::App;
+use crate::{app::App, edge::Origin};
 
 /// A version of an API.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,23 +43,15 @@ pub(crate) struct OneVersion {
     version: Version,
 }
 
-fn version(id: &'static str, headers: &HeaderMap) -> Version {
+/// A version, with a link that leads to where the client came to.
+fn version(id: &'static str, Origin(origin): &Origin) -> Version {
     let (version, status, updated) = match id {
         "v1" => ("1", "SUPPORT", "2018-09-30T00:00:00Z"),
         "v2" => ("2", "CURRENT", "2020-03-30T00:00:00Z"),
         _ => ("3.14", "stable", "2020-04-07T00:00:00Z"),
     };
-    // The address that the client came by is the one that it can come by again.
-    let host = headers
-        .get(header::HOST)
-        .and_then(|h| h.to_str().ok())
-        .unwrap_or("localhost");
-    let scheme = headers
-        .get("x-forwarded-proto")
-        .and_then(|p| p.to_str().ok())
-        .filter(|p| *p == "https");
     let path = if id == "v3.14" { "v3/" } else { id };
-    let href = format!("{}://{host}/{path}", scheme.unwrap_or("http"));
+    let href = format!("{origin}/{path}");
     Version {
         id,
         version,
@@ -80,27 +68,27 @@ fn version(id: &'static str, headers: &HeaderMap) -> Version {
 
 /// List the versions
 #[utoipa::path(get, path = "/", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = Versions), Failures))]
-pub(crate) async fn version_list(State(app): State<Arc<App>>, headers: HeaderMap) -> Json<Versions> {
+pub(crate) async fn version_list(State(app): State<Arc<App>>, origin: Origin) -> Json<Versions> {
     let ids = ["v1", "v2"]
         .into_iter()
         .chain(app.config.embedded_identity.then_some("v3.14"));
     Json(Versions {
-        versions: ids.map(|id| version(id, &headers)).collect(),
+        versions: ids.map(|id| version(id, &origin)).collect(),
     })
 }
 
 /// Show version 1
 #[utoipa::path(get, path = "/v1", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = OneVersion), Failures))]
-pub(crate) async fn version_1(headers: HeaderMap) -> Json<OneVersion> {
+pub(crate) async fn version_1(origin: Origin) -> Json<OneVersion> {
     Json(OneVersion {
-        version: version("v1", &headers),
+        version: version("v1", &origin),
     })
 }
 
 /// Show version 2, which is listed and not served
 #[utoipa::path(get, path = "/v2", tag = "Versions", security(()), responses((status = 200, description = "Done; the body says what is.", body = OneVersion), Failures))]
-pub(crate) async fn version_2(headers: HeaderMap) -> Json<OneVersion> {
+pub(crate) async fn version_2(origin: Origin) -> Json<OneVersion> {
     Json(OneVersion {
-        version: version("v2", &headers),
+        version: version("v2", &origin),
     })
 }

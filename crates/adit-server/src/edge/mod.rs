@@ -1,8 +1,10 @@
 //! The edge of the process: what every request passes on its way in and out, and the loop that serves connections.
 //!
-//! Owns request ids, unknown paths, time-outs and shutdown; never knows what a request is about. Read next: `serve`.
+//! Owns request ids, unknown paths, time-outs, TLS and shutdown; never knows what a request is about. Read next: `serve`, `tls`.
 
+mod origin;
 mod serve;
+mod tls;
 
 use std::net::SocketAddr;
 
@@ -26,7 +28,9 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How much of a path a message shows, in characters.
 const PATH_CHARS_SHOWN_MAX: usize = 120;
 
-pub use serve::serve;
+pub use origin::Origin;
+pub use serve::{Serving, serve};
+pub use tls::{Tls, TlsError};
 
 /// The address that a request's connection comes from, among the request's extensions.
 ///

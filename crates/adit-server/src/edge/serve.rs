@@ -1,22 +1,39 @@
-//! The loop that serves connections.
+//! The loop that serves connections: HTTP/1.1 in the clear, HTTP/1.1 or HTTP/2 by the client's choice over TLS.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use hyper::{body::Incoming, server::conn::http1};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, header::HOST},
+};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::Peer;
+use super::{
+    Peer,
+    origin::Secured,
+    tls::{H2, Tls},
+};
 
 /// How long a client may take to send the head of a request, counted anew for each.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take to agree on a key.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many connections are served at a time; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4096;
 /// How long requests in progress may take after we were asked to stop.
@@ -24,17 +41,36 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long accepting rests after the kernel refused it (no descriptors left), so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// How many requests one HTTP/2 connection may have in progress: as many as a client's pool of connections would.
+const H2_STREAMS_MAX: u32 = 128;
+/// How large the head of an HTTP/2 request may be, in bytes: Keystone's longest tokens take some ten thousand.
+const H2_HEAD_BYTES_MAX: u32 = 64 * 1024;
+/// How many requests a client may take back before we have looked at them, until its connection is closed: the attack
+/// of taking back every one at once is cheaper than serving it.
+const H2_RESETS_PENDING_MAX: usize = 20;
+/// How many requests we may have to refuse as malformed until the connection is closed.
+const H2_ERRORS_MAX: usize = 256;
+/// How often a silent HTTP/2 client is asked whether it is there, and how long it may take to say so.
+const H2_PING_PERIOD: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How connections are served.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    /// The certificate; without one, connections are in the clear.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// Serves connections until cancelled, then lets requests in progress end.
 ///
 /// # Errors
 /// None so far: a listener that cannot accept is tried again.
-pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> io::Result<()> {
-    // HTTP/1 alone: without TLS there is nobody to agree on HTTP/2 with, and telling the two apart by their first bytes
-    // would wait for those without end.
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    serving: Serving,
+    cancel: CancellationToken,
+) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
@@ -55,17 +91,20 @@ pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationTo
         };
         // Replies are small and complete: waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
-        let service = router.clone().map_request(move |r: hyper::Request<Incoming>| {
-            let mut request = r.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            request
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
+        let connection = Connection {
+            peer,
+            router: router.clone(),
+            watcher: graceful.watcher(),
+        };
+        let (tls, cancel) = (serving.tls.clone(), cancel.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Err(e) = connection.await {
-                tracing::debug!(error = %e, "A connection broke off.");
+            let ended = match tls {
+                None => connection.http_1(stream, false).await,
+                Some(tls) => connection.secured(stream, &tls, cancel).await,
+            };
+            if let Err(e) = ended {
+                tracing::debug!(client.address = %peer, error = e, "A connection broke off.");
             }
         });
     }
@@ -77,4 +116,100 @@ pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationTo
         tracing::warn!("Requests in progress were cut off.");
     }
     Ok(())
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// One client's connection, before it is known what it speaks.
+struct Connection {
+    peer: SocketAddr,
+    router: Router,
+    /// Says when to stop, and holds the stop up until the connection has ended.
+    watcher: Watcher,
+}
+
+impl Connection {
+    /// Agrees on a key, and serves what the client wants to speak.
+    async fn secured(self, stream: TcpStream, tls: &Tls, cancel: CancellationToken) -> Ended {
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+        let stream = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            shaken = handshake => shaken??,
+        };
+        match stream.get_ref().1.alpn_protocol() {
+            Some(H2) => self.http_2(stream).await,
+            _ => self.http_1(stream, true).await,
+        }
+    }
+
+    async fn http_1(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        secured: bool,
+    ) -> Ended {
+        // In the clear there is nobody to agree on HTTP/2 with, and telling the two apart by their first bytes would wait
+        // for those without end.
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT);
+        let service = self.service(secured);
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        Ok(self.watcher.watch(connection).await?)
+    }
+
+    async fn http_2(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Ended {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(H2_HEAD_BYTES_MAX)
+            .max_pending_accept_reset_streams(H2_RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(H2_ERRORS_MAX)
+            .keep_alive_interval(H2_PING_PERIOD)
+            .keep_alive_timeout(H2_PING_TIMEOUT);
+        let service = self.service(true);
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        Ok(self.watcher.watch(connection).await?)
+    }
+
+    /// The router, told what only the connection knows.
+    fn service(
+        &self,
+        secured: bool,
+    ) -> impl tower::Service<
+        hyper::Request<Incoming>,
+        Response = axum::response::Response,
+        Error = std::convert::Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + use<> {
+        let peer = Peer(self.peer);
+        self.router
+            .clone()
+            .map_request(move |request: hyper::Request<Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(peer);
+                if secured {
+                    request.extensions_mut().insert(Secured);
+                }
+                name_host(&mut request);
+                request
+            })
+    }
+}
+
+/// HTTP/2 has the host in its target and not among the headers, where everybody looks for it, also who checks signatures.
+fn name_host(request: &mut hyper::Request<Body>) {
+    if request.headers().contains_key(HOST) {
+        return;
+    }
+    let authority = request
+        .uri()
+        .authority()
+        .map(|host| HeaderValue::from_str(host.as_str()));
+    if let Some(Ok(host)) = authority {
+        request.headers_mut().insert(HOST, host);
+    }
 }

@@ -67,7 +67,7 @@ struct Step {
 pub fn run(args: &Demo) -> Result<bool, Error> {
     let prepared = Prepared::new(&Dev::passing())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut signals = runtime.block_on(async { Signals::open() })?;
+    let mut signals = runtime.block_on(async { Signals::open(false) })?;
     let interrupted = CancellationToken::new();
     let mut tour = Tour::new(!args.json, interrupted.clone());
     let served = tour.step("Start a region", || {
@@ -90,13 +90,13 @@ pub fn run(args: &Demo) -> Result<bool, Error> {
     let told = runtime.block_on(async {
         tokio::select! {
             biased;
-            () = signals.next() => None,
+            () = signals.end() => None,
             told = teller => Some(told),
         }
     });
     let Some(told) = told else {
         interrupted.cancel();
-        let stopped = runtime.block_on(served.stop_or_cut(signals.next()));
+        let stopped = runtime.block_on(served.stop_or_cut(signals.end()));
         // The tour may still wait for an answer that nobody gives.
         runtime.shutdown_background();
         return stopped.map_or_else(|e| Err(e.into()), |()| Err(Error::Interrupted));
@@ -106,7 +106,7 @@ pub fn run(args: &Demo) -> Result<bool, Error> {
         (Tour::new(!args.json, interrupted), broken)
     });
     let stopped = tour.step("Stop the region and remove everything that it made", || {
-        runtime.block_on(served.stop_or_cut(signals.next()))?;
+        runtime.block_on(served.stop_or_cut(signals.end()))?;
         let left = inside::left_over(&place.instance.to_string(), place.directory.path());
         if left.is_empty() {
             Ok(((), "nothing is left".to_owned()))

@@ -46,6 +46,24 @@ pub(crate) fn skip_without_root(test: &str) -> bool {
     true
 }
 
+/// Whether a test has to be skipped for want of a program; says so by name. In CI that is a failure.
+pub(crate) fn skip_without(program: &str, test: &str) -> bool {
+    let there = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    assert!(
+        there || std::env::var_os("CI").is_none(),
+        "{test} needs {program}, and CI has to have it"
+    );
+    if !there {
+        eprintln!("SKIPPED: {test} needs {program}");
+    }
+    !there
+}
+
 /// The demo tenant's project.
 pub(crate) const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
 /// The other tenant's project.
@@ -84,20 +102,27 @@ pub(crate) struct Region {
 impl Region {
     /// Starts a region on a data directory and waits until it says that it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_logged(data, more, Stdio::inherit())
+    }
+
+    /// The same, with its log where the test wants it.
+    pub(crate) fn start_logged(data: &Path, more: &[&str], log: impl Into<Stdio>) -> Self {
         let data = data.to_str().unwrap();
-        Self::launch(&[&["--data", data], more].concat())
+        Self::launch(&[&["--data", data], more].concat(), log)
     }
 
     /// Starts a region that keeps nothing.
     pub(crate) fn ephemeral() -> Self {
-        Self::launch(&["--ephemeral"])
+        Self::launch(&["--ephemeral"], Stdio::inherit())
     }
 
-    fn launch(args: &[&str]) -> Self {
+    fn launch(args: &[&str], log: impl Into<Stdio>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .args(["dev", "--listen", "127.0.0.1:0"])
+            .arg("dev")
             .args(args)
+            .env("ADIT_LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -174,10 +199,14 @@ impl Region {
         self.child.wait().unwrap();
     }
 
+    /// Sends the region a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// SIGTERM, and the exit status.
     pub(crate) fn stop(mut self) -> bool {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap().success()
     }
 }
