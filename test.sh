@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 (($# > 0)) || set -- --workspace
 
 # command:package of what tests call. Everything else they make by themselves.
-needs=(ip:iproute2 setpriv:util-linux curl:curl python3:python3)
+needs=(ip:iproute2 setpriv:util-linux curl:curl python3:python3 tshark:tshark)
 
 packages=()
 for need in "${needs[@]}"; do

@@ -272,6 +272,7 @@ impl Apply {
             source: target.source,
             backend: SocketAddrV4::new(target.backend, target.port),
             header: None,
+            toa: false,
         })
     }
 

@@ -12,6 +12,7 @@
 mod announce;
 mod directory;
 mod enter;
+mod fresh;
 mod links;
 mod namespace;
 pub mod sysctl;
@@ -20,6 +21,7 @@ pub mod userns;
 
 pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
+pub use fresh::in_fresh_network;
 pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};
 pub use namespace::Namespace;
 pub use unshare::unshare_network;

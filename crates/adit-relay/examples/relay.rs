@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             source: source.parse()?,
             backend: backend.parse()?,
             header: None,
+            toa: false,
         },
         admission: Admission::default(),
     })?;

@@ -105,6 +105,11 @@ impl Worker {
             })
             .and_then(|()| {
                 let backend = socket::outgoing(route.source)?;
+                if route.toa {
+                    let toa = self.toa.as_mut().ok_or((End::NoToa, Errno::OPNOTSUPP))?;
+                    toa.register(&backend, from)
+                        .map_err(|errno| (End::NoToa, errno))?;
+                }
                 socket::connect(&backend, route.backend)?;
                 Ok(backend)
             });
@@ -122,7 +127,7 @@ impl Worker {
             Some(header) => header.encode(from, mapping.address),
             None => Box::default(),
         };
-        let session = Session::new(client, backend, mapping.clone(), preface, self.tick);
+        let session = Session::new(client, backend, mapping.clone(), preface, route.toa, self.tick);
         let session = match self.sessions.insert(session) {
             Ok(session) => session,
             Err(session) => {

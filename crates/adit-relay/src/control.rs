@@ -30,6 +30,7 @@ pub(crate) struct Route {
     pub(crate) source: Ipv4Addr,
     pub(crate) backend: SocketAddrV4,
     pub(crate) header: Option<Header>,
+    pub(crate) toa: bool,
 }
 
 /// What all workers that serve a listener share.

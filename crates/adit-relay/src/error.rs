@@ -28,6 +28,9 @@ pub enum OpenError {
         /// Descriptors that it may hold.
         budget: usize,
     },
+    /// The target asks for TOA, and the relay was started without a sender of it.
+    #[error("this relay cannot send TOA")]
+    NoToa,
     /// The relay is stopping or has stopped.
     #[error("the relay has stopped")]
     Stopped,
@@ -50,6 +53,9 @@ pub enum RetargetError {
     /// No such listener is open.
     #[error("no such listener")]
     Unknown,
+    /// The target asks for TOA, and the relay was started without a sender of it.
+    #[error("this relay cannot send TOA")]
+    NoToa,
     /// The new namespace descriptor could not be examined or entered.
     #[error("the provider namespace cannot be entered")]
     Namespace(#[source] io::Error),

@@ -17,6 +17,7 @@
 
 pub mod proxy_protocol;
 mod spec;
+pub mod toa;
 
 mod error;
 mod stats;

@@ -35,6 +35,7 @@ pub struct Relay {
     threads: Mutex<Vec<JoinHandle<()>>>,
     budget: Arc<Budget>,
     register: Mutex<Register>,
+    sends_toa: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl Relay {
             threads: Mutex::default(),
             budget,
             register: Mutex::default(),
+            sends_toa: config.toa.is_some(),
         };
         for number in 0..config.workers.clamp(1, WORKERS_MAX) {
             // On failure the drop of `relay` stops those that run.
@@ -116,12 +118,16 @@ impl Relay {
             Namespace::of(descriptor).map_err(|source| OpenError::Namespace { leg, source })
         };
         let consumer_namespace = of("consumer", consumer.namespace)?;
+        if provider.toa && !self.sends_toa {
+            return Err(OpenError::NoToa);
+        }
         let namespace = of("provider", provider.namespace)?;
         let route = Route {
             namespace,
             source: provider.source,
             backend: provider.backend,
             header: provider.header,
+            toa: provider.toa,
         };
 
         let mut share = self
@@ -218,12 +224,16 @@ impl Relay {
             .listeners
             .get(&id)
             .map(|opened| opened.workers.clone());
+        if target.toa && !self.sends_toa {
+            return Err(RetargetError::NoToa);
+        }
         let namespace = Namespace::of(target.namespace).map_err(RetargetError::Namespace)?;
         let route = Route {
             namespace,
             source: target.source,
             backend: target.backend,
             header: target.header,
+            toa: target.toa,
         };
         for worker in workers.ok_or(RetargetError::Unknown)? {
             let route = route.clone();

@@ -18,6 +18,7 @@ use crate::pipes::{Pipe, Pipes};
 use crate::socket;
 use crate::spec::ListenerId;
 use crate::stats::End;
+use crate::toa::Registrar;
 
 /// The worker's buffer: what one copy moves at most.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
@@ -100,6 +101,8 @@ pub(crate) struct Session {
     pub(crate) connecting: bool,
     /// Whether it waits for a turn in the worker's queue.
     pub(crate) queued: bool,
+    /// Whether it is still to be seen that the client's address goes out in the TCP header.
+    toa: bool,
     /// Whether the kernel asks the backend now and then if it is still there.
     kept_alive: bool,
 }
@@ -110,6 +113,7 @@ impl Session {
         backend: OwnedFd,
         mapping: Arc<Mapping>,
         preface: Box<[u8]>,
+        toa: bool,
         tick: u32,
     ) -> Self {
         Self {
@@ -121,6 +125,7 @@ impl Session {
             last_tick: tick,
             connecting: true,
             queued: false,
+            toa,
             kept_alive: false,
         }
     }
@@ -143,6 +148,18 @@ impl Session {
         if !self.connecting && !self.kept_alive {
             // Without it the idle time-out still ends the connection.
             self.kept_alive = socket::keep_alive(&self.backend).is_ok();
+        }
+    }
+
+    /// Counts the connection, once, if its client's address did not go out with it. To be called some time after it was
+    /// connected: epoll may tell of that before the segment that completes the handshake is sent.
+    pub(crate) fn check_toa(&mut self, registrar: Option<&Registrar>) {
+        if self.connecting || !std::mem::take(&mut self.toa) {
+            return;
+        }
+        if let Some(registrar) = registrar.filter(|registrar| !registrar.is_sent(&self.backend)) {
+            self.mapping.counters.miss_toa();
+            registrar.complain();
         }
     }
 

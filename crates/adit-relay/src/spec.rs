@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::proxy_protocol::Header;
+use crate::toa;
 
 /// Connections one owner may have open at once unless its listeners say otherwise: the limit
 /// that the service documents.
@@ -32,6 +33,8 @@ pub struct Config {
     /// A connection on which no byte moved for this long, either way, is reset on both sides.
     /// Rounded up to whole seconds. Default: one hour.
     pub idle_timeout: Duration,
+    /// What it takes to send TOA. Default: `None`, and targets that ask for TOA are refused.
+    pub toa: Option<Arc<toa::Sender>>,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
             descriptors_max: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3_600),
+            toa: None,
         }
     }
 }
@@ -104,6 +108,9 @@ pub struct Target {
     pub backend: SocketAddrV4,
     /// What each connection tells the backend of its client, before any of the client's bytes.
     pub header: Option<Header>,
+    /// Whether each connection carries its client's address in the TCP header (see [`crate::toa`]). A connection that
+    /// cannot be made to is refused.
+    pub toa: bool,
 }
 
 /// Names one open listener. Never reused within one `Relay`.

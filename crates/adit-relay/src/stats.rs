@@ -29,6 +29,8 @@ pub enum End {
     SourcePortsExhausted,
     /// The provider's namespace could not be entered.
     NamespaceGone,
+    /// The client's address could not be put in the TCP header, as the listener's target wants it.
+    NoToa,
     /// The client's address is in none of the blocks that the listener allows.
     NotAllowed,
     /// The owner already had as many connections as it may.
@@ -47,7 +49,7 @@ pub enum End {
 
 impl End {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Closed,
         Self::ClientReset,
         Self::BackendReset,
@@ -57,6 +59,7 @@ impl End {
         Self::SourceMissing,
         Self::SourcePortsExhausted,
         Self::NamespaceGone,
+        Self::NoToa,
         Self::NotAllowed,
         Self::Limit,
         Self::Rate,
@@ -78,6 +81,7 @@ impl End {
             Self::SourceMissing => "source_missing",
             Self::SourcePortsExhausted => "source_ports_exhausted",
             Self::NamespaceGone => "namespace_gone",
+            Self::NoToa => "no_toa",
             Self::NotAllowed => "not_allowed",
             Self::Limit => "limit",
             Self::Rate => "rate",
@@ -102,6 +106,8 @@ pub struct OwnerStats {
     pub bytes_to_backend: u64,
     /// Bytes from backends that were handed to clients.
     pub bytes_to_client: u64,
+    /// Connections that should have carried the client's address in the TCP header, and were made without it.
+    pub toa_missing: u64,
     ends: [u64; End::ALL.len()],
 }
 
@@ -157,6 +163,7 @@ pub(crate) struct Counters {
     active: AtomicU32,
     bytes_to_backend: AtomicU64,
     bytes_to_client: AtomicU64,
+    toa_missing: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
     pub(crate) rate: Bucket,
 }
@@ -192,6 +199,11 @@ impl Counters {
         self.ends[end as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a connection that went out without the client's address in its TCP header.
+    pub(crate) fn miss_toa(&self) {
+        self.toa_missing.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn owner(&self) -> u128 {
         self.owner
     }
@@ -212,6 +224,7 @@ impl Counters {
             active: self.active.load(Relaxed),
             bytes_to_backend: self.bytes_to_backend.load(Relaxed),
             bytes_to_client: self.bytes_to_client.load(Relaxed),
+            toa_missing: self.toa_missing.load(Relaxed),
             ends: std::array::from_fn(|i| self.ends[i].load(Relaxed)),
         }
     }

@@ -27,6 +27,7 @@ use crate::slab::{Key, Slab};
 use crate::socket;
 use crate::spec::{Close, Config, ListenerId};
 use crate::stats::End;
+use crate::toa::{Registrar, Sender};
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
@@ -92,6 +93,8 @@ pub(crate) struct Worker {
     pub(crate) ready: VecDeque<Token>,
     /// Listeners that can accept nothing until something is freed; tried again with each tick.
     pub(crate) stalled: Vec<Key>,
+    /// For the listeners whose connections carry the client's address in the TCP header.
+    pub(crate) toa: Option<Registrar>,
     /// A descriptor to give up when there is none left, so that a client can still be refused.
     pub(crate) spare: Option<OwnedFd>,
     drains: Vec<(Instant, ListenerId)>,
@@ -133,6 +136,7 @@ impl Worker {
             },
             ready: VecDeque::new(),
             stalled: Vec::new(),
+            toa: config.toa.as_ref().map(Sender::registrar).transpose()?,
             spare: spare_descriptor(),
             drains: Vec::new(),
             stop_by: None,
@@ -237,7 +241,8 @@ impl Worker {
     }
 
     pub(crate) fn end(&mut self, key: Key, end: End) {
-        if let Some(session) = self.sessions.remove(key) {
+        if let Some(mut session) = self.sessions.remove(key) {
+            session.check_toa(self.toa.as_ref());
             session.end(end, &mut self.means.pipes);
             self.budget.give_connection();
         }
@@ -296,6 +301,9 @@ impl Worker {
                 self.end(key, End::Idle);
             } else if let Some(session) = self.sessions.get_mut(key) {
                 session.keep_alive();
+                if quiet > 1 {
+                    session.check_toa(self.toa.as_ref());
+                }
             }
         }
     }

@@ -79,6 +79,7 @@ fn listener(owner: u128, consumer: &Vpc, provider: &Vpc) -> Listener {
             source: SOURCE,
             backend: SHARED,
             header: None,
+            toa: false,
         },
         admission: Admission::default(),
     }
@@ -148,6 +149,7 @@ fn one_relay_connects_namespaces_whose_addresses_overlap() {
         source: SOURCE,
         backend: SHARED,
         header: None,
+        toa: false,
     };
     relay.retarget(ids[1], target).unwrap();
     exchange(&consumers[1], &backends[0], 100_000);

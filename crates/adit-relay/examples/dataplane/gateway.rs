@@ -177,6 +177,7 @@ pub(crate) fn relay_main(arguments: &[String]) {
                     source: listener[1].parse().unwrap(),
                     backend: listener[2].parse().unwrap(),
                     header: header.then(proxy_open),
+                    toa: false,
                 },
                 admission: Admission {
                     max_connections: 20_000,

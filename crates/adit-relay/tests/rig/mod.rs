@@ -102,6 +102,7 @@ pub fn target(backend: SocketAddrV4) -> Target {
         source: SOURCE,
         backend,
         header: None,
+        toa: false,
     }
 }
 
