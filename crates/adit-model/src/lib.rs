@@ -1,7 +1,7 @@
 //! The rules of a VPC Endpoint service as pure values.
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
-//! [`whitelist`], [`tag`], [`name`], [`quota`], [`listing`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
+//! [`whitelist`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
 //! a gateway is told), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
@@ -18,6 +18,8 @@ pub mod port_mapping;
 pub mod quota;
 pub mod service;
 pub mod tag;
+pub mod tag_action;
+pub mod tag_query;
 pub mod time;
 pub mod whitelist;
 

@@ -73,6 +73,12 @@ impl Query {
     }
 }
 
+/// A number that is written in digits and nothing else; one too large for us is the largest that there is.
+pub(crate) fn digits(text: &str) -> Option<usize> {
+    let written = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    written.then(|| text.parse().unwrap_or(usize::MAX))
+}
+
 impl Listing {
     /// Reads `limit`, `offset`, `sort_key` and `sort_dir`.
     ///
@@ -81,7 +87,7 @@ impl Listing {
     pub fn parse(query: &Query, limit_max: usize, only_created: bool) -> Result<Self, ApiError> {
         let limit = match query.get("limit") {
             None => LIMIT_DEFAULT,
-            Some(v) => v.parse().ok().filter(|n| *n <= limit_max).ok_or_else(|| {
+            Some(v) => digits(v).filter(|n| *n <= limit_max).ok_or_else(|| {
                 ApiError::because(
                     Code::E0006,
                     format!("limit: \"{v:.80}\" is not an integer in 0..={limit_max}."),
@@ -91,15 +97,12 @@ impl Listing {
         let offset = match query.get("offset") {
             None => 0,
             // A number too large for us is past every end.
-            Some(v) if !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()) => {
-                v.parse().unwrap_or(usize::MAX)
-            }
-            Some(v) => {
-                return Err(ApiError::because(
+            Some(v) => digits(v).ok_or_else(|| {
+                ApiError::because(
                     Code::E0010,
                     format!("offset: \"{v:.80}\" is not an integer of at least 0."),
-                ));
-            }
+                )
+            })?,
         };
         let sort_key = match query.get("sort_key") {
             None | Some("created_at" | "create_at") => SortKey::CreatedAt,
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_its_code() {
-        for bad in ["-1", "1001", "x", "1.5", " 1", "99999999999999999999"] {
+        for bad in ["-1", "1001", "x", "1.5", " 1", "+1", "99999999999999999999"] {
             assert_eq!(code(&[("limit", bad)]), Code::E0006, "{bad}");
         }
         for bad in ["-1", "x", "1.5", "+1"] {

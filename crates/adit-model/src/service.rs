@@ -236,6 +236,22 @@ impl Service {
         matches!(self.status, ServiceStatus::Creating | ServiceStatus::Available)
     }
 
+    /// Whether its whitelist and its tags can be written: while it is there to stay (spec semantics 6).
+    ///
+    /// # Errors
+    /// 3045 in `failed`, 0005 in `deleting`.
+    pub fn check_parts_writable(&self) -> Result<(), ApiError> {
+        let code = match self.status {
+            ServiceStatus::Creating | ServiceStatus::Available => return Ok(()),
+            ServiceStatus::Failed => Code::E3045,
+            ServiceStatus::Deleting => Code::E0005,
+        };
+        Err(ApiError::because(
+            code,
+            format!("Endpoint service {} is {}.", self.id, self.status),
+        ))
+    }
+
     /// `creating` → `available`; anything else stays as it is and answers `false`.
     pub fn build(&mut self, now: Timestamp) -> bool {
         if self.status != ServiceStatus::Creating {

@@ -76,6 +76,21 @@ const ACTIONS: &[(Method, &str, &str)] = &[
         "vpcep:endpoints:delete",
     ),
     (Method::GET, "/v1/{project_id}/quotas", "vpcep:quotas:get"),
+    (
+        Method::POST,
+        "/v1/{project_id}/{resource_type}/resource_instances/action",
+        "vpcep:resource:list",
+    ),
+    (
+        Method::POST,
+        "/v1/{project_id}/{resource_type}/{resource_id}/tags/action",
+        "vpcep:tags:update",
+    ),
+    (
+        Method::GET,
+        "/v1/{project_id}/{resource_type}/tags",
+        "vpcep:tags:list",
+    ),
 ];
 
 /// The role that may do everything that VPCEP has.

@@ -13,7 +13,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::{connection, endpoint, operator, quota, service, shape::ErrorBody, version, whitelist},
+    api::{connection, endpoint, operator, quota, service, shape::ErrorBody, tag, version, whitelist},
     app::App,
     auth, edge,
 };
@@ -92,6 +92,9 @@ fn tenants() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(endpoint::endpoint_create, endpoint::endpoint_list))
         .routes(routes!(endpoint::endpoint_show, endpoint::endpoint_delete))
         .routes(routes!(quota::quota_show))
+        .routes(routes!(tag::tag_query))
+        .routes(routes!(tag::tag_action))
+        .routes(routes!(tag::tag_list))
 }
 
 /// What only Huawei's API has (spec part B): there where the operator wants it. Where not, its paths do not exist, and

@@ -7,5 +7,6 @@ pub(crate) mod quota;
 pub(crate) mod schema;
 pub(crate) mod service;
 pub(crate) mod shape;
+pub(crate) mod tag;
 pub(crate) mod version;
 pub(crate) mod whitelist;

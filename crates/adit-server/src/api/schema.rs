@@ -42,6 +42,40 @@ pub(crate) struct OfEndpoint {
     vpc_endpoint_id: String,
 }
 
+/// What an operation on a kind of resource has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfType {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+    #[param(inline)]
+    resource_type: ResourceTypeSchema,
+}
+
+/// What an operation on one resource of a kind has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfResource {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+    #[param(inline)]
+    resource_type: ResourceTypeSchema,
+    /// One of the project's own.
+    #[param(format = "uuid")]
+    resource_id: String,
+}
+
+/// What the operator's operations on a project have in their path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfAnyProject {
+    /// Any project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+}
+
 /// What most lists take.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

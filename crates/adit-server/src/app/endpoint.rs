@@ -236,7 +236,11 @@ pub(crate) fn held_address(state: &State, endpoint: &Endpoint) -> Option<(Key, a
 }
 
 /// An endpoint of the caller's project; of another project it does not exist.
-fn own_endpoint(state: &State, scope: &Scope, id: EndpointId) -> Result<Stored<Endpoint>, ApiError> {
+pub(crate) fn own_endpoint(
+    state: &State,
+    scope: &Scope,
+    id: EndpointId,
+) -> Result<Stored<Endpoint>, ApiError> {
     state
         .endpoint(&id)
         .filter(|e| e.project == scope.project)

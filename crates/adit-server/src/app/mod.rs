@@ -10,6 +10,7 @@ pub mod endpoint;
 mod in_flight;
 pub mod quota;
 pub mod service;
+pub mod tag;
 pub mod whitelist;
 
 use std::{

@@ -1,11 +1,9 @@
 //! Operations on whitelist records (spec A.11, A.12).
 
 use adit_model::{
-    ApiError, Code,
     body::Body,
     id::ServiceId,
     listing::{Listing, Query, WHITELIST_LIMIT_MAX},
-    service::ServiceStatus,
     whitelist::{Action, Whitelist, WhitelistAction, WhitelistRecord},
 };
 use adit_store::{Key, Txn, keys::encode};
@@ -56,7 +54,7 @@ impl App {
             let txn = {
                 let state = self.cache.read();
                 let seen = Self::own_service(&state, scope, service)?;
-                check_writable(seen.status(), service)?;
+                seen.check_parts_writable()?;
                 let old = state.whitelist(&service).cloned();
                 // Marks are given after the state is let go of: they look at it too.
                 drop(state);
@@ -83,20 +81,5 @@ impl App {
             }
         }
         Err(Failure::Busy(ATTEMPTS_MAX))
-    }
-}
-
-/// Records can be written while the service is there to stay (spec semantics 6).
-fn check_writable(status: ServiceStatus, service: ServiceId) -> Result<(), ApiError> {
-    match status {
-        ServiceStatus::Creating | ServiceStatus::Available => Ok(()),
-        ServiceStatus::Failed => Err(ApiError::because(
-            Code::E3045,
-            format!("Endpoint service {service} is failed."),
-        )),
-        ServiceStatus::Deleting => Err(ApiError::because(
-            Code::E0005,
-            format!("Endpoint service {service} is being deleted."),
-        )),
     }
 }

@@ -82,6 +82,19 @@ fn operations() -> Vec<Operation> {
         guarded("GET", "/vpc-endpoints/{vpc_endpoint_id}", None, true),
         guarded("DELETE", "/vpc-endpoints/{vpc_endpoint_id}", None, false),
         guarded("GET", "/quotas", None, true),
+        guarded(
+            "POST",
+            "/{resource_type}/resource_instances/action",
+            Some(json!({"action": "count"})),
+            true,
+        ),
+        guarded(
+            "POST",
+            "/{resource_type}/{resource_id}/tags/action",
+            Some(json!({"action": "create", "tags": [{"key": "k"}]})),
+            false,
+        ),
+        guarded("GET", "/{resource_type}/tags", None, true),
         operators("GET", "/admin/v1/projects/{project_id}/quotas", None),
         operators(
             "PUT",
@@ -107,7 +120,9 @@ impl Operation {
         let path = self.pattern.replace("{project_id}", project);
         let path = path
             .replace("{vpc_endpoint_service_id}", NOBODY)
-            .replace("{vpc_endpoint_id}", NOBODY);
+            .replace("{vpc_endpoint_id}", NOBODY)
+            .replace("{resource_type}", "endpoint_service")
+            .replace("{resource_id}", NOBODY);
         client.send(self.method, &path, self.body.as_ref()).await
     }
 }

@@ -14,6 +14,7 @@ mod quota;
 mod service;
 mod service_rules;
 mod service_update;
+mod tag;
 mod versions;
 mod whitelist;
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     api::{
         quota::Quotas,
+        schema::OfAnyProject,
         shape::{Failures, ProjectPath},
     },
     app::App,
@@ -32,7 +33,7 @@ pub(crate) struct SetQuotas {
 
 /// Show a project's quotas
 #[utoipa::path(get, path = "/admin/v1/projects/{project_id}/quotas", operation_id = "operator_quota_show", tag = "Operator",
-    params(("project_id" = String, Path)),
+    params(OfAnyProject),
     responses((status = 200, description = "Done; the body says what is.", body = Quotas), Failures))]
 pub(crate) async fn quota_show(
     State(app): State<Arc<App>>,
@@ -46,7 +47,7 @@ pub(crate) async fn quota_show(
 ///
 /// Answers them as they are then. The control plane does not know which projects there are: any id is taken.
 #[utoipa::path(put, path = "/admin/v1/projects/{project_id}/quotas", operation_id = "operator_quota_set", tag = "Operator",
-    params(("project_id" = String, Path)),
+    params(OfAnyProject),
     request_body = SetQuotas, responses((status = 200, description = "Done; the body says what is.", body = Quotas), Failures))]
 pub(crate) async fn quota_set(
     State(app): State<Arc<App>>,
