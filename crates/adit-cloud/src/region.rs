@@ -3,13 +3,20 @@
 //! Owns the file's form and its checks. It is read whole at every start; what of it is written to the store, and when, is
 //! `crate::seed`'s. Secrets in it are never shown by `Debug`.
 
-use std::{collections::BTreeMap, collections::HashSet, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use adit_model::{
+    iam::Policy,
     id::{DomainId, NeutronSubnetId, PoolId, PortId, ProjectId, SubnetId, VpcId},
     network::overlaps,
     quota::Limits,
 };
+use adit_server::iam;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
@@ -46,6 +53,19 @@ pub struct Domain {
     /// Its projects.
     #[serde(default)]
     pub projects: Vec<Project>,
+    /// Its own policies, which its users can have as roles.
+    #[serde(default)]
+    pub policies: Vec<NamedPolicy>,
+}
+
+/// An account's own policy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedPolicy {
+    /// Its name as a role, unique in the domain.
+    pub name: String,
+    /// What it says.
+    pub document: Arc<Policy>,
 }
 
 /// A user.
@@ -287,6 +307,21 @@ impl Domain {
                 vpc.check(seen)?;
             }
         }
+        for NamedPolicy { name, document } in &self.policies {
+            seen.once("policy", format!("{name} of domain {}", self.name))?;
+            if iam::is_system_role(name) {
+                return Err(format!(
+                    "policy {name} of domain {} has a system role's name",
+                    self.name
+                ));
+            }
+            if let Some(idle) = document.patterns().find(|pattern| iam::is_idle(pattern)) {
+                return Err(format!(
+                    "policy {name} of domain {}: there is no action {idle}",
+                    self.name
+                ));
+            }
+        }
         let known = |name: &str| self.projects.iter().any(|p| p.name == name);
         for user in &self.users {
             seen.once("user id", &user.id)?;
@@ -422,6 +457,49 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(expected), "{from} -> {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_account_s_policies_are_read_and_judged() {
+        let with = |policies: &str| {
+            let text = EMBEDDED.replacen(
+                "[[domains.projects]]",
+                &format!("{policies}\n[[domains.projects]]"),
+                1,
+            );
+            Region::parse(&text).map_err(|e| adit_model::error_chain(&e))
+        };
+        let policy = |name: &str, action: &str| {
+            format!(
+                "[[domains.policies]]\nname = {name:?}\ndocument = {{ Version = \"1.1\", Statement = [\n \
+                 {{ Effect = \"Deny\", Action = [{action:?}] }} ] }}"
+            )
+        };
+        let region = with(&policy("p", "vpcep:*:delete")).unwrap();
+        assert_eq!(region.domains[0].policies[0].name, "p");
+        for (policies, expected) in [
+            (policy("te_admin", "vpcep:*:*"), "has a system role's name"),
+            (
+                policy("p", "vpcep:endpoint:delete"),
+                "there is no action vpcep:endpoint:delete",
+            ),
+            (policy("p", "delete"), "\"delete\" is not of the form"),
+            (
+                policy("p", "vpcep:*:get") + "\n" + &policy("p", "vpcep:*:get"),
+                "occurs twice",
+            ),
+            (
+                policy("p", "vpcep:*:get").replace("Effect", "Condition = {}, Effect"),
+                "Condition: not supported",
+            ),
+            (
+                policy("p", "vpcep:*:get").replace("1.1", "1.0"),
+                "\"1.0\" is not \"1.1\"",
+            ),
+        ] {
+            let error = with(&policies).unwrap_err();
+            assert!(error.contains(expected), "{policies}: {error}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
 //! [`whitelist`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
-//! a gateway is told), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
+//! a gateway is told), [`iam`] (what policies allow), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
 pub mod body;
@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod chain;
 pub mod endpoint;
 pub mod feed;
+pub mod iam;
 pub mod id;
 pub mod listing;
 pub mod name;

@@ -3,7 +3,12 @@
 //! Owns the three answers (a caller, a refusal, "cannot say now"), which are three different things to a client. The
 //! embedded identity lives in `adit-cloud`. What a caller may do is [`crate::iam`]'s.
 
-use adit_model::id::{DomainId, ProjectId};
+use std::sync::Arc;
+
+use adit_model::{
+    iam::Policy,
+    id::{DomainId, ProjectId},
+};
 use async_trait::async_trait;
 use axum::http::{HeaderMap, Method, Uri};
 
@@ -33,6 +38,8 @@ pub struct Caller {
     pub project: Option<ProjectId>,
     /// The names of the roles that the caller has in that scope.
     pub roles: Vec<String>,
+    /// What the account's own policies among those roles say, beside the system's roles.
+    pub policies: Vec<Arc<Policy>>,
 }
 
 /// Why a caller is not known.

@@ -2,11 +2,11 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use adit_model::id::ProjectId;
-use adit_server::{Caller, Evidence, Identity, edge::Origin};
+use adit_model::{iam::Verdict, id::ProjectId};
+use adit_server::{Caller, Evidence, Identity, edge::Origin, iam};
 use axum::{
     body::{Bytes, to_bytes},
-    extract::{FromRequest, FromRequestParts, Query as AxumQuery, RawPathParams, Request},
+    extract::{FromRequest, FromRequestParts, MatchedPath, Query as AxumQuery, RawPathParams, Request},
     http::{HeaderMap, Method, StatusCode},
 };
 use std::str::FromStr;
@@ -19,15 +19,6 @@ use crate::{
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Roles that may change networks and load balancers.
-const ROLES_WRITE: &[&str] = &[
-    "te_admin",
-    "VPC Administrator",
-    "VPCEndpoint Administrator",
-    "VPCEndpoint FullAccess",
-    "admin",
-];
-
 /// A request of somebody known.
 pub(crate) struct Call {
     /// Who.
@@ -116,6 +107,8 @@ impl FromRequest<Arc<Cloud>> for ProjectCall {
     type Rejection = KeystoneError;
 
     async fn from_request(request: Request, cloud: &Arc<Cloud>) -> Result<Self, KeystoneError> {
+        let pattern = request.extensions().get::<MatchedPath>();
+        let action = action(request.method(), pattern.map_or("", MatchedPath::as_str));
         let reads = [Method::GET, Method::HEAD].contains(request.method());
         let call = Call::from_request(request, cloud).await?;
         let Some(project) = call.caller.project.clone() else {
@@ -136,21 +129,45 @@ impl FromRequest<Arc<Cloud>> for ProjectCall {
                 return Err(KeystoneError::new(StatusCode::FORBIDDEN, message));
             }
         }
-        if !reads
-            && !call
-                .caller
-                .roles
-                .iter()
-                .any(|role| ROLES_WRITE.contains(&role.as_str()))
-        {
-            let message = format!(
-                "User {} has no role that may change this project.",
-                call.caller.user_name
-            );
-            return Err(KeystoneError::new(StatusCode::FORBIDDEN, message));
+        match iam::verdict(&call.caller, &action) {
+            Verdict::Allowed => {}
+            // Whoever has any business in a project may look at its networks.
+            Verdict::Unmentioned if reads => {}
+            Verdict::Unmentioned | Verdict::Denied => {
+                let user = &call.caller.user_name;
+                let message = format!("User {user} may not do {action} in this project.");
+                return Err(KeystoneError::new(StatusCode::FORBIDDEN, message));
+            }
         }
         Ok(Self { call, project })
     }
+}
+
+/// The IAM action that a route of the companions is.
+fn action(method: &Method, pattern: &str) -> String {
+    const NOUNS: [&str; 7] = [
+        "vpcs",
+        "subnets",
+        "routetables",
+        "networks",
+        "ports",
+        "routers",
+        "loadbalancers",
+    ];
+    let noun = pattern.split('/').rfind(|part| NOUNS.contains(part));
+    let noun = noun.unwrap_or("resources");
+    let service = if pattern.contains("/elb/") || noun == "loadbalancers" {
+        "elb"
+    } else {
+        "vpc"
+    };
+    let verb = match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::DELETE => "delete",
+        _ => "get",
+    };
+    format!("{service}:{noun}:{verb}")
 }
 
 impl Deref for ProjectCall {
@@ -185,5 +202,46 @@ impl Call {
     pub(crate) fn json(&self) -> Result<serde_json::Value, Failure> {
         serde_json::from_slice(&self.body)
             .map_err(|e| Failure::Invalid(format!("The body is not JSON: {e}.")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_s_action_is_its_noun_and_verb() {
+        for (method, pattern, expected) in [
+            (Method::POST, "/v1/{project_id}/vpcs", "vpc:vpcs:create"),
+            (
+                Method::DELETE,
+                "/v1/{project_id}/vpcs/{vpc_id}/subnets/{id}",
+                "vpc:subnets:delete",
+            ),
+            (
+                Method::PUT,
+                "/v2.0/routers/{id}/add_router_interface",
+                "vpc:routers:update",
+            ),
+            (Method::GET, "/v2.0/extensions", "vpc:resources:get"),
+            (Method::HEAD, "/v2.0/ports/{id}", "vpc:ports:get"),
+            (
+                Method::POST,
+                "/v3/{project_id}/elb/loadbalancers",
+                "elb:loadbalancers:create",
+            ),
+            (
+                Method::DELETE,
+                "/v2.0/lbaas/loadbalancers/{id}",
+                "elb:loadbalancers:delete",
+            ),
+            (
+                Method::GET,
+                "/v3/{project_id}/elb/availability-zones",
+                "elb:resources:get",
+            ),
+        ] {
+            assert_eq!(action(&method, pattern), expected, "{method} {pattern}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The region file's accounts, looked up.
 
-use adit_model::id::{DomainId, ProjectId};
+use std::sync::Arc;
+
+use adit_model::id::DomainId;
 use adit_server::Caller;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{Claims, Scope};
-use crate::region::{Domain, Project, Region, Secret, User};
+use crate::region::{AccessKey, Domain, Project, Region, User};
 
 /// How a request names something: by its id, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +70,23 @@ impl<'a> Account<'a> {
             }
         }
     }
+
+    /// The user as a caller in a scope; `None` where the scope gives it no roles.
+    pub(crate) fn caller(&self, scope: &Scope) -> Option<Caller> {
+        let roles = self.roles(scope)?;
+        let policies = self.domain.policies.iter().filter(|p| roles.contains(&p.name));
+        Some(Caller {
+            user_id: self.user.id.clone(),
+            user_name: self.user.name.clone(),
+            domain: self.domain.id.clone(),
+            project: match scope {
+                Scope::Project(id) => Some(id.clone()),
+                Scope::Nothing | Scope::Domain(_) => None,
+            },
+            policies: policies.map(|p| Arc::clone(&p.document)).collect(),
+            roles,
+        })
+    }
 }
 
 impl Region {
@@ -117,39 +136,19 @@ impl Region {
 
     /// Who a token's holder is, as of the file that was read at this start.
     pub(crate) fn caller(&self, claims: &Claims) -> Option<Caller> {
-        let account = self.account(&Named::Id(claims.user.clone()), None)?;
-        let roles = account.roles(&claims.scope)?;
-        let project = match &claims.scope {
-            Scope::Project(id) => Some(id.clone()),
-            Scope::Nothing | Scope::Domain(_) => None,
-        };
-        Some(Caller {
-            user_id: account.user.id.clone(),
-            user_name: account.user.name.clone(),
-            domain: account.domain.id.clone(),
-            project,
-            roles,
-        })
+        self.account(&Named::Id(claims.user.clone()), None)?
+            .caller(&claims.scope)
     }
 
-    /// The secret of an access key, with whose it is and the project that is meant where a request names none.
-    #[expect(dead_code, reason = "signatures are checked with it, which is not done yet")]
-    pub(crate) fn access_key(&self, access: &str) -> Option<(Account<'_>, &Secret, &ProjectId)> {
+    /// An access key, with whose it is.
+    pub(crate) fn access_key(&self, access: &str) -> Option<(Account<'_>, &AccessKey)> {
         let accounts = self
             .domains
             .iter()
             .flat_map(|domain| domain.users.iter().map(move |user| Account { domain, user }));
-        for account in accounts {
-            if let Some(key) = account.user.access_keys.iter().find(|key| key.access == access) {
-                let project = account
-                    .domain
-                    .projects
-                    .iter()
-                    .find(|project| project.name == key.project)?;
-                return Some((account, &key.secret, &project.id));
-            }
-        }
-        None
+        let mut keys =
+            accounts.flat_map(|account| account.user.access_keys.iter().map(move |key| (account, key)));
+        keys.find(|(_, key)| key.access == access)
     }
 
     /// The account that a project belongs to.

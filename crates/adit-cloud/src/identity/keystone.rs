@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adit_server::{Rejection, edge::Origin};
+use adit_server::{Rejection, edge::Origin, error::Failure};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, State},
@@ -42,16 +42,18 @@ pub(crate) fn router() -> Router<Arc<Cloud>> {
         .route("/v3/users/{id}/projects", get(user_project_list))
 }
 
-/// A refusal in Keystone's form.
+/// A refusal in Keystone's form, or in that of the gateway which checks signatures for every API of the cloud.
 #[derive(Debug)]
-pub(crate) struct KeystoneError {
-    status: StatusCode,
-    message: String,
+pub(crate) enum KeystoneError {
+    /// Keystone's.
+    Refused { status: StatusCode, message: String },
+    /// A signature that does not fit.
+    Signature(Failure),
 }
 
 impl KeystoneError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
+        Self::Refused {
             status,
             message: message.into(),
         }
@@ -77,9 +79,8 @@ impl KeystoneError {
 impl From<Rejection> for KeystoneError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
-            Rejection::Invalid(message) | Rejection::Signature(message) => {
-                Self::new(StatusCode::UNAUTHORIZED, message)
-            }
+            Rejection::Invalid(message) => Self::new(StatusCode::UNAUTHORIZED, message),
+            Rejection::Signature(message) => Self::Signature(Failure::Signature(message)),
             Rejection::Unavailable(message) => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
         }
     }
@@ -87,7 +88,10 @@ impl From<Rejection> for KeystoneError {
 
 impl IntoResponse for KeystoneError {
     fn into_response(self) -> Response {
-        let Self { status, message } = self;
+        let (status, message) = match self {
+            Self::Refused { status, message } => (status, message),
+            Self::Signature(failure) => return failure.into_response(),
+        };
         let title = status.canonical_reason().unwrap_or("Error");
         (
             status,

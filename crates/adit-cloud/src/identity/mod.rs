@@ -3,12 +3,12 @@
 //! Tokens are self-contained and signed, so that they outlive a restart without a write per login; what a user may do is
 //! looked up in the region file each time. Secrets and tokens are compared in constant time and never shown.
 //!
-//! Read next: [`accounts`], `token`, then [`keystone`] (the HTTP API).
+//! Read next: [`accounts`], `token`, [`signature`] (signed requests), then [`keystone`] (the HTTP API).
 
 pub mod accounts;
 pub mod catalog;
 pub mod keystone;
-mod signature;
+pub mod signature;
 mod token;
 
 use adit_server::{Caller, Evidence, Identity, Rejection};
@@ -25,7 +25,7 @@ pub(crate) const AUTH_TOKEN: &str = "x-auth-token";
 impl Identity for Cloud {
     async fn authenticate(&self, evidence: Evidence<'_>) -> Result<Caller, Rejection> {
         if signature::is_signed(&evidence) {
-            return signature::verify(&self.region, &evidence);
+            return signature::verify(&self.region, &evidence, self.now());
         }
         let claims = match evidence.headers.get(AUTH_TOKEN) {
             Some(token) => self.claims_of(token.as_bytes())?,

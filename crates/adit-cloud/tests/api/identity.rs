@@ -435,15 +435,6 @@ async fn every_route_wants_a_token_of_a_project() {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_refused_for_now() {
-    let stage = Stage::new().await;
-    let request = Request::get("/v2.0/ports").header("authorization", "SDK-HMAC-SHA256 Access=DEMOACCESSKEY");
-    answer(&stage.router, request.body(Body::empty()).unwrap())
-        .await
-        .expect(401);
-}
-
-#[tokio::test]
 async fn projects_and_domains_are_the_caller_s_own() {
     let stage = Stage::new().await;
     let demo = stage.demo().await;

@@ -36,6 +36,13 @@ impl Stage {
         Self::on(Arc::new(RedbStore::ephemeral().unwrap()), Region::embedded()).await
     }
 
+    /// A region whose clock starts so many seconds earlier than others'.
+    pub(crate) async fn starting_before(seconds: u64) -> Self {
+        let stage = Self::new().await;
+        stage.clock_s.fetch_sub(seconds, Ordering::SeqCst);
+        stage
+    }
+
     pub(crate) async fn on(store: Arc<dyn Store>, region: Region) -> Self {
         let cache = Cache::<State>::start(Arc::clone(&store), "");
         let clock_s = Arc::new(AtomicU64::new(START_S));
