@@ -20,7 +20,7 @@ use adit_model::{
 use adit_store::{Cache, CacheError, Commit, State, Store, StoreError, Txn};
 
 use crate::{
-    identity::TokenKey,
+    identity::{Memory, TokenKey},
     network::{Failure, in_flight::InFlight},
     region::Region,
 };
@@ -41,6 +41,8 @@ pub struct Cloud {
     pub(crate) cache: Cache<State>,
     pub(crate) region: Region,
     pub(crate) token_key: TokenKey,
+    /// Tokens that were found good.
+    pub(crate) verified: Memory,
     /// Addresses that requests in progress have picked.
     pub(crate) addresses: InFlight<(SubnetId, Ipv4Addr)>,
     clock: Clock,
@@ -106,6 +108,7 @@ impl Cloud {
             cache,
             region,
             token_key,
+            verified: Memory::default(),
             addresses: InFlight::default(),
             clock,
             last_order: AtomicU64::new(0),

@@ -35,8 +35,16 @@ pub struct Region {
     pub availability_zones: Vec<String>,
     /// Where clients reach it; without one, at the address that each of them calls.
     pub public_url: Option<String>,
+    /// How long a token is good, in seconds.
+    #[serde(default = "token_lifetime_s")]
+    pub token_lifetime_s: u32,
     /// The accounts.
     pub domains: Vec<Domain>,
+}
+
+/// How long a token is good where the file does not say, in seconds: a day, as in the cloud.
+fn token_lifetime_s() -> u32 {
+    24 * 3600
 }
 
 /// An account, with its users and projects.
@@ -263,6 +271,9 @@ impl Region {
                 "the region's name {:?} is not of letters, digits, \"-\" and \"_\"",
                 self.name
             ));
+        }
+        if self.token_lifetime_s == 0 {
+            return Err("tokens that are good for 0 seconds are good for nothing".to_owned());
         }
         let mut seen = Seen::default();
         for domain in &self.domains {

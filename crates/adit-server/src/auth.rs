@@ -52,7 +52,7 @@ pub(crate) async fn guard(
     }
     parts.extensions.insert(Scope {
         project,
-        domain: caller.domain,
+        domain: caller.domain.clone(),
     });
     pass(parts, body, next).await
 }
@@ -75,7 +75,7 @@ enum Pending {
 }
 
 /// Finds out who sent a request.
-async fn authenticated(app: &App, request: Request) -> Result<(Parts, Caller, Pending), Failure> {
+async fn authenticated(app: &App, request: Request) -> Result<(Parts, Arc<Caller>, Pending), Failure> {
     let (parts, body) = request.into_parts();
     // A signature covers the body, so that is read first; whoever has no good token is not waited for.
     let signed = parts.headers.contains_key(header::AUTHORIZATION);

@@ -63,5 +63,5 @@ pub trait Identity: Send + Sync + 'static {
     ///
     /// # Errors
     /// A [`Rejection`]; its text is for the client and never holds a secret.
-    async fn authenticate(&self, evidence: Evidence<'_>) -> Result<Caller, Rejection>;
+    async fn authenticate(&self, evidence: Evidence<'_>) -> Result<Arc<Caller>, Rejection>;
 }

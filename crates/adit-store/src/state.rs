@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
     net::Ipv4Addr,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -256,6 +257,15 @@ impl State {
     /// A key whose meaning is its owner's business.
     pub fn other(&self, key: &str) -> Option<&Entry> {
         self.others.get(key)
+    }
+
+    /// Every entry of that kind whose key begins so, in the keys' order.
+    pub fn others<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        let from = self
+            .others
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.map(|(key, entry)| (&**key, entry))
+            .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// The largest creation mark seen: new ones go above it.

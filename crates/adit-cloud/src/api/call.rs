@@ -22,7 +22,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A request of somebody known.
 pub(crate) struct Call {
     /// Who.
-    pub(crate) caller: Caller,
+    pub(crate) caller: Arc<Caller>,
     /// The address that we were reached at.
     pub(crate) base: String,
     /// The path.

@@ -7,7 +7,7 @@ use adit_server::Caller;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Claims, Scope};
+use super::Scope;
 use crate::region::{AccessKey, Domain, Project, Region, User};
 
 /// How a request names something: by its id, or by its name.
@@ -132,12 +132,6 @@ impl Region {
         });
         let mut projects = domains.flat_map(|domain| domain.projects.iter().map(move |p| (domain, p)));
         projects.find(|(_, p)| project.is(p.id.as_str(), &p.name))
-    }
-
-    /// Who a token's holder is, as of the file that was read at this start.
-    pub(crate) fn caller(&self, claims: &Claims) -> Option<Caller> {
-        self.account(&Named::Id(claims.user.clone()), None)?
-            .caller(&claims.scope)
     }
 
     /// An access key, with whose it is.

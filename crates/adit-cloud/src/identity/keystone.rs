@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use adit_server::{Rejection, edge::Origin, error::Failure};
+use adit_model::{error_chain, time::Timestamp};
+use adit_server::{Rejection, edge::Origin, error::Failure, iam::ROLE_OPERATOR};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, State},
-    http::{StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -14,10 +15,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    AUTH_TOKEN, Claims, Scope,
+    Claims, Scope,
     accounts::{Account, Named},
     catalog::{base_url, catalog, stable_id},
-    token::LIFETIME_S,
+    verified::Verified,
 };
 use crate::{
     api::call::Call,
@@ -32,7 +33,10 @@ pub(crate) fn router() -> Router<Arc<Cloud>> {
     Router::new()
         .route("/v3", get(version_show))
         .route("/v3/", get(version_show))
-        .route("/v3/auth/tokens", post(token_create).get(token_show))
+        .route(
+            "/v3/auth/tokens",
+            post(token_create).get(token_show).delete(token_revoke),
+        )
         .route("/v3/auth/catalog", get(catalog_show))
         .route("/v3/auth/projects", get(own_project_list))
         .route("/v3/auth/domains", get(domain_list))
@@ -188,30 +192,40 @@ async fn token_create(
             e.column()
         ))
     })?;
-    let (account, methods, expires) = prove(&cloud, request.auth.identity)?;
+    let methods = request.auth.identity.methods.clone();
+    let (account, old) = prove(&cloud, request.auth.identity)?;
     let scope = scope_of(&cloud, &account, request.auth.scope)?;
     let issued = cloud.now();
-    let lapse = issued.unix_s().saturating_add(LIFETIME_S);
+    let lapse = issued
+        .unix_s()
+        .saturating_add(cloud.region.token_lifetime_s.into());
+    let audit = uuid::Uuid::new_v4().simple().to_string();
+    // A token got by a token lasts no longer, or it could be renewed for ever.
+    let (expires, chain) = match old {
+        Some(old) => (old.claims.expires, old.claims.chain.clone()),
+        None => (Timestamp::from_unix_s(lapse), audit.clone()),
+    };
     let claims = Claims {
         user: account.user.id.clone(),
         scope,
         methods,
         issued,
-        expires: expires.unwrap_or(adit_model::time::Timestamp::from_unix_s(lapse)),
-        audit: uuid::Uuid::new_v4().simple().to_string(),
+        expires,
+        audit,
+        chain,
+        seal: cloud.token_key.seal(account.user),
     };
     let token = cloud.token_key.sign(&claims);
     let body = token_body(&cloud, &base_url(&cloud.region, origin), &account, &claims);
     Ok((StatusCode::CREATED, [(SUBJECT_TOKEN, token)], Json(body)).into_response())
 }
 
-/// Who is asking, how that was proven, and until when the new token may last if not its full time.
+/// Who is asking, and the token that proved it, if one did.
 fn prove(
     cloud: &Cloud,
     identity: IdentityPart,
-) -> Result<(Account<'_>, Vec<String>, Option<adit_model::time::Timestamp>), KeystoneError> {
-    let methods = identity.methods;
-    match (methods.as_slice(), identity.password, identity.token) {
+) -> Result<(Account<'_>, Option<Arc<Verified>>), KeystoneError> {
+    match (identity.methods.as_slice(), identity.password, identity.token) {
         ([method], Some(password), _) if method == "password" => {
             let UserPart {
                 named,
@@ -225,17 +239,12 @@ fn prove(
             let account = cloud
                 .region
                 .account_by_password(&user, domain.as_ref(), &password);
-            Ok((account.ok_or_else(KeystoneError::unauthorized)?, methods, None))
+            Ok((account.ok_or_else(KeystoneError::unauthorized)?, None))
         }
         ([method], _, Some(token)) if method == "token" => {
-            let old = cloud.claims_of(token.id.as_bytes())?;
-            let account = cloud.region.account(&Named::Id(old.user), None);
-            // A token got by a token lasts no longer, or it could be renewed for ever.
-            Ok((
-                account.ok_or_else(KeystoneError::unauthorized)?,
-                methods,
-                Some(old.expires),
-            ))
+            let old = cloud.verify(token.id.as_bytes())?;
+            let account = cloud.region.account(&Named::Id(old.claims.user.clone()), None);
+            Ok((account.ok_or_else(KeystoneError::unauthorized)?, Some(old)))
         }
         _ => Err(KeystoneError::invalid(
             "auth.identity.methods must be [\"password\"] or [\"token\"], with the object of that name.",
@@ -291,7 +300,7 @@ fn token_body(cloud: &Cloud, base: &str, account: &Account<'_>, claims: &Claims)
             "domain": {"id": domain.id, "name": domain.name},
             "password_expires_at": null,
         },
-        "audit_ids": [claims.audit],
+        "audit_ids": if claims.audit == claims.chain { vec![&claims.audit] } else { vec![&claims.audit, &claims.chain] },
         "issued_at": claims.issued,
         "expires_at": claims.expires,
     });
@@ -320,27 +329,38 @@ fn token_body(cloud: &Cloud, base: &str, account: &Account<'_>, claims: &Claims)
     json!({ "token": token })
 }
 
-async fn token_show(State(cloud): State<Arc<Cloud>>, call: Call) -> Result<Response, KeystoneError> {
-    let subject = call
-        .headers
-        .get(SUBJECT_TOKEN)
-        .or_else(|| call.headers.get(AUTH_TOKEN));
+/// The token that is spoken of, if it is good and the caller may speak of it.
+fn subject(cloud: &Cloud, call: &Call) -> Result<(HeaderValue, Arc<Verified>), KeystoneError> {
     let not_found = || KeystoneError::not_found("token", "it is not valid");
-    let subject = subject.ok_or_else(not_found)?;
-    let claims = cloud.claims_of(subject.as_bytes()).map_err(|_| not_found())?;
-    if claims.user != call.caller.user_id && !call.caller.roles.iter().any(|role| role == "admin") {
+    let subject = call.headers.get(SUBJECT_TOKEN);
+    let subject = subject.ok_or_else(|| KeystoneError::invalid("The request has no X-Subject-Token."))?;
+    let verified = cloud.verify(subject.as_bytes()).map_err(|_| not_found())?;
+    let operates = call.caller.roles.iter().any(|role| role == ROLE_OPERATOR);
+    if verified.claims.user != call.caller.user_id && !operates {
         return Err(KeystoneError::new(
             StatusCode::FORBIDDEN,
             "The token is another user's.",
         ));
     }
-    let account = cloud
-        .region
-        .account(&Named::Id(claims.user.clone()), None)
-        .ok_or_else(not_found)?;
-    account.roles(&claims.scope).ok_or_else(not_found)?;
-    let body = token_body(&cloud, &call.base, &account, &claims);
-    Ok(([(SUBJECT_TOKEN, subject.clone())], Json(body)).into_response())
+    Ok((subject.clone(), verified))
+}
+
+async fn token_show(State(cloud): State<Arc<Cloud>>, call: Call) -> Result<Response, KeystoneError> {
+    let (token, verified) = subject(&cloud, &call)?;
+    let claims = &verified.claims;
+    let account = cloud.region.account(&Named::Id(claims.user.clone()), None);
+    let account = account.ok_or_else(|| KeystoneError::not_found("token", "it is not valid"))?;
+    let body = token_body(&cloud, &call.base, &account, claims);
+    Ok(([(SUBJECT_TOKEN, token)], Json(body)).into_response())
+}
+
+async fn token_revoke(State(cloud): State<Arc<Cloud>>, call: Call) -> Result<StatusCode, KeystoneError> {
+    let (_, verified) = subject(&cloud, &call)?;
+    cloud.revoke(&verified.claims).await.map_err(|e| {
+        tracing::error!(error = error_chain(&e), "A token could not be revoked.");
+        KeystoneError::new(StatusCode::SERVICE_UNAVAILABLE, "The token could not be revoked.")
+    })?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn catalog_show(State(cloud): State<Arc<Cloud>>, call: Call) -> Json<Value> {

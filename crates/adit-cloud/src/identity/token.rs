@@ -3,6 +3,8 @@
 //! ```text
 //!   base64url(JSON of Claims) "." base64url(HMAC-SHA256 of the first part)
 //! ```
+//!
+//! Whether a token is still good is [`super::verified`]'s.
 
 use adit_model::{
     id::{DomainId, ProjectId},
@@ -16,12 +18,10 @@ use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
-use crate::{cloud::StartError, network::Failure};
+use crate::{cloud::StartError, network::Failure, region::User};
 
 /// Where the key is kept.
 const KEY: &str = "identity/key";
-/// How long a token is good, in seconds.
-pub(crate) const LIFETIME_S: i64 = 24 * 3600;
 /// Longest token that is looked at, in bytes; ours have a few hundred.
 const TOKEN_BYTES_MAX: usize = 4096;
 
@@ -40,6 +40,10 @@ pub(crate) struct Claims {
     pub(crate) expires: Timestamp,
     /// Names this token, to tell it from others.
     pub(crate) audit: String,
+    /// Names the token that was got by a password, and by which this one was; its own name, if it is that.
+    pub(crate) chain: String,
+    /// Fits the user's password as it was then.
+    pub(crate) seal: String,
 }
 
 /// What a token is good for.
@@ -86,6 +90,12 @@ impl TokenKey {
         bytes.try_into().map(Self).map_err(|_| StartError::TokenKey)
     }
 
+    /// What a token says of the password that its user had: the same for the same password, and without the key of no use.
+    pub(crate) fn seal(&self, user: &User) -> String {
+        let text = format!("seal\n{}\n{}", user.id, user.password.expose());
+        BASE64_URL_SAFE_NO_PAD.encode(self.mac(text.as_bytes()))
+    }
+
     fn mac(&self, payload: &[u8]) -> [u8; 32] {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length");
@@ -130,8 +140,10 @@ mod tests {
             scope: Scope::Nothing,
             methods: vec!["password".into()],
             issued: Timestamp::from_unix_s(0),
-            expires: Timestamp::from_unix_s(LIFETIME_S),
+            expires: Timestamp::from_unix_s(3600),
             audit: "a".into(),
+            chain: "a".into(),
+            seal: "s".into(),
         }
     }
 

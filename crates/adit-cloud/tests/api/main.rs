@@ -12,4 +12,5 @@ mod race;
 mod restart;
 mod signature;
 mod stage;
+mod token;
 mod vpc;

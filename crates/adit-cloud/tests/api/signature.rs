@@ -3,7 +3,9 @@
 //! `signature.json` has the requests. Those of the first form were recorded from Huawei Cloud's SDK for Python 3.1.219 with
 //! its clock held at the stage's start; those of the older one were computed from its description by a program of its own.
 
-use adit_server::{Evidence, Identity, Rejection};
+use std::sync::Arc;
+
+use adit_server::{Caller, Evidence, Identity, Rejection};
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri},
@@ -89,7 +91,7 @@ impl Signed {
     }
 
     /// What the region says of it; `None` where it is no request at all.
-    fn judge(&self, stage: &Stage) -> Option<Result<adit_server::Caller, Rejection>> {
+    fn judge(&self, stage: &Stage) -> Option<Result<Arc<Caller>, Rejection>> {
         let (method, uri, headers) = self.parts()?;
         let evidence = Evidence {
             method: &method,
@@ -110,7 +112,7 @@ impl Signed {
             .unwrap()
             .unwrap_or_else(|e| panic!("{}: {e}", self.name));
         assert_eq!(caller.user_name, "demo", "{}", self.name);
-        caller.project.map(|project| project.to_string())
+        caller.project.as_ref().map(ToString::to_string)
     }
 
     /// Why it was refused.
