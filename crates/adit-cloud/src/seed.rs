@@ -77,7 +77,11 @@ impl Cloud {
         };
         self.seed_one(Key::Vpc(seed.id), |state| {
             let exists = state.vpc(&seed.id).is_some();
-            Ok((!exists).then(|| self.plan_vpc(project, wanted.clone()).0))
+            if exists {
+                return Ok(None);
+            }
+            self.plan_vpc(state, project, wanted.clone())
+                .map(|(txn, _)| Some(txn))
         })
         .await
     }

@@ -17,7 +17,7 @@ use adit_relay::{
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
 
-use crate::plan::{Action, HeldAddress, Place, Target, Wanted};
+use crate::plan::{Action, HeldAddress, NoNetworkNumber, Place, Target, Wanted, header};
 
 /// Why an action was not done. All of them may pass: the action is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub(crate) enum ApplyError {
     /// A listener's target.
     #[error("the listener cannot be sent elsewhere")]
     Retarget(#[from] RetargetError),
+    /// The header.
+    #[error(transparent)]
+    Header(#[from] NoNetworkNumber),
     /// The relay is busy.
     #[error("the listener cannot be closed")]
     Close(#[from] Stalled),
@@ -80,7 +83,7 @@ impl Entered {
 pub(crate) fn admission(spec: &EndpointSpec) -> Admission {
     Admission {
         max_connections: spec.connections_max,
-        new_per_second: None,
+        new_per_second: spec.new_per_second_max,
         allowed: spec.allowed.as_ref().map(|allowed| allowed.as_slice().into()),
     }
 }
@@ -116,11 +119,13 @@ impl Apply {
             .get_or_try_init(|| make_sources_local(&provider.links))
             .await?;
         let link = consumer.link_in(spec.consumer.subnet).await?;
+        let header = header(spec)?;
         let target = |port| Target {
             place: provider.place.clone(),
             source: spec.provider.source,
             backend: spec.provider.backend,
             port,
+            header: header.clone(),
         };
         Ok(Wanted {
             address: HeldAddress {
@@ -271,7 +276,7 @@ impl Apply {
             namespace: provider.descriptor,
             source: target.source,
             backend: SocketAddrV4::new(target.backend, target.port),
-            header: None,
+            header: target.header.clone(),
             toa: false,
         })
     }

@@ -68,7 +68,7 @@ pub enum StartError {
 /// What this gateway can do.
 pub fn capabilities() -> Capabilities {
     Capabilities {
-        tcp_proxy: vec![TcpProxy::Close],
+        tcp_proxy: vec![TcpProxy::Close, TcpProxy::ProxyOpen, TcpProxy::ProxyVni],
     }
 }
 

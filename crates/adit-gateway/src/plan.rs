@@ -1,9 +1,13 @@
 //! What is to be done for one endpoint, from what is wanted and what is held. Pure.
 //!
 //! Planned for each endpoint by itself, so an event costs what its own endpoint costs. Removes come before adds; a changed
-//! backend or source is a retarget, which touches new connections only.
+//! backend, source or header is a retarget, which touches new connections only.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use adit_model::feed::EndpointSpec;
+use adit_model::proxy::ProxyProfile;
+use adit_relay::proxy_protocol::{Header, Identity, Profile, TlvTypes};
 
 /// A namespace as it was found: a deleted one that was made anew has the same name and another inode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +40,49 @@ pub struct Target {
     pub backend: Ipv4Addr,
     /// The backend's port.
     pub port: u16,
+    /// What connections tell the backend of their clients.
+    pub header: Option<Header>,
 }
+
+/// The PROXY header that an endpoint's mode has.
+///
+/// # Errors
+/// Where it is to name the consumer's virtual network, and that has no number.
+pub fn header(spec: &EndpointSpec) -> Result<Option<Header>, NoNetworkNumber> {
+    if !spec.tcp_proxy.has_header() {
+        return Ok(None);
+    }
+    let vni = match spec.consumer.vni {
+        _ if !spec.tcp_proxy.names_network() => None,
+        None => return Err(NoNetworkNumber),
+        Some(vni) => Some(vni.get()),
+    };
+    let identity = Identity {
+        endpoint: spec.id.0.as_u128(),
+        marker: spec.marker.get(),
+        vni,
+    };
+    let types = TlvTypes {
+        marker: spec.proxy.marker_type,
+        vni: spec.proxy.vni_type,
+    };
+    let profile = match spec.proxy.profile {
+        ProxyProfile::Vpcep => Profile::Vpcep,
+        ProxyProfile::Aws => Profile::Aws,
+        ProxyProfile::Gcp => Profile::Gcp,
+        ProxyProfile::Azure => Profile::Azure,
+        ProxyProfile::Archer => Profile::Archer,
+        ProxyProfile::V1 => Profile::V1,
+    };
+    Ok(Some(Header::new(profile, &identity, types, spec.proxy.checksum)))
+}
+
+/// The consumer's virtual network has no number to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the consumer's VPC has no virtual network number (VNI), which tcp_proxy proxy_vni tells the backend"
+)]
+pub struct NoNetworkNumber;
 
 /// What is wanted of an endpoint, its namespaces found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,11 +207,21 @@ mod tests {
     }
 
     fn listeners() -> impl Strategy<Value = BTreeMap<u16, Target>> {
-        let target = (place(), 1..3u8, 1..3u16).prop_map(|(place, n, port)| Target {
+        let header = |marker| {
+            let identity = Identity {
+                endpoint: 1,
+                marker,
+                vni: None,
+            };
+            Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false)
+        };
+        let header = prop::option::of((1..3u32).prop_map(header));
+        let target = (place(), 1..3u8, 1..3u16, header).prop_map(|(place, n, port, header)| Target {
             place,
             source: [198, 19, 128, n].into(),
             backend: [10, 0, 0, n].into(),
             port,
+            header,
         });
         prop::collection::btree_map(1..5u16, target, 0..5)
     }
@@ -234,10 +290,21 @@ mod tests {
         }
 
         #[test]
-        fn another_backend_leaves_the_listener_open(mut wanted in wanted(), port in 1..5u16) {
+        fn another_backend_or_header_leaves_the_listener_open(
+            mut wanted in wanted(),
+            port in 1..5u16,
+            backend in any::<bool>(),
+        ) {
             let held = Held { address: Some(wanted.address.clone()), listeners: some(&wanted.listeners) };
             if let Some(target) = wanted.listeners.get_mut(&port) {
-                target.backend = Ipv4Addr::new(10, 9, 9, 9);
+                if backend {
+                    target.backend = Ipv4Addr::new(10, 9, 9, 9);
+                } else {
+                    target.header = match target.header {
+                        None => Some(Header::new(Profile::V1, &Identity { endpoint: 1, marker: 1, vni: None }, TlvTypes::default(), false)),
+                        Some(_) => None,
+                    };
+                }
                 let expected = vec![Action::Retarget(port, target.clone())];
                 prop_assert_eq!(plan(Some(&wanted), &held), expected);
             }

@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, also in what its tests share"
 )]
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
 use adit_model::feed::{EndpointReport, FeedEvent};
 use adit_model::id::EndpointId;
 use adit_model::service::TcpProxy;
@@ -12,8 +15,8 @@ use adit_relay::Close;
 
 mod vpcs;
 use vpcs::{
-    BACKEND, CLIENT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox, eventually, mapping,
-    spec,
+    BACKEND, CLIENT, CLIENT_PORT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox,
+    eventually, mapping, spec,
 };
 
 const ROUTER: &str = "10.0.0.1/24";
@@ -341,10 +344,11 @@ async fn a_mode_that_it_cannot_serve_is_not_served_in_another_way() {
     sandbox.both().await;
     let mut rig = Rig::start(&sandbox).await;
     let mut endpoint = spec();
-    endpoint.tcp_proxy = TcpProxy::ProxyOpen;
+    endpoint.tcp_proxy = TcpProxy::ProxyVni;
+    endpoint.consumer.vni = None;
     rig.put(&endpoint).await;
     match rig.next().await.status {
-        EndpointReport::Waiting { reason, .. } => assert!(reason.contains("proxy_open"), "{reason}"),
+        EndpointReport::Waiting { reason, .. } => assert!(reason.contains("VNI"), "{reason}"),
         other => panic!("{other:?}"),
     }
     rig.gateway.stop(Close::Cut).await;
@@ -426,4 +430,86 @@ async fn a_neighbour_that_knew_the_address_elsewhere_connects_at_once() {
     rig.serve(&endpoint).await;
     sandbox.visit().echo("found again");
     rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mode_is_for_new_connections_and_leaves_the_listener_open() {
+    let Some(sandbox) = Sandbox::new("a_mode_is_for_new_connections_and_leaves_the_listener_open") else {
+        return;
+    };
+    sandbox.both().await;
+    let backend = sandbox.open(BACKEND);
+    let backend = backend
+        .run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)))
+        .unwrap()
+        .unwrap();
+    let mut rig = Rig::start(&sandbox).await;
+    let mut endpoint = spec();
+    // Marker id and VNI of the published vectors, in hexadecimal.
+    let (marker, vni) = ("e400040c02e2fc", "e500030012ab");
+    let mut old = Vec::new();
+    for (mode, tlvs) in [
+        (TcpProxy::Close, None),
+        (TcpProxy::ProxyOpen, Some(marker.to_owned())),
+        (TcpProxy::ProxyVni, Some(format!("{marker}{vni}"))),
+        (TcpProxy::Close, None),
+    ] {
+        endpoint.tcp_proxy = mode;
+        endpoint.generation += 1;
+        rig.serve(&endpoint).await;
+        let client = sandbox.connect(CLIENT_PORT).unwrap();
+        let (accepted, from) = backend.accept().unwrap();
+        assert_eq!(from.ip(), SOURCE, "in every mode");
+        let mut connection = Pair { client, accepted };
+        if let Some(tlvs) = tlvs {
+            // Before the client has said anything.
+            let head = connection.head(16 + 12 + tlvs.len() / 2);
+            assert_eq!(head, connection.header(&tlvs), "{mode}");
+        }
+        connection.exchange();
+        old.push(connection);
+    }
+    // What was open when the mode changed has heard nothing of it.
+    old.iter_mut().for_each(Pair::exchange);
+    rig.gateway.stop(Close::Cut).await;
+}
+
+/// Both ends of a connection.
+struct Pair {
+    client: TcpStream,
+    accepted: TcpStream,
+}
+
+impl Pair {
+    fn head(&mut self, length: usize) -> String {
+        let mut head = vec![0; length];
+        self.accepted.read_exact(&mut head).unwrap();
+        hex(&head)
+    }
+
+    /// A header of version 2 for this connection, with these TLVs.
+    fn header(&self, tlvs: &str) -> String {
+        let SocketAddr::V4(from) = self.client.local_addr().unwrap() else {
+            unreachable!("connected by IPv4")
+        };
+        let length = u16::try_from(12 + tlvs.len() / 2).unwrap();
+        let addresses = [from.ip().octets(), ENDPOINT_IP.octets()].concat();
+        let ports = [from.port().to_be_bytes(), CLIENT_PORT.to_be_bytes()].concat();
+        let (addresses, ports) = (hex(&addresses), hex(&ports));
+        format!("0d0a0d0a000d0a515549540a2111{length:04x}{addresses}{ports}{tlvs}")
+    }
+
+    fn exchange(&mut self) {
+        let (client, accepted) = (&self.client, &self.accepted);
+        for (mut from, mut to) in [(client, accepted), (accepted, client)] {
+            from.write_all(b"ping").unwrap();
+            let mut heard = [0; 4];
+            to.read_exact(&mut heard).unwrap();
+            assert_eq!(&heard, b"ping");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

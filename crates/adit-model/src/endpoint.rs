@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{
     body::{self, Body},
     catalogue::{ApiError, Code},
-    id::{DomainId, EndpointId, MarkerId, PoolId, ProjectId, ServiceId, SubnetId, VpcId},
+    id::{DomainId, EndpointId, MarkerId, PoolId, ProjectId, ServiceId, SubnetId, Vni, VpcId},
     network::{RESERVED, SubnetView, VpcView, overlaps, usable_address},
     quota::Usage,
     service::{Fault, Service, ServiceStatus, ServiceType, check_routes, words},
@@ -74,6 +74,9 @@ pub struct Endpoint {
     pub service_type: ServiceType,
     /// The VPC that it lives in.
     pub vpc: VpcId,
+    /// That VPC's virtual network, where it has a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
     /// The subnet that its address is from.
     pub subnet: Option<SubnetId>,
     /// That subnet's block.
@@ -151,6 +154,7 @@ impl Endpoint {
             service_name: service.name.clone(),
             service_type: service.service_type,
             vpc: request.vpc,
+            vni: request.vni,
             subnet: Some(request.subnet),
             subnet_cidr: Some(request.subnet_cidr),
             ip: request.port_ip,
@@ -312,6 +316,8 @@ pub struct EndpointDraft {
 pub struct EndpointCreate {
     /// The VPC to live in.
     pub vpc: VpcId,
+    /// That VPC's virtual network, where it has a number.
+    pub vni: Option<Vni>,
     /// The subnet that the address is from.
     pub subnet: SubnetId,
     /// That subnet's block.
@@ -464,6 +470,7 @@ impl EndpointDraft {
         quota.check("endpoints")?;
         Ok(EndpointCreate {
             vpc: self.vpc,
+            vni: vpc.vni,
             subnet: subnet_id,
             subnet_cidr: range.cidr,
             port_ip,

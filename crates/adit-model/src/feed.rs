@@ -3,14 +3,15 @@
 //! The control plane says what should be ([`EndpointSpec`], all that a gateway needs to serve one endpoint); the gateway
 //! says what is ([`EndpointReport`]). Owns the types of both directions; never how they travel (in process, or by HTTP).
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU32};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{EndpointId, MarkerId, ServiceId},
+    id::{EndpointId, MarkerId, ServiceId, Vni},
     port_mapping::PortMapping,
+    proxy::ProxyHeader,
     service::TcpProxy,
 };
 
@@ -33,8 +34,12 @@ pub struct EndpointSpec {
     pub ports: Vec<PortMapping>,
     /// How the backend learns of the client.
     pub tcp_proxy: TcpProxy,
+    /// The header that it gets, in the modes that have one.
+    pub proxy: ProxyHeader,
     /// At most so many connections at a time.
     pub connections_max: u32,
+    /// At most so many new connections in a second; absent for as many as come.
+    pub new_per_second_max: Option<NonZeroU32>,
     /// The only clients that may connect (spec semantics 10); absent for everybody, empty for nobody.
     pub allowed: Option<Vec<Ipv4Net>>,
 }
@@ -44,6 +49,8 @@ pub struct EndpointSpec {
 pub struct ConsumerLeg {
     /// The name of the VPC's namespace on the node.
     pub namespace: String,
+    /// The number of the VPC's virtual network, where it has one.
+    pub vni: Option<Vni>,
     /// The endpoint's address.
     pub ip: Ipv4Addr,
     /// The subnet that it is from: the address goes on the link that has an address in this block.

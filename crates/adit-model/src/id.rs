@@ -149,6 +149,37 @@ impl fmt::Display for MarkerId {
     }
 }
 
+/// The number of a virtual network: positive, 24 bits, unique among the VPCs of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// The largest one.
+    pub const MAX: u32 = (1 << 24) - 1;
+
+    /// Takes the number if it is in `1..=2^24-1`.
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=Self::MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// Folds any number into the range; for picking one at random.
+    pub fn from_random(number: u32) -> Self {
+        Self((number & Self::MAX).max(1))
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +222,13 @@ mod tests {
             Some(i32::MAX as u32)
         );
         assert_eq!(MarkerId::from_random(1 << 31).get(), 1);
+    }
+
+    #[test]
+    fn a_vni_is_positive_and_fits_24_bits() {
+        assert_eq!(Vni::new(0), None);
+        assert_eq!(Vni::new(1 << 24), None);
+        assert_eq!(Vni::new(Vni::MAX).map(Vni::get), Some(0xff_ffff));
+        assert_eq!(Vni::from_random(1 << 24).get(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The rules of a VPC Endpoint service as pure values.
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
-//! [`whitelist`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
+//! [`whitelist`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`], [`proxy`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
 //! a gateway is told), [`iam`] (what policies allow), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
@@ -16,6 +16,7 @@ pub mod listing;
 pub mod name;
 pub mod network;
 pub mod port_mapping;
+pub mod proxy;
 pub mod quota;
 pub mod service;
 pub mod tag;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{
         EndpointId, LoadBalancerId, Malformed, NeutronSubnetId, PortId, ProjectId, RouteTableId, SubnetId,
-        VpcId,
+        Vni, VpcId,
     },
     time::{Created, Timestamp},
 };
@@ -47,6 +47,8 @@ pub struct Vpc {
     pub description: String,
     /// Its block. Absent for a router that was made through Neutron.
     pub cidr: Option<Ipv4Net>,
+    /// The number of its virtual network, its own in the region for as long as it lives.
+    pub vni: Vni,
     /// When it was made.
     pub created: Created,
     /// When it was last changed.
@@ -210,6 +212,8 @@ pub struct VpcView {
     pub cidrs: Vec<Ipv4Net>,
     /// The destinations of the custom routes in its route tables.
     pub custom_routes: Vec<Ipv4Net>,
+    /// The number of its virtual network, where it has one.
+    pub vni: Option<Vni>,
 }
 
 /// What the rules need to know of a subnet.

@@ -20,6 +20,7 @@ use crate::{
     name,
     network::{PortKind, PortView, RESERVED, VpcView, overlaps},
     port_mapping::{self, Claims, PortMapping},
+    proxy::ProxyProfile,
     quota::Usage,
     tag::{self, Tag},
     time::{Created, Timestamp},
@@ -109,6 +110,18 @@ pub(crate) use words;
 words!(ServiceStatus: Creating = "creating", Available = "available", Failed = "failed", Deleting = "deleting");
 words!(ServiceType: Interface = "interface", Gateway = "gateway");
 words!(ServerType: Lb = "LB", Vm = "VM", Vip = "VIP", Bms = "BMS");
+impl TcpProxy {
+    /// Whether the backend gets a PROXY protocol header.
+    pub fn has_header(self) -> bool {
+        matches!(self, Self::ProxyOpen | Self::Open | Self::ProxyVni)
+    }
+
+    /// Whether the header names the consumer's virtual network.
+    pub fn names_network(self) -> bool {
+        self == Self::ProxyVni
+    }
+}
+
 words!(TcpProxy: Close = "close", ToaOpen = "toa_open", ProxyOpen = "proxy_open", Open = "open", ProxyVni = "proxy_vni");
 
 /// Why a service, an endpoint or a connection is `failed`: an item of the `error` array.
@@ -156,6 +169,9 @@ pub struct Service {
     pub approval_enabled: bool,
     /// How the backend learns of the client.
     pub tcp_proxy: TcpProxy,
+    /// Whose parsers the PROXY header is for; the operator's word, and without it the region's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_profile: Option<ProxyProfile>,
     /// The port mappings.
     pub ports: Vec<PortMapping>,
     /// The tags.
@@ -210,6 +226,7 @@ impl Service {
             pool: request.pool.unwrap_or(place.pool),
             approval_enabled: request.approval_enabled,
             tcp_proxy: request.tcp_proxy,
+            proxy_profile: None,
             ports: request.ports,
             tags: request.tags,
             description: request.description,

@@ -1,10 +1,11 @@
 //! What an operator sets for the control plane.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use adit_model::{
     ApiError, Code,
     id::{PoolId, VpcId},
+    proxy::{ProxyHeader, ProxyProfile},
     service::TcpProxy,
 };
 
@@ -25,6 +26,10 @@ pub struct Config {
     pub dns_suffix: String,
     /// At most so many connections at a time through one endpoint.
     pub connections_per_endpoint_max: u32,
+    /// At most so many new connections in a second through one endpoint; absent for as many as come.
+    pub new_connections_per_second_max: Option<NonZeroU32>,
+    /// The PROXY header of services that have no profile of their own.
+    pub proxy: ProxyHeader,
     /// The modes that the region's gateways can serve; a service that asks for another fails and says so.
     pub tcp_proxy: BTreeSet<&'static str>,
     /// The name of a VPC's namespace on a node.
@@ -36,13 +41,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether the region's gateways can serve a mode.
-    pub fn can_serve(&self, mode: TcpProxy) -> bool {
-        self.tcp_proxy.contains(mode.as_str())
+    /// Whether the region's gateways can serve a mode, with the header that a service has by its profile.
+    pub fn can_serve(&self, mode: TcpProxy, profile: Option<ProxyProfile>) -> bool {
+        self.tcp_proxy.contains(mode.as_str()) && self.proxy.in_profile(profile).profile.can_carry(mode)
     }
 
     /// What is said of a mode that they cannot serve.
-    pub(crate) fn cannot_serve(&self, mode: TcpProxy) -> ApiError {
+    pub(crate) fn cannot_serve(&self, mode: TcpProxy, profile: Option<ProxyProfile>) -> ApiError {
+        let profile = self.proxy.in_profile(profile).profile;
+        if !profile.can_carry(mode) {
+            return ApiError::because(
+                Code::E0002,
+                format!(
+                    "tcp_proxy: the service's PROXY header has the profile {profile}, which cannot carry {mode}."
+                ),
+            );
+        }
         let can: Vec<_> = self.tcp_proxy.iter().copied().collect();
         let can = can.join(", ");
         ApiError::because(

@@ -185,7 +185,8 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
     };
     let service: &Stored<Service> = state.service(&endpoint.service)?;
     // A service that has become `failed` is not served: its mode cannot be done, and must not be dropped silently.
-    if service.status() != ServiceStatus::Available || !config.can_serve(service.tcp_proxy) {
+    let can_serve = config.can_serve(service.tcp_proxy, service.proxy_profile);
+    if service.status() != ServiceStatus::Available || !can_serve {
         return None;
     }
     Some(EndpointSpec {
@@ -195,6 +196,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         marker: endpoint.marker,
         consumer: ConsumerLeg {
             namespace: (config.namespace)(endpoint.vpc),
+            vni: endpoint.vni,
             ip: endpoint.ip?,
             subnet: endpoint.subnet_cidr?,
         },
@@ -205,7 +207,9 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         },
         ports: ports(service)?,
         tcp_proxy: service.tcp_proxy,
+        proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
+        new_per_second_max: config.new_connections_per_second_max,
         allowed: endpoint.enable_whitelist.then(|| {
             endpoint
                 .whitelist

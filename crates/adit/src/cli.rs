@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
+use crate::data_plane::DataPlane;
+
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
@@ -107,6 +109,9 @@ pub struct Dev {
     #[command(flatten)]
     /// How the API is served.
     pub edge: Edge,
+    /// How connections are treated.
+    #[command(flatten)]
+    pub data_plane: DataPlane,
     /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
     /// variables are stronger.
     #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
@@ -165,6 +170,7 @@ impl Dev {
             no_superset: false,
             no_gateway: false,
             edge: Edge::default(),
+            data_plane: DataPlane::default(),
             config: None,
             print_config_file: false,
         }

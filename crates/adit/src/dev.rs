@@ -24,6 +24,7 @@ use crate::{
     cli::{Dev, TlsMode},
     config,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
+    data_plane::DataPlane,
     host::Networks,
     region::{Running, Settings, StartError},
     signals::{Asked, Signals},
@@ -98,6 +99,7 @@ pub struct Prepared {
     networks: Networks,
     region: adit_cloud::Region,
     superset: bool,
+    data_plane: DataPlane,
 }
 
 impl Prepared {
@@ -145,6 +147,7 @@ impl Prepared {
             networks,
             region,
             superset: !args.no_superset,
+            data_plane: args.data_plane.clone(),
         })
     }
 
@@ -187,6 +190,7 @@ impl Served {
             networks,
             region,
             superset,
+            data_plane,
         } = prepared;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -230,6 +234,8 @@ impl Served {
                 instance,
                 superset,
                 namespaces,
+                data_plane,
+                capabilities: adit_gateway::capabilities(),
             },
         )
         .await?;

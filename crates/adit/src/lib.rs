@@ -1,7 +1,7 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
 //! Owns what a process is made of ([`region`]), where it keeps its files ([`data`], [`certificate`]) and what a person says and reads
-//! ([`cli`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`terminal`]). Decides nothing about services, endpoints or bytes.
+//! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`terminal`]). Decides nothing about services, endpoints or bytes.
 
 pub mod region;
 
@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod data_plane;
 pub mod demo;
 pub mod dev;
 pub mod exec;

@@ -10,13 +10,18 @@ use adit_cloud::{
     kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
 };
 use adit_gateway::{Gateway, StartError as GatewayError};
-use adit_model::{error_chain, feed::Report, service::TcpProxy};
+use adit_model::{
+    error_chain,
+    feed::{Capabilities, Report},
+};
 use adit_netns::Directory;
 use adit_server::{App, Config, edge, feed::null_gateway, reconcile};
 use adit_store::{Cache, CacheError, Key, Notice, State, Store};
 use axum::Router;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+
+use crate::data_plane::DataPlane;
 
 /// Reports that may wait for the reconcilers.
 const REPORTS_MAX: usize = 1024;
@@ -26,8 +31,6 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(10);
 const KERNEL_PERIOD: Duration = Duration::from_secs(2);
 /// How soon the kernel is looked at again after a step that it refused.
 const KERNEL_RETRY: Duration = Duration::from_millis(100);
-/// At most so many connections at a time through one endpoint (spec semantics 14).
-const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
 
 /// What a region is made of.
 pub struct Settings {
@@ -39,6 +42,10 @@ pub struct Settings {
     pub superset: bool,
     /// Where its namespaces are named; without it there are none, and no traffic.
     pub namespaces: Option<Directory>,
+    /// How connections are treated.
+    pub data_plane: DataPlane,
+    /// What its gateways can do.
+    pub capabilities: Capabilities,
 }
 
 /// Why a region does not start.
@@ -53,6 +60,9 @@ pub enum StartError {
     /// What an earlier run left cannot be swept.
     #[error("the region's namespaces cannot be set up")]
     Kernel(#[from] KernelError),
+    /// The settings of the data plane.
+    #[error("the PROXY header's settings do not go together: {0}")]
+    Proxy(String),
     /// The gateway.
     #[error("the gateway does not start")]
     Gateway(#[from] GatewayError),
@@ -85,9 +95,11 @@ impl Running {
             instance,
             superset,
             namespaces,
+            data_plane,
+            capabilities,
         } = settings;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
-        let config = config(cloud.region(), &instance, superset);
+        let config = config(cloud.region(), &instance, superset, &data_plane, &capabilities)?;
         let app = App::new(
             config,
             store,
@@ -109,7 +121,10 @@ impl Running {
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
             Some(directory) => {
-                if let Err(e) = running.start_data_plane(instance, directory, reports).await {
+                if let Err(e) = running
+                    .start_data_plane(instance, directory, &data_plane, reports)
+                    .await
+                {
                     if let Err(e) = running.stop().await {
                         tracing::warn!(
                             error = error_chain(&e),
@@ -133,6 +148,7 @@ impl Running {
         &mut self,
         instance: Instance,
         directory: Directory,
+        data_plane: &DataPlane,
         reports: mpsc::Sender<Report>,
     ) -> Result<(), StartError> {
         let kernel = Arc::new(Kernel::start(instance, directory.clone())?);
@@ -141,7 +157,10 @@ impl Running {
         kernel.apply(&desired).await;
         let follower = follow(kernel, self.app.cache.clone(), self.cancel.clone());
         self.tasks.push(tokio::spawn(follower));
-        let gateway = Arc::new(Gateway::start(adit_gateway::Config::new(directory))?);
+        let gateway = Arc::new(Gateway::start(adit_gateway::Config {
+            relay: data_plane.relay(),
+            ..adit_gateway::Config::new(directory)
+        })?);
         self.gateway = Some(Arc::clone(&gateway));
         let events = self.app.feed.subscribe();
         self.tasks
@@ -169,25 +188,30 @@ impl Running {
     }
 }
 
-fn config(region: &adit_cloud::Region, instance: &Instance, superset: bool) -> Config {
+fn config(
+    region: &adit_cloud::Region,
+    instance: &Instance,
+    superset: bool,
+    data_plane: &DataPlane,
+    capabilities: &Capabilities,
+) -> Result<Config, StartError> {
     let instance = instance.clone();
-    Config {
+    let modes = capabilities.tcp_proxy.iter();
+    Ok(Config {
         region: region.name.clone(),
         superset,
         pool: region.pool,
         strict_toa: false,
         services_per_port_max: None,
         dns_suffix: "vpcep.internal".to_owned(),
-        connections_per_endpoint_max: CONNECTIONS_PER_ENDPOINT_MAX,
-        tcp_proxy: adit_gateway::capabilities()
-            .tcp_proxy
-            .into_iter()
-            .map(TcpProxy::as_str)
-            .collect(),
+        connections_per_endpoint_max: data_plane.connections_per_endpoint,
+        new_connections_per_second_max: data_plane.new_connections_per_second,
+        proxy: data_plane.proxy().map_err(StartError::Proxy)?,
+        tcp_proxy: modes.map(|mode| mode.as_str()).collect(),
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
         embedded_identity: true,
         reconcile_period: RECONCILE_PERIOD,
-    }
+    })
 }
 
 /// Keeps the kernel as the store says.

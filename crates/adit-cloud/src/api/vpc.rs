@@ -186,6 +186,7 @@ fn vpc_view(vpc: &Vpc) -> Value {
         "enterprise_project_id": "0",
         "enable_shared_snat": false,
         "tenant_id": vpc.project,
+        "vni": vpc.vni,
         "created_at": vpc.created.at,
         "updated_at": vpc.updated_at,
     })

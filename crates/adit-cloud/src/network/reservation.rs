@@ -48,6 +48,7 @@ impl Network for Cloud {
             id,
             cidrs: vpc.cidr.into_iter().collect(),
             custom_routes,
+            vni: Some(vpc.vni),
         };
         Ok(Some(Seen { view, fences }))
     }

@@ -1,7 +1,7 @@
 //! VPCs, which are Neutron's routers.
 
 use adit_model::{
-    id::{ProjectId, RouteTableId, VpcId},
+    id::{ProjectId, RouteTableId, Vni, VpcId},
     network::{RouteTable, Vpc},
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
@@ -9,6 +9,9 @@ use ipnet::Ipv4Net;
 
 use super::{Clash, Failure, compare_guard, own_vpc};
 use crate::cloud::Cloud;
+
+/// Draws of a network's number before we say that we are busy: with half of the 16 million taken, all miss once in 2^32.
+const VNI_PICKS_MAX: usize = 32;
 
 /// What a new VPC is to be.
 #[derive(Clone, Debug)]
@@ -36,8 +39,14 @@ pub struct VpcUpdate {
 
 impl Cloud {
     /// The transaction that makes a VPC with its default route table.
-    pub(crate) fn plan_vpc(&self, project: &ProjectId, wanted: VpcCreate) -> (Txn, Vpc) {
+    pub(crate) fn plan_vpc(
+        &self,
+        state: &State,
+        project: &ProjectId,
+        wanted: VpcCreate,
+    ) -> Result<(Txn, Vpc), Failure> {
         let created = self.created();
+        let vni = pick_vni(state)?;
         let VpcCreate {
             id,
             name,
@@ -50,6 +59,7 @@ impl Cloud {
             name,
             description,
             cidr,
+            vni,
             created,
             updated_at: created.at,
         };
@@ -67,12 +77,15 @@ impl Cloud {
         let txn = Txn::new()
             .absent(Key::Vpc(id))
             .put(Key::Vpc(id), encode(&vpc))
+            .absent(vni_key(vni))
+            .put(vni_key(vni), encode(&id))
             .put(Key::RouteTable(table.id), encode(&table));
-        (txn, vpc)
+        Ok((txn, vpc))
     }
 
     pub(crate) async fn vpc_create(&self, project: &ProjectId, wanted: VpcCreate) -> Result<Vpc, Failure> {
-        self.decide(|_| Ok(self.plan_vpc(project, wanted.clone()))).await
+        self.decide(|state| self.plan_vpc(state, project, wanted.clone()))
+            .await
     }
 
     pub(crate) async fn vpc_list(&self, project: &ProjectId) -> Result<Vec<Stored<Vpc>>, Failure> {
@@ -131,7 +144,8 @@ impl Cloud {
             }
             let mut txn = Txn::new()
                 .unchanged(Key::Vpc(id), old.revision)
-                .delete(Key::Vpc(id));
+                .delete(Key::Vpc(id))
+                .delete(vni_key(old.vni));
             txn = compare_guard(txn, Key::Vpc(id), state).delete(Key::Vpc(id).guard());
             for table in state.route_tables_of_vpc(id) {
                 txn = txn.delete(Key::RouteTable(table.id));
@@ -140,6 +154,19 @@ impl Cloud {
         })
         .await
     }
+}
+
+/// Who has the number of a virtual network: what must be unique is a key.
+fn vni_key(vni: Vni) -> String {
+    format!("vni/{vni}")
+}
+
+/// A number that no VPC has, at random, so that one that was freed does not soon mean another network.
+fn pick_vni(state: &State) -> Result<Vni, Failure> {
+    (0..VNI_PICKS_MAX)
+        .map(|_| Vni::from_random(rand::random()))
+        .find(|vni| state.other(&vni_key(*vni)).is_none())
+        .ok_or(Failure::Busy(VNI_PICKS_MAX))
 }
 
 fn check_subnets_fit(state: &State, id: VpcId, cidr: Ipv4Net) -> Result<(), Failure> {

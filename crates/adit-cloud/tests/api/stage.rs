@@ -10,6 +10,7 @@ use std::{
 
 use adit_cloud::{Cloud, Region};
 use adit_model::feed::{EndpointReport, FeedEvent, Report};
+use adit_model::proxy::ProxyHeader;
 use adit_server::{App, Config};
 use adit_store::{Cache, RedbStore, State, Store};
 use axum::{Router, body::Body, http::HeaderMap, http::Request};
@@ -78,6 +79,8 @@ impl Stage {
             services_per_port_max: None,
             dns_suffix: "vpcep.internal".to_owned(),
             connections_per_endpoint_max: 3000,
+            new_connections_per_second_max: None,
+            proxy: ProxyHeader::default(),
             tcp_proxy: ["close"].into(),
             namespace: Arc::new(|vpc| vpc.to_string()),
             embedded_identity: true,

@@ -26,7 +26,7 @@ async fn a_vpc_lives() {
         .await
         .expect(200);
     insta::assert_json_snapshot!(made, {
-        ".vpc.id" => "[id]", ".vpc.created_at" => "[time]", ".vpc.updated_at" => "[time]",
+        ".vpc.id" => "[id]", ".vpc.created_at" => "[time]", ".vpc.updated_at" => "[time]", ".vpc.vni" => "[vni]",
     }, @r#"
     {
       "vpc": {
@@ -40,7 +40,8 @@ async fn a_vpc_lives() {
         "routes": [],
         "status": "OK",
         "tenant_id": "6e9dfd51d1124e8d8498dce894923a0d",
-        "updated_at": "[time]"
+        "updated_at": "[time]",
+        "vni": "[vni]"
       }
     }
     "#);
@@ -53,6 +54,7 @@ async fn a_vpc_lives() {
         (&changed["vpc"]["name"], &changed["vpc"]["cidr"]),
         (&json!("w"), &json!("192.168.0.0/16"))
     );
+    assert_eq!(changed["vpc"]["vni"], made["vpc"]["vni"]);
     let listed = demo.get("/v1/P/vpcs?name=w").await.expect(200);
     assert_eq!(listed["vpcs"].as_array().unwrap().len(), 1);
     assert!(listed.get("links").is_none());
@@ -356,4 +358,31 @@ async fn route_tables_have_local_and_custom_routes() {
     demo.delete(&format!("/v1/P/routetables/{}", id(&made, "routetable")))
         .await
         .expect(204);
+}
+
+#[tokio::test]
+async fn every_vpc_has_a_number_of_its_own_and_gives_it_back() {
+    let stage = Stage::new().await;
+    let demo = stage.demo().await;
+    let mut paths = Vec::new();
+    for n in 0..20 {
+        let made = demo
+            .post("/v1/P/vpcs", json!({"vpc": {"name": format!("v{n}")}}))
+            .await
+            .expect(200);
+        paths.push(format!("/v1/P/vpcs/{}", id(&made, "vpc")));
+    }
+    let numbers = || -> Vec<u32> { stage.cache.read().vpcs().map(|vpc| vpc.vni.get()).collect() };
+    let all = numbers();
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    assert!(all.iter().all(|vni| (1..1 << 24).contains(vni)));
+    let held = |vni: &u32| stage.cache.read().other(&format!("vni/{vni}")).is_some();
+    assert!(all.iter().all(held));
+    for path in &paths {
+        demo.delete(path).await.expect(204);
+    }
+    let left = numbers();
+    assert_eq!(left.len(), all.len() - paths.len());
+    assert!(all.iter().all(|vni| held(vni) == left.contains(vni)));
 }

@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use adit_model::id::{NeutronSubnetId, PortId, ProjectId, RouteTableId, SubnetId, VpcId};
+use adit_model::id::{NeutronSubnetId, PortId, ProjectId, RouteTableId, SubnetId, Vni, VpcId};
 use adit_model::network::{Mac, Port, Route, RouteTable, Subnet, SubnetRange, Vpc};
 use adit_model::time::{Created, Timestamp};
 use ipnet::Ipv4Net;
@@ -25,6 +25,7 @@ pub(crate) fn vpc() -> Vpc {
         name: String::new(),
         description: String::new(),
         cidr: Some(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)),
+        vni: Vni::from_random(7),
         created,
         updated_at,
     }

@@ -1,4 +1,5 @@
 //! Two VPCs with the same addresses, a client in one, backends in the other, and a gateway between them; gone with it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use adit_gateway::{Config, Gateway};
 use adit_model::feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report};
-use adit_model::id::{EndpointId, MarkerId, ServiceId};
+use adit_model::id::{EndpointId, MarkerId, ServiceId, Vni};
 use adit_model::port_mapping::{PortMapping, Protocol};
+use adit_model::proxy::ProxyHeader;
 use adit_model::service::TcpProxy;
 use adit_netns::{Directory, Links, Namespace, NextHop, Route, Veth, sysctl, userns};
 use tokio::sync::mpsc;
@@ -22,9 +24,12 @@ pub(crate) const PROVIDER: &str = "provider";
 pub(crate) const BACKEND: &str = "backend";
 
 pub(crate) const ENDPOINT_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
-const BACKEND_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 20);
+pub(crate) const BACKEND_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 20);
 pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::new(198, 19, 130, 7);
-const CLIENT_PORT: u16 = 8080;
+/// The endpoint's marker id, and the number of its VPC's virtual network.
+pub(crate) const MARKER: u32 = 201_515_772;
+pub(crate) const VNI: u32 = 0x00_12ab;
+pub(crate) const CLIENT_PORT: u16 = 8080;
 pub(crate) const SERVER_PORT: u16 = 80;
 /// A test that waits longer for something has failed. Nothing asserts that it is fast.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -312,9 +317,10 @@ pub(crate) fn spec() -> EndpointSpec {
         id: EndpointId::random(),
         generation: 1,
         service: ServiceId::random(),
-        marker: MarkerId::from_random(7),
+        marker: MarkerId::from_random(MARKER),
         consumer: ConsumerLeg {
             namespace: CONSUMER.to_owned(),
+            vni: Vni::new(VNI),
             ip: ENDPOINT_IP,
             subnet: "10.0.0.0/24".parse().unwrap(),
         },
@@ -325,7 +331,9 @@ pub(crate) fn spec() -> EndpointSpec {
         },
         ports: vec![mapping(CLIENT_PORT, SERVER_PORT)],
         tcp_proxy: TcpProxy::Close,
+        proxy: ProxyHeader::default(),
         connections_max: 100,
+        new_per_second_max: None,
         allowed: None,
     }
 }

@@ -120,6 +120,7 @@ fn parse_all(body: &Body) {
     let vpc = VpcView {
         id: draft.vpc,
         cidrs: Vec::new(),
+        vni: None,
         custom_routes: Vec::new(),
     };
     let Some(subnet_id) = check(draft.check_vpc(Some(&vpc))) else {

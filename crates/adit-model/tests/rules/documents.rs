@@ -8,7 +8,8 @@ use std::fmt::Debug;
 use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Source},
     feed::{Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
-    id::{EndpointId, MarkerId, ServiceId, VpcId},
+    id::{EndpointId, MarkerId, ServiceId, Vni, VpcId},
+    proxy::ProxyHeader,
     service::{Service, ServiceStatus, TcpProxy},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -67,6 +68,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         marker: MarkerId::new(201_515_901).unwrap(),
         consumer: ConsumerLeg {
             namespace: "vpc-5".to_owned(),
+            vni: Vni::new(0x00_12ab),
             ip: [10, 20, 5, 40].into(),
             subnet: "10.20.0.0/16".parse().unwrap(),
         },
@@ -77,7 +79,9 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         },
         ports: service_request().ports,
         tcp_proxy: TcpProxy::ProxyVni,
+        proxy: ProxyHeader::default(),
         connections_max: 3000,
+        new_per_second_max: None,
         allowed: Some(vec!["10.20.0.0/24".parse().unwrap()]),
     };
     let id = spec.id;

@@ -52,6 +52,7 @@ fn world() -> World {
         vpc: VpcView {
             id: VpcId(uuid(5)),
             cidrs: vec!["10.20.0.0/16".parse().unwrap()],
+            vni: None,
             custom_routes: vec!["0.0.0.0/0".parse().unwrap(), "198.19.0.0/17".parse().unwrap()],
         },
         subnet_found: true,
@@ -374,6 +375,7 @@ fn what_is_left_out_has_its_documented_default() {
         created,
         EndpointCreate {
             vpc: VpcId(uuid(5)),
+            vni: None,
             subnet: SubnetId(uuid(6)),
             subnet_cidr: world.range.cidr,
             port_ip: None,

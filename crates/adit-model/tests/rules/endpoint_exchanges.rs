@@ -67,6 +67,7 @@ fn create(exchange: &Exchange) -> Result<Endpoint, ApiError> {
     let vpc = VpcView {
         id: draft.vpc,
         cidrs: vec!["10.20.0.0/16".parse().unwrap()],
+        vni: None,
         custom_routes: Vec::new(),
     };
     let subnet_id = draft.check_vpc(Some(&vpc))?;

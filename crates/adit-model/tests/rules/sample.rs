@@ -105,6 +105,7 @@ pub(crate) fn service(status: ServiceStatus) -> Service {
 pub(crate) fn endpoint_request() -> EndpointCreate {
     EndpointCreate {
         vpc: VpcId(uuid(5)),
+        vni: None,
         subnet: SubnetId(uuid(6)),
         subnet_cidr: "10.20.0.0/16".parse().unwrap(),
         port_ip: Some([10, 20, 5, 40].into()),

@@ -54,6 +54,7 @@ fn world() -> World {
         vpc: VpcView {
             id: VpcId(uuid(2)),
             cidrs: vec!["10.0.0.0/8".parse().unwrap(), "198.19.0.0/17".parse().unwrap()],
+            vni: None,
             custom_routes: vec!["198.20.0.0/16".parse().unwrap()],
         },
         port_found: true,

@@ -83,6 +83,7 @@ fn create(exchange: &Exchange) -> Result<Service, ApiError> {
             "VPC overlaps 198.19.128.0/17" => "198.18.0.0/15".parse().unwrap(),
             _ => "192.168.0.0/16".parse().unwrap(),
         }],
+        vni: None,
         custom_routes: match note {
             "custom route overlaps 198.19.128.0/17" => vec!["198.19.200.0/24".parse().unwrap()],
             _ => Vec::new(),

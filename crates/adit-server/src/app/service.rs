@@ -125,15 +125,17 @@ impl App {
         let name = name.map(str::to_lowercase);
         self.barrier().await?;
         let state = self.cache.read();
-        let filtered = status.is_some() || name.is_some();
-        let keep = |s: &Service| {
-            status.is_none_or(|status| s.status() == status)
-                && name
-                    .as_ref()
+        let matching: Vec<_> = state
+            .services_of_project(&scope.project)
+            .filter(|s| id.is_none_or(|id| s.id == id))
+            .filter(|s| status.is_none_or(|status| s.status() == status))
+            .filter(|s| {
+                name.as_ref()
                     .is_none_or(|name| s.name.to_lowercase().contains(name))
-        };
-        let services = state.services_of_project(&scope.project);
-        let (page, total) = services.select(&listing, id, filtered.then_some(keep));
+            })
+            .collect();
+        let total = matching.len();
+        let page = listing.page(matching, |s| (s.created, s.updated_at));
         Ok((
             page.into_iter()
                 .map(|s| ServiceSeen::of(&state, Arc::clone(&s.value)))
@@ -172,8 +174,12 @@ impl App {
             let mut new = (*old.value).clone();
             new.update(update.clone(), &self.config.region, self.now())?;
             // A create is told later, by `failed`; a service that works is not broken by a word.
-            if let Some(mode) = update.tcp_proxy.filter(|mode| !self.config.can_serve(*mode)) {
-                return Err(self.config.cannot_serve(mode).into());
+            let profile = old.proxy_profile;
+            if let Some(mode) = update
+                .tcp_proxy
+                .filter(|mode| !self.config.can_serve(*mode, profile))
+            {
+                return Err(self.config.cannot_serve(mode, profile).into());
             }
             let _turn = self.backend_ports.enter(&new.port).await;
             let port = match update.port {

@@ -20,10 +20,10 @@ pub(super) async fn reconcile(app: &App, id: ServiceId) -> Result<Outcome, Failu
     let Some(service) = app.cache.read().service(&id).cloned() else {
         return Ok(Outcome::REST);
     };
+    let can_serve = app.config.can_serve(service.tcp_proxy, service.proxy_profile);
     match service.status() {
-        ServiceStatus::Creating if !app.config.can_serve(service.tcp_proxy) => fail(app, &service).await,
+        ServiceStatus::Creating | ServiceStatus::Available if !can_serve => fail(app, &service).await,
         ServiceStatus::Creating => build(app, &service).await,
-        ServiceStatus::Available if !app.config.can_serve(service.tcp_proxy) => fail(app, &service).await,
         ServiceStatus::Available | ServiceStatus::Failed => Ok(Outcome::REST),
         ServiceStatus::Deleting => remove(app, &service).await,
     }
@@ -55,7 +55,7 @@ async fn build(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure>
 
 /// No gateway of the region can serve its mode, and none ever will by itself.
 async fn fail(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
-    let fault = app.config.cannot_serve(service.tcp_proxy);
+    let fault = app.config.cannot_serve(service.tcp_proxy, service.proxy_profile);
     let mut new = (*service.value).clone();
     if new.fail(fault.into(), app.now()) {
         let txn = Txn::new()
@@ -73,11 +73,10 @@ async fn remove(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure
         let state = app.cache.read();
         let leaving = state
             .endpoints_of_service(service.id)
-            .iter()
             .filter(|e| e.status() == EndpointStatus::Deleting)
             .count();
         // Those that have been told are left out before the count, or they would hide the rest.
-        let untold = state.endpoints_of_service(service.id).iter().filter_map(|e| {
+        let untold = state.endpoints_of_service(service.id).filter_map(|e| {
             let mut new = (*e.value).clone();
             new.orphan(&service.name, app.now()).then_some((e.revision, new))
         });

@@ -8,8 +8,7 @@ use std::fmt::Debug;
 use adit_model::{
     ApiError, Code,
     endpoint::{EndpointCreate, EndpointPlace, EndpointStatus},
-    id::{DomainId, PoolId, RecordId},
-    listing::{Listing, SortKey},
+    id::{DomainId, PoolId, RecordId, Vni},
     network::{Mac, Route, SubnetRange},
     port_mapping::{Claim, PortMapping, Protocol},
     service::{ServerType, ServiceCreate, ServicePlace, TcpProxy},
@@ -105,6 +104,7 @@ fn service(id: u8, [a, b, c, status]: Seed) -> Service {
 fn endpoint(id: u8, [a, b, c, status]: Seed) -> Endpoint {
     let request = EndpointCreate {
         vpc: VpcId(uuid(a)),
+        vni: None,
         subnet: SubnetId(uuid(b)),
         subnet_cidr: "10.0.0.0/24".parse().unwrap(),
         port_ip: None,
@@ -185,6 +185,7 @@ fn vpc(id: u8) -> Vpc {
         name: String::new(),
         description: String::new(),
         cidr: None,
+        vni: Vni::from_random(id.into()),
         created: created(0),
         updated_at: Timestamp::from_unix_s(0),
     }
@@ -482,37 +483,6 @@ fn expected_of_keys(stock: &Stock, say: &mut Answers) {
     }
 }
 
-/// Every page is what sorting everything and cutting it gives.
-fn check_pages<T: Listed + Debug>(records: &Records<'_, T::Id, T>, keep: impl Fn(&T) -> bool + Copy) {
-    let all: Vec<_> = records.iter().collect();
-    let sorts = [SortKey::CreatedAt, SortKey::UpdatedAt];
-    for (sort_key, ascending) in sorts.into_iter().flat_map(|key| [(key, false), (key, true)]) {
-        for (offset, limit) in [(0, 10), (1, 1), (0, 0), (usize::MAX, 10)] {
-            let listing = Listing {
-                limit,
-                offset,
-                sort_key,
-                ascending,
-            };
-            let dates = |d: &&Stored<T>| (d.created(), d.updated_at());
-            let ids = |page: Vec<&Stored<T>>| page.into_iter().map(|d| d.id()).collect::<Vec<_>>();
-            let (page, total) = records.select(&listing, None, None::<fn(&T) -> bool>);
-            assert_eq!(total, all.len());
-            assert!(ids(page) == ids(listing.page(all.clone(), dates)));
-            let kept: Vec<_> = all.iter().copied().filter(|d| keep(d)).collect();
-            let (page, total) = records.select(&listing, None, Some(keep));
-            assert_eq!(total, kept.len());
-            assert!(ids(page) == ids(listing.page(kept, dates)));
-            for one in &all {
-                let (page, total) = records.select(&listing, Some(one.id()), Some(keep));
-                let kept = Vec::from_iter(keep(one).then_some(*one));
-                assert_eq!(total, kept.len());
-                assert!(ids(page) == ids(listing.page(kept, dates)));
-            }
-        }
-    }
-}
-
 /// What the state says, question by question.
 fn answers(state: &State) -> Answers {
     let mut say = Answers::default();
@@ -542,24 +512,15 @@ fn answers(state: &State) -> Answers {
         let project = project(n);
         let (service, port, subnet) = (ServiceId(uuid(n)), PortId(uuid(n)), SubnetId(uuid(n)));
         let vpc = VpcId(uuid(n));
-        check_pages(&state.services_of_project(&project), |s| {
-            s.id.0.as_bytes()[15] % 2 == 0
-        });
-        check_pages(&state.endpoints_of_project(&project), Endpoint::is_live);
-        check_pages(&state.endpoints_of_service(service), |e| !e.is_live());
-        let own: Vec<_> = state.services_of_project(&project).iter().map(|s| s.id).collect();
-        let count = state.services_of_project(&project).len();
+        let own: Vec<_> = state.services_of_project(&project).map(|s| s.id).collect();
+        let count = state.services_of_project_count(&project);
         say.say(format!("services of project {n}"), (count, own));
         say.say_set(format!("services of port {n}"), state.services_of_port(port));
-        let own: Vec<_> = state
-            .endpoints_of_project(&project)
-            .iter()
-            .map(|e| e.id)
-            .collect();
-        let count = state.endpoints_of_project(&project).len();
+        let own: Vec<_> = state.endpoints_of_project(&project).map(|e| e.id).collect();
+        let count = state.endpoints_of_project_count(&project);
         say.say(format!("endpoints of project {n}"), (count, own));
-        let of: Vec<_> = state.endpoints_of_service(service).iter().map(|e| e.id).collect();
-        let count = state.endpoints_of_service(service).len();
+        let of: Vec<_> = state.endpoints_of_service(service).map(|e| e.id).collect();
+        let count = state.endpoints_of_service_count(service);
         say.say(format!("endpoints of service {n}"), (count, of));
         let of = state.endpoints_of_subnet(subnet).map(|e| e.id);
         say.say_set(format!("endpoints of subnet {n}"), of);

@@ -222,6 +222,7 @@ fn new_endpoint(service: &Service, vpc: usize, id: EndpointId, n: usize, created
     let vpc_view = VpcView {
         id: vpc_id,
         cidrs: vec![cidr],
+        vni: None,
         custom_routes: Vec::new(),
     };
     let subnet_view = SubnetView {

@@ -4,8 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adit::region::{Running, Settings};
+use adit::{
+    data_plane::DataPlane,
+    region::{Running, Settings},
+};
 use adit_cloud::{Login, Region};
+use adit_model::{feed::Capabilities, service::TcpProxy};
 use adit_store::{RedbStore, Store};
 use axum::{
     Router,
@@ -42,6 +46,8 @@ pub(crate) struct Builder {
     region: Region,
     superset: bool,
     store: Option<Arc<dyn Store>>,
+    modes: Vec<TcpProxy>,
+    data_plane: DataPlane,
 }
 
 impl Builder {
@@ -58,6 +64,18 @@ impl Builder {
     /// Part A alone.
     pub(crate) fn without_superset(mut self) -> Self {
         self.superset = false;
+        self
+    }
+
+    /// What its gateways can serve; nothing but `close` unless told.
+    pub(crate) fn modes(mut self, modes: &[TcpProxy]) -> Self {
+        self.modes = modes.to_vec();
+        self
+    }
+
+    /// How its connections are treated.
+    pub(crate) fn data_plane(mut self, data_plane: DataPlane) -> Self {
+        self.data_plane = data_plane;
         self
     }
 
@@ -78,6 +96,10 @@ impl Builder {
             instance: "tests".parse().unwrap(),
             superset: self.superset,
             namespaces: None,
+            data_plane: self.data_plane,
+            capabilities: Capabilities {
+                tcp_proxy: self.modes,
+            },
         };
         let running = Running::start(store, settings).await.unwrap();
         let of = |user: &str| logins.iter().find(|l| l.user == user).unwrap();
@@ -111,6 +133,8 @@ impl TestApp {
             region: Region::embedded(),
             superset: true,
             store: None,
+            modes: vec![TcpProxy::Close],
+            data_plane: DataPlane::default(),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use adit::data_plane::DataPlane;
+use adit_model::{proxy::ProxyProfile, service::TcpProxy};
 use adit_server::{App, NetworkError, edge, feed::null_gateway, reconcile};
 use adit_store::{RedbStore, Store};
 use serde_json::{Value, json};
@@ -65,6 +67,63 @@ async fn a_service_that_works_is_not_broken_by_the_wish_for_such_a_mode() {
     app.demo.put(&path, &json!({"tcp_proxy": "close"})).await.ok();
     let shown = app.other.get(&format!("{ENDPOINTS}/{endpoint}")).await.ok();
     assert_eq!(shown["status"], "accepted");
+}
+
+#[tokio::test]
+async fn a_mode_that_the_region_serves_can_be_had_and_changed() {
+    let app = TestApp::builder().modes(TcpProxy::ALL).start().await;
+    for mode in TcpProxy::ALL {
+        let mut body = service_body(80);
+        body["tcp_proxy"] = json!(mode.as_str());
+        let id = text(&app.demo.post(SERVICES, &body).await.ok()["id"]);
+        let path = format!("{SERVICES}/{id}");
+        app.demo.until(&path, |r| r.body["status"] == "available").await;
+        for other in TcpProxy::ALL {
+            let changed = app
+                .demo
+                .put(&path, &json!({"tcp_proxy": other.as_str()}))
+                .await
+                .ok();
+            assert_eq!(changed["tcp_proxy"], other.as_str());
+        }
+        app.demo.remove_service(&id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_text_names_no_network_and_is_not_sent_without() {
+    let data_plane = DataPlane {
+        proxy_profile: ProxyProfile::V1,
+        ..DataPlane::default()
+    };
+    let app = TestApp::builder()
+        .modes(TcpProxy::ALL)
+        .data_plane(data_plane)
+        .start()
+        .await;
+    let mut body = service_body(80);
+    body["tcp_proxy"] = json!("proxy_vni");
+    let id = text(&app.demo.post(SERVICES, &body).await.ok()["id"]);
+    let path = format!("{SERVICES}/{id}");
+    let shown = app.demo.until(&path, |r| r.body["status"] == "failed").await;
+    let message = text(&shown["error"][0]["error_message"]);
+    assert!(
+        message.contains("v1") && message.contains("proxy_vni"),
+        "{message}"
+    );
+    app.demo.remove_service(&id).await;
+
+    body["tcp_proxy"] = json!("proxy_open");
+    let id = text(&app.demo.post(SERVICES, &body).await.ok()["id"]);
+    let path = format!("{SERVICES}/{id}");
+    app.demo.until(&path, |r| r.body["status"] == "available").await;
+    let refused = app.demo.put(&path, &json!({"tcp_proxy": "proxy_vni"})).await;
+    assert_eq!(refused.refused(), (400, "0002"));
+    assert!(
+        text(&refused.body["error_msg"]).contains("v1"),
+        "{}",
+        refused.body
+    );
 }
 
 /// Everything that both tenants see, less what a restart may move on.

@@ -1,0 +1,169 @@
+//! What an operator sets for the data plane: flags, and what they mean to the control plane and the gateway.
+//!
+//! Owns the words and the defaults of the settings; what they do is the gateway's.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use adit_model::proxy::{ProxyHeader, ProxyProfile};
+use clap::{ArgAction, Args, builder::BoolishValueParser};
+
+/// At most so many connections at a time through one endpoint (spec semantics 14).
+const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
+/// A connection that is silent for so long is reset.
+const IDLE_TIMEOUT_S: u32 = 3_600;
+/// A backend that takes longer to answer a connect is not there.
+const CONNECT_TIMEOUT_S: u32 = 10;
+
+/// How connections are treated.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Data plane")]
+pub struct DataPlane {
+    /// Whose parsers the PROXY header is for, in services that have no profile of their own: `vpcep` (marker id and VNI),
+    /// `aws`, `gcp`, `azure`, `archer` (as those name their endpoints), `v1` (text).
+    #[arg(long, env = "ADIT_PROXY_PROFILE", value_name = "PROFILE", default_value = "vpcep", value_parser = profile)]
+    pub proxy_profile: ProxyProfile,
+    /// The TLV type of the marker id in the profile `vpcep`, 0xe0 to 0xf7.
+    #[arg(long, env = "ADIT_PROXY_MARKER_TYPE", value_name = "TYPE", default_value = "0xe4", value_parser = byte)]
+    pub proxy_marker_type: u8,
+    /// The TLV type of the consumer's VNI, 0xe0 to 0xf7.
+    #[arg(long, env = "ADIT_PROXY_VNI_TYPE", value_name = "TYPE", default_value = "0xe5", value_parser = byte)]
+    pub proxy_vni_type: u8,
+    /// End binary PROXY headers with a CRC32C.
+    #[arg(
+        long, env = "ADIT_PROXY_CHECKSUM",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub proxy_checksum: bool,
+    /// Connections at a time through one endpoint; the next is reset.
+    #[arg(
+        long, env = "ADIT_CONNECTIONS_PER_ENDPOINT", value_name = "COUNT",
+        default_value_t = CONNECTIONS_PER_ENDPOINT_MAX
+    )]
+    pub connections_per_endpoint: u32,
+    /// New connections per second through one endpoint; the next is reset [default: as many as come].
+    #[arg(long, env = "ADIT_NEW_CONNECTIONS_PER_SECOND", value_name = "COUNT")]
+    pub new_connections_per_second: Option<NonZeroU32>,
+    /// Seconds after which a silent connection is reset on both sides.
+    #[arg(
+        long, env = "ADIT_IDLE_TIMEOUT_S", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT_S,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub idle_timeout_s: u32,
+    /// Seconds that a backend has to answer a connect.
+    #[arg(
+        long, env = "ADIT_CONNECT_TIMEOUT_S", value_name = "SECONDS", default_value_t = CONNECT_TIMEOUT_S,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub connect_timeout_s: u32,
+}
+
+impl Default for DataPlane {
+    fn default() -> Self {
+        let header = ProxyHeader::default();
+        Self {
+            proxy_profile: header.profile,
+            proxy_marker_type: header.marker_type,
+            proxy_vni_type: header.vni_type,
+            proxy_checksum: header.checksum,
+            connections_per_endpoint: CONNECTIONS_PER_ENDPOINT_MAX,
+            new_connections_per_second: None,
+            idle_timeout_s: IDLE_TIMEOUT_S,
+            connect_timeout_s: CONNECT_TIMEOUT_S,
+        }
+    }
+}
+
+impl DataPlane {
+    /// The PROXY header of services that have no profile of their own.
+    ///
+    /// # Errors
+    /// Where the settings do not go together; what is wrong, for a person.
+    pub fn proxy(&self) -> Result<ProxyHeader, String> {
+        let header = ProxyHeader {
+            profile: self.proxy_profile,
+            marker_type: self.proxy_marker_type,
+            vni_type: self.proxy_vni_type,
+            checksum: self.proxy_checksum,
+        };
+        header.check().map(|()| header)
+    }
+
+    /// How the relay runs.
+    pub fn relay(&self) -> adit_relay::Config {
+        adit_relay::Config {
+            idle_timeout: Duration::from_secs(self.idle_timeout_s.into()),
+            connect_timeout: Duration::from_secs(self.connect_timeout_s.into()),
+            ..adit_relay::Config::default()
+        }
+    }
+}
+
+fn profile(word: &str) -> Result<ProxyProfile, String> {
+    ProxyProfile::from_wire(word).ok_or_else(|| {
+        let words: Vec<_> = ProxyProfile::ALL.iter().map(|profile| profile.as_str()).collect();
+        format!("it is not one of {}", words.join(", "))
+    })
+}
+
+/// A number in hexadecimal or decimal.
+fn byte(text: &str) -> Result<u8, String> {
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u8::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| "it is not a number from 0 to 255, such as 228 or 0xe4".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        data_plane: DataPlane,
+    }
+
+    fn read(words: &[&str]) -> Result<DataPlane, clap::Error> {
+        Line::try_parse_from(["adit"].iter().chain(words)).map(|line| line.data_plane)
+    }
+
+    #[test]
+    fn the_defaults_are_the_flags_own() {
+        assert_eq!(
+            format!("{:?}", read(&[]).unwrap()),
+            format!("{:?}", DataPlane::default())
+        );
+        assert_eq!(read(&[]).unwrap().proxy(), Ok(ProxyHeader::default()));
+    }
+
+    #[test]
+    fn types_are_hexadecimal_or_decimal_and_must_go_together() {
+        let proxy = |words: &[&str]| read(words).map_err(|e| e.to_string())?.proxy();
+        let header = proxy(&[
+            "--proxy-marker-type=0xE1",
+            "--proxy-vni-type",
+            "240",
+            "--proxy-checksum",
+        ])
+        .unwrap();
+        assert_eq!(
+            (header.marker_type, header.vni_type, header.checksum),
+            (0xe1, 0xf0, true)
+        );
+        assert_eq!(proxy(&["--proxy-profile=v1"]).unwrap().profile, ProxyProfile::V1);
+        for (wrong, named) in [
+            ("--proxy-marker-type=0xe5", "0xe5"),
+            ("--proxy-marker-type=3", "0x03"),
+            ("--proxy-marker-type=256", "256"),
+            ("--proxy-profile=haproxy", "haproxy"),
+        ] {
+            let error = proxy(&[wrong]).unwrap_err();
+            assert!(error.contains(named), "{wrong}: {error}");
+        }
+    }
+}
