@@ -132,14 +132,29 @@ fn parse_id<T: std::str::FromStr>(name: &str, value: &Value, malformed: Code) ->
 /// # Errors
 /// 0002.
 pub fn description(body: &Body) -> Result<Option<String>, ApiError> {
-    let Some(text) = string(body, "description", Code::E0002)? else {
-        return Ok(None);
+    description_at(body, "description")
+}
+
+/// The description in an object of the body, which a message calls `at`.
+///
+/// # Errors
+/// 0002.
+pub fn description_at(object: &Body, at: &str) -> Result<Option<String>, ApiError> {
+    let text = match get(object, "description") {
+        None => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(other) => {
+            return Err(ApiError::because(
+                Code::E0002,
+                format!("{at}: {} is not a string.", show(other)),
+            ));
+        }
     };
     if text.chars().count() > DESCRIPTION_CHARS_MAX {
         return Err(ApiError::because(
             Code::E0002,
             format!(
-                "description has {} characters, more than {DESCRIPTION_CHARS_MAX}.",
+                "{at} has {} characters, more than {DESCRIPTION_CHARS_MAX}.",
                 text.chars().count()
             ),
         ));
@@ -147,10 +162,10 @@ pub fn description(body: &Body) -> Result<Option<String>, ApiError> {
     if let Some(bad) = text.chars().find(|c| matches!(c, '<' | '>')) {
         return Err(ApiError::because(
             Code::E0002,
-            format!("description must not contain '{bad}'."),
+            format!("{at} must not contain '{bad}'."),
         ));
     }
-    Ok(Some(text.to_owned()))
+    Ok(Some(text.clone()))
 }
 
 /// The longest description, in characters.

@@ -24,6 +24,7 @@ pub mod tag_action;
 pub mod tag_query;
 pub mod time;
 pub mod whitelist;
+pub mod whitelist_batch;
 
 pub use catalogue::{ApiError, Code};
 pub use chain::error_chain;

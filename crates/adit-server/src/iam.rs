@@ -97,6 +97,21 @@ const ACTIONS: &[(Method, &str, &str)] = &[
         "/v1/{project_id}/{resource_type}/tags",
         "vpcep:tags:list",
     ),
+    (
+        Method::POST,
+        "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/batch-create",
+        "vpcep:permissions:update",
+    ),
+    (
+        Method::POST,
+        "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/batch-delete",
+        "vpcep:permissions:update",
+    ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/{permission_id}",
+        "vpcep:permissions:update",
+    ),
 ];
 
 /// The operator's role.

@@ -13,7 +13,10 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::{connection, endpoint, operator, quota, service, shape::ErrorBody, tag, version, whitelist},
+    api::{
+        connection, endpoint, operator, quota, service, shape::ErrorBody, tag, version, whitelist,
+        whitelist_batch,
+    },
     app::App,
     auth, edge,
 };
@@ -101,6 +104,9 @@ fn tenants() -> OpenApiRouter<Arc<App>> {
 /// neither does a method of it on a path of part A.
 fn superset() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
+        .routes(routes!(whitelist_batch::whitelist_add))
+        .routes(routes!(whitelist_batch::whitelist_remove))
+        .routes(routes!(whitelist_batch::whitelist_describe))
 }
 
 /// The operator's own, below `/admin/v1`.

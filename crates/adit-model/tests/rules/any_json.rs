@@ -112,7 +112,7 @@ fn parse_all(body: &Body) {
         check(ServiceUpdate::parse(body, strict_toa));
     }
     check(ConnectionAction::parse(body));
-    check(WhitelistAction::parse(body));
+    check(WhitelistAction::parse(body, true));
     check(body::description(body));
     let Some(draft) = check(EndpointDraft::parse(body.clone())) else {
         return;
@@ -199,5 +199,5 @@ fn a_good_body_is_taken_by_every_parser_but_the_whitelists() {
     assert!(ConnectionAction::parse(&body).is_ok());
     assert!(EndpointDraft::parse(body.clone()).is_ok());
     // One body cannot hold both actions.
-    assert!(WhitelistAction::parse(&body).is_err());
+    assert!(WhitelistAction::parse(&body, false).is_err());
 }

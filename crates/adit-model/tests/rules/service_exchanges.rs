@@ -183,7 +183,7 @@ fn the_whitelist_changes_as_documented() {
             .collect::<Vec<_>>()
     };
     for exchange in exchanges(include_str!("../examples/a12-permissions-action.json")) {
-        let action = match WhitelistAction::parse(&exchange.body) {
+        let action = match WhitelistAction::parse(&exchange.body, false) {
             Ok(action) => action,
             Err(error) => {
                 exchange.check_refusal(&error);
@@ -193,7 +193,12 @@ fn the_whitelist_changes_as_documented() {
         let before = list.clone();
         let shown = match action.action {
             Action::Add => {
-                list = list.add(&action.permissions, Created::default).unwrap();
+                list = list
+                    .add(
+                        action.permissions.iter().map(|p| (p.as_str(), "")),
+                        Created::default,
+                    )
+                    .unwrap();
                 texts(&list)
             }
             Action::Remove => {

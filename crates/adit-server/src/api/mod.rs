@@ -10,3 +10,4 @@ pub(crate) mod shape;
 pub(crate) mod tag;
 pub(crate) mod version;
 pub(crate) mod whitelist;
+pub(crate) mod whitelist_batch;

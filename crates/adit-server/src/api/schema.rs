@@ -30,6 +30,21 @@ pub(crate) struct OfService {
     vpc_endpoint_service_id: String,
 }
 
+/// What an operation on a whitelist record has in its path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfRecord {
+    /// The caller's own project.
+    #[param(pattern = "^[0-9A-Fa-f]{32}$")]
+    project_id: String,
+    /// One of the project's own.
+    #[param(format = "uuid")]
+    vpc_endpoint_service_id: String,
+    /// One of the service's.
+    #[param(format = "uuid")]
+    permission_id: String,
+}
+
 /// What an operation on an endpoint has in its path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -246,6 +261,14 @@ pub(crate) struct Block(String);
 #[derive(ToSchema)]
 #[schema(value_type = String, example = "iam:domain::a3f1c2d4e5b60718293a4b5c6d7e8f90", pattern = r"^(\*|iam:domain::[A-Za-z0-9*]{1,64})$")]
 pub(crate) struct PermissionText(String);
+
+/// Whom a whitelist record names: an account, or a part of an organisation.
+#[derive(ToSchema)]
+#[schema(as = PermissionType, rename_all = "camelCase")]
+pub(crate) enum PermissionTypeSchema {
+    DomainId,
+    OrgPath,
+}
 
 /// What there are quotas of, and tags on.
 #[derive(ToSchema)]

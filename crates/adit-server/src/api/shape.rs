@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use adit_model::{
     ApiError, Code,
-    id::{EndpointId, ProjectId, ServiceId},
+    id::{EndpointId, ProjectId, RecordId, ServiceId},
     listing::Query,
     port_mapping::PortMapping,
     service::Fault,
@@ -61,6 +61,19 @@ impl<S: Sync + Send> FromRequestParts<S> for EndpointPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         path_id(parts, state, "vpc_endpoint_id", Code::E2017)
+            .await
+            .map(Self)
+    }
+}
+
+/// The whitelist record that the path names. What cannot be a record's id is none's.
+pub(crate) struct RecordPath(pub RecordId);
+
+impl<S: Sync + Send> FromRequestParts<S> for RecordPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "permission_id", Code::E0005)
             .await
             .map(Self)
     }

@@ -7,7 +7,7 @@ use axum::{Extension, Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::schema::{OfService, PermissionText, SortDir};
+use super::schema::{OfService, PermissionText, PermissionTypeSchema, SortDir};
 use super::shape::{Failures, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
@@ -19,9 +19,9 @@ use crate::{
 pub(crate) struct Permission {
     #[schema(value_type = String, format = "uuid")]
     id: RecordId,
-    /// `iam:domain::` and an account's id or `*`; or `*` alone.
+    /// `iam:domain::` and an account's id or `*`; or `*` alone; or `organizations:orgPath::` and a path.
     permission: String,
-    /// `domainId`.
+    #[schema(value_type = PermissionTypeSchema)]
     permission_type: &'static str,
     description: String,
     #[schema(value_type = String, format = DateTime)]
@@ -32,8 +32,8 @@ impl From<WhitelistRecord> for Permission {
     fn from(r: WhitelistRecord) -> Self {
         Self {
             id: r.id,
+            permission_type: r.permission_type().as_str(),
             permission: r.permission,
-            permission_type: "domainId",
             description: r.description,
             created_at: r.created.at,
         }

@@ -1,10 +1,12 @@
-//! Operations on whitelist records (spec A.11, A.12).
+//! Operations on whitelist records (spec A.11, A.12, B.5 to B.7).
 
 use adit_model::{
+    ApiError,
     body::Body,
-    id::ServiceId,
+    id::{RecordId, ServiceId},
     listing::{Listing, Query, WHITELIST_LIMIT_MAX},
     whitelist::{Action, Whitelist, WhitelistAction, WhitelistRecord},
+    whitelist_batch::{RecordsAdd, RecordsRemove, parse_description},
 };
 use adit_store::{Key, Txn, keys::encode};
 
@@ -47,37 +49,102 @@ impl App {
         service: ServiceId,
         body: &Body,
     ) -> Result<Vec<String>, Failure> {
-        let request = WhitelistAction::parse(body)?;
+        let request = WhitelistAction::parse(body, self.config.superset)?;
+        let permissions = &request.permissions;
+        let change = |before: &Whitelist| match request.action {
+            Action::Add => {
+                let wanted = permissions.iter().map(|permission| (permission.as_str(), ""));
+                before.add(wanted, || self.created())
+            }
+            Action::Remove => Ok(before.remove(permissions)),
+        };
+        self.whitelist_change(scope, service, change).await?;
+        Ok(request.permissions)
+    }
+
+    /// Adds records with descriptions, all or none; answers those that are new.
+    ///
+    /// # Errors
+    /// By spec B.5.
+    pub async fn whitelist_add(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        body: &Body,
+    ) -> Result<Vec<WhitelistRecord>, Failure> {
+        let request = RecordsAdd::parse(body)?;
+        let change = |before: &Whitelist| {
+            let wanted = request.records.iter().map(|(p, d)| (p.as_str(), d.as_str()));
+            before.add(wanted, || self.created())
+        };
+        let (before, mut after) = self.whitelist_change(scope, service, change).await?;
+        Ok(after.records.split_off(before.records.len()))
+    }
+
+    /// Removes records by their ids, all or none; answers them.
+    ///
+    /// # Errors
+    /// By spec B.6.
+    pub async fn whitelist_remove(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        body: &Body,
+    ) -> Result<Vec<WhitelistRecord>, Failure> {
+        let request = RecordsRemove::parse(body)?;
+        let change = |before: &Whitelist| Ok(before.remove_records(&request.ids)?.0);
+        let (before, _) = self.whitelist_change(scope, service, change).await?;
+        Ok(before.remove_records(&request.ids)?.1)
+    }
+
+    /// Changes a record's description; answers the record.
+    ///
+    /// # Errors
+    /// By spec B.7.
+    pub async fn whitelist_describe(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        record: RecordId,
+        body: &Body,
+    ) -> Result<WhitelistRecord, Failure> {
+        let description = parse_description(body)?;
+        let change = |before: &Whitelist| before.describe(record, &description);
+        let (_, after) = self.whitelist_change(scope, service, change).await?;
+        Ok(after.record(record)?.clone())
+    }
+
+    /// Replaces a service's records by what `change` makes of them; answers them before and after.
+    async fn whitelist_change(
+        &self,
+        scope: &Scope,
+        service: ServiceId,
+        change: impl Fn(&Whitelist) -> Result<Whitelist, ApiError>,
+    ) -> Result<(Whitelist, Whitelist), Failure> {
         let _turn = self.whitelists.enter(&service).await;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
-            let txn = {
+            // Marks are given after the state is let go of: they look at it too.
+            let (seen, old) = {
                 let state = self.cache.read();
                 let seen = Self::own_service(&state, scope, service)?;
-                seen.check_parts_writable()?;
-                let old = state.whitelist(&service).cloned();
-                // Marks are given after the state is let go of: they look at it too.
-                drop(state);
-                let none = Whitelist::default();
-                let before = old.as_ref().map_or(&none, |w| &w.value);
-                let after = match request.action {
-                    Action::Add => before.add(&request.permissions, || self.created())?,
-                    Action::Remove => before.remove(&request.permissions),
-                };
-                if after == *before {
-                    return Ok(request.permissions);
-                }
-                let key = Key::Whitelist(service);
-                let txn = as_seen(Txn::new(), key.clone(), old.as_ref())
-                    .unchanged(Key::Service(service), seen.revision);
-                if after.records.is_empty() {
-                    txn.delete(key)
-                } else {
-                    txn.put(key, encode(&after))
-                }
+                (seen, state.whitelist(&service).cloned())
+            };
+            seen.check_parts_writable()?;
+            let before = old.as_ref().map(|w| (*w.value).clone()).unwrap_or_default();
+            let after = change(&before)?;
+            if after == before {
+                return Ok((before, after));
+            }
+            let key = Key::Whitelist(service);
+            let txn = as_seen(Txn::new(), key.clone(), old.as_ref())
+                .unchanged(Key::Service(service), seen.revision);
+            let txn = match after.records.is_empty() {
+                true => txn.delete(key),
+                false => txn.put(key, encode(&after)),
             };
             if self.commit(txn).await? {
-                return Ok(request.permissions);
+                return Ok((before, after));
             }
         }
         Err(Failure::Busy(ATTEMPTS_MAX))

@@ -203,7 +203,9 @@ impl Fill {
         ];
         if first_of_service {
             let permission = format!("iam:domain::{}", CONSUMER.domain());
-            let whitelist = Whitelist::default().add(&[permission], || created).unwrap();
+            let whitelist = Whitelist::default()
+                .add([(permission.as_str(), "")], || created)
+                .unwrap();
             entries.push((Key::Whitelist(service.id), encode(&whitelist)));
             entries.push((Key::Service(service.id).guard(), encode(&())));
         }

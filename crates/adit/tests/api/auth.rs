@@ -77,6 +77,24 @@ fn operations() -> Vec<Operation> {
             Some(records),
             false,
         ),
+        guarded(
+            "POST",
+            &format!("{service}/permissions/batch-create"),
+            Some(json!({"permissions": [{"permission": "*", "description": ""}]})),
+            false,
+        ),
+        guarded(
+            "POST",
+            &format!("{service}/permissions/batch-delete"),
+            Some(json!({"permissions": [{"id": NOBODY}]})),
+            false,
+        ),
+        guarded(
+            "PUT",
+            &format!("{service}/permissions/{{permission_id}}"),
+            Some(json!({"permission": {"description": ""}})),
+            false,
+        ),
         guarded("POST", "/vpc-endpoints", Some(order), false),
         guarded("GET", "/vpc-endpoints", None, true),
         guarded("GET", "/vpc-endpoints/{vpc_endpoint_id}", None, true),
@@ -122,7 +140,8 @@ impl Operation {
             .replace("{vpc_endpoint_service_id}", NOBODY)
             .replace("{vpc_endpoint_id}", NOBODY)
             .replace("{resource_type}", "endpoint_service")
-            .replace("{resource_id}", NOBODY);
+            .replace("{resource_id}", NOBODY)
+            .replace("{permission_id}", NOBODY);
         client.send(self.method, &path, self.body.as_ref()).await
     }
 }

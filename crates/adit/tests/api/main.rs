@@ -17,6 +17,7 @@ mod service_update;
 mod tag;
 mod versions;
 mod whitelist;
+mod whitelist_batch;
 
 mod operator;
 mod superset;
