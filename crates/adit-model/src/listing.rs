@@ -1,6 +1,7 @@
 //! The parameters that every list takes (spec 0.3), and paging by them.
 
 use crate::{
+    body,
     catalogue::{ApiError, Code},
     time::{Created, Timestamp},
 };
@@ -54,8 +55,9 @@ impl Query {
     /// `code` where it is malformed.
     pub fn id<T: std::str::FromStr>(&self, name: &str, code: Code) -> Result<Option<T>, ApiError> {
         let parse = |v: &str| {
-            v.parse()
-                .map_err(|_| ApiError::because(code, format!("{name}: \"{v:.80}\" is not well-formed.")))
+            v.parse().map_err(|_| {
+                ApiError::because(code, format!("{name}: {} is not well-formed.", body::quote(v)))
+            })
         };
         self.get(name).map(parse).transpose()
     }
@@ -66,8 +68,9 @@ impl Query {
     /// 0019.
     pub fn status<T>(&self, from_wire: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
         let parse = |v: &str| {
-            from_wire(v)
-                .ok_or_else(|| ApiError::because(Code::E0019, format!("status: \"{v:.80}\" is no state.")))
+            from_wire(v).ok_or_else(|| {
+                ApiError::because(Code::E0019, format!("status: {} is no state.", body::quote(v)))
+            })
         };
         self.get("status").map(parse).transpose()
     }
@@ -90,17 +93,16 @@ impl Listing {
             Some(v) => digits(v).filter(|n| *n <= limit_max).ok_or_else(|| {
                 ApiError::because(
                     Code::E0006,
-                    format!("limit: \"{v:.80}\" is not an integer in 0..={limit_max}."),
+                    format!("limit: {} is not an integer in 0..={limit_max}.", body::quote(v)),
                 )
             })?,
         };
         let offset = match query.get("offset") {
             None => 0,
-            // A number too large for us is past every end.
             Some(v) => digits(v).ok_or_else(|| {
                 ApiError::because(
                     Code::E0010,
-                    format!("offset: \"{v:.80}\" is not an integer of at least 0."),
+                    format!("offset: {} is not an integer of at least 0.", body::quote(v)),
                 )
             })?,
         };
@@ -110,7 +112,7 @@ impl Listing {
             Some(v) => {
                 return Err(ApiError::because(
                     Code::E0017,
-                    format!("sort_key: \"{v:.80}\" is not a key of this list."),
+                    format!("sort_key: {} is not a key of this list.", body::quote(v)),
                 ));
             }
         };
@@ -120,7 +122,7 @@ impl Listing {
             Some(v) => {
                 return Err(ApiError::because(
                     Code::E0018,
-                    format!("sort_dir: \"{v:.80}\" is neither asc nor desc."),
+                    format!("sort_dir: {} is neither asc nor desc.", body::quote(v)),
                 ));
             }
         };

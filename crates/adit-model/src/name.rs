@@ -1,6 +1,7 @@
 //! Names of endpoint services (spec 0.5) and of endpoints in the private DNS (spec semantics 16).
 
 use crate::{
+    body,
     catalogue::{ApiError, Code},
     id::{EndpointId, ServiceId},
 };
@@ -29,7 +30,8 @@ pub fn check_short(name: &str) -> Result<(), ApiError> {
         return Err(ApiError::because(
             Code::E3076,
             format!(
-                "service_name: \"{name:.80}\" has {} characters, more than {SHORT_NAME_CHARS_MAX}.",
+                "service_name: {} has {} characters, more than {SHORT_NAME_CHARS_MAX}.",
+                body::quote(name),
                 name.len()
             ),
         ));

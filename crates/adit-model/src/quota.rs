@@ -37,7 +37,7 @@ impl QuotaType {
         Self::from_wire(word).ok_or_else(|| {
             ApiError::because(
                 Code::E3070,
-                format!("\"{word:.80}\" is neither endpoint_service nor endpoint."),
+                format!("{} is neither endpoint_service nor endpoint.", body::quote(word)),
             )
         })
     }

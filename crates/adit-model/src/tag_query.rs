@@ -237,7 +237,7 @@ fn check_items(name: &str, items: &[(String, Option<Vec<String>>)]) -> Result<()
     if let Some((i, (key, _))) = items.iter().enumerate().find(|(_, (key, _))| !seen.insert(key)) {
         return Err(ApiError::because(
             Code::E3067,
-            format!("{name}[{i}].key: \"{key:.80}\" is there twice."),
+            format!("{name}[{i}].key: {} is there twice.", body::quote(key)),
         ));
     }
     for (i, (_, list)) in items.iter().enumerate() {
@@ -245,7 +245,7 @@ fn check_items(name: &str, items: &[(String, Option<Vec<String>>)]) -> Result<()
         if let Some(twice) = values(list).into_iter().find(|value| !seen.insert(value.clone())) {
             return Err(ApiError::because(
                 Code::E3071,
-                format!("{name}[{i}].values: \"{twice:.80}\" is there twice."),
+                format!("{name}[{i}].values: {} is there twice.", body::quote(&twice)),
             ));
         }
     }
@@ -317,7 +317,7 @@ fn parse_matches(body: &Body) -> Result<Option<String>, ApiError> {
         if stripped(key) != MATCH_NAME {
             return Err(ApiError::because(
                 Code::E0002,
-                format!("matches[{i}].key: \"{key:.80}\" is not {MATCH_NAME}."),
+                format!("matches[{i}].key: {} is not {MATCH_NAME}.", body::quote(key)),
             ));
         }
         if value.chars().count() > VALUE_CHARS_MAX {

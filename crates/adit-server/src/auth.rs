@@ -40,7 +40,10 @@ pub(crate) async fn guard(
     let project: ProjectId = project.parse().map_err(|_| {
         ApiError::because(
             Code::E0014,
-            format!("project_id: \"{project:.80}\" is not 32 hexadecimal digits."),
+            format!(
+                "project_id: {} is not 32 hexadecimal digits.",
+                adit_model::body::quote(project)
+            ),
         )
     })?;
     if caller.project.as_ref() != Some(&project) {

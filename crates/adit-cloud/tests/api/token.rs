@@ -141,7 +141,9 @@ async fn who_may_speak_of_a_token() {
     assert_eq!(head.headers["x-subject-token"], demo.token.clone().unwrap());
     assert_eq!(head.expect(200), Value::Null);
     about(&operator, "GET", demo.token.as_deref()).await.expect(200);
-    about(&operator, "DELETE", demo.token.as_deref()).await.expect(204);
+    about(&operator, "DELETE", demo.token.as_deref())
+        .await
+        .expect(204);
     demo.get("/v1/P/vpcs").await.expect(401);
 }
 

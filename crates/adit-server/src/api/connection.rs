@@ -11,7 +11,7 @@ use axum::{Extension, Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::schema::{EndpointStatusSchema, OfService, Page};
+use super::schema::{EndpointStatusSchema, IdText, OfService, Page};
 use super::shape::{Failures, FaultView, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
@@ -79,7 +79,7 @@ pub(crate) struct DecideConnection {
     #[schema(pattern = "^(receive|reject)$")]
     action: String,
     /// Exactly one endpoint's id.
-    #[schema(min_items = 1, max_items = 1, value_type = Vec<uuid::Uuid>)]
+    #[schema(min_items = 1, max_items = 1, value_type = Vec<IdText>)]
     endpoints: Vec<String>,
 }
 

@@ -14,7 +14,8 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::schema::{
-    Block, EndpointStatusSchema, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema, TagSchema,
+    Address, Block, EndpointStatusSchema, IdText, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema,
+    TagSchema,
 };
 use super::shape::{EndpointPath, Failures, FaultView, QueryString, Tags, Time};
 use crate::{
@@ -125,17 +126,15 @@ pub(crate) struct Endpoints {
 )]
 pub(crate) struct CreateEndpoint {
     /// The service to connect to.
-    #[schema(format = "uuid")]
-    endpoint_service_id: String,
+    endpoint_service_id: IdText,
     /// The VPC to live in.
-    #[schema(format = "uuid")]
-    vpc_id: String,
+    vpc_id: IdText,
     /// The subnet that its address is from.
-    #[schema(nullable, format = "uuid")]
-    subnet_id: Option<String>,
+    #[schema(nullable)]
+    subnet_id: Option<IdText>,
     /// Its address; any free one by default.
-    #[schema(nullable, format = "ipv4")]
-    port_ip: Option<String>,
+    #[schema(nullable)]
+    port_ip: Option<Address>,
     /// Whether to give it a name in the VPC's private DNS.
     #[schema(nullable)]
     enable_dns: Option<bool>,

@@ -7,7 +7,10 @@
     reason = "shapes for the OpenAPI document, of which there are no values"
 )]
 
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+};
 
 /// What every operation has in its path.
 #[derive(IntoParams)]
@@ -105,8 +108,50 @@ pub(crate) struct Page {
     #[param(minimum = 0, maximum = 1000)]
     limit: Option<u32>,
     /// How many to skip; past the end there is an empty page.
-    #[param(minimum = 0)]
+    #[param(schema_with = offset)]
     offset: Option<u64>,
+}
+
+/// Any number: one too large for us is past every end.
+pub(crate) fn offset() -> utoipa::openapi::Object {
+    integer().minimum(Some(0)).build()
+}
+
+/// A limit in a body, where it is a text by the documents.
+pub(crate) fn limit_in_body() -> Schema {
+    let number = integer().minimum(Some(1)).maximum(Some(1000));
+    digits(
+        "^0*([1-9][0-9]{0,2}|1000)$",
+        number,
+        "How many to show, 1000 by default; for `filter`.",
+    )
+}
+
+/// An offset in a body, where it is a text by the documents.
+pub(crate) fn offset_in_body() -> Schema {
+    digits(
+        "^[0-9]+$",
+        integer().minimum(Some(0)),
+        "How many to skip; for `filter`.",
+    )
+}
+
+fn integer() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
+}
+
+/// A number, or its digits as a text.
+fn digits(pattern: &str, number: ObjectBuilder, description: &str) -> Schema {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern));
+    OneOfBuilder::new()
+        .item(text)
+        .item(number)
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(description))
+        .build()
+        .into()
 }
 
 /// What a list can be ordered by.
@@ -250,6 +295,18 @@ pub(crate) struct NewTag {
     )]
     value: Option<String>,
 }
+
+/// A UUID, as it is sent.
+#[derive(ToSchema)]
+#[schema(as = Id, value_type = String, format = "uuid", example = "4189d3c2-8882-4871-a3c2-d380272eed88",
+    pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+pub(crate) struct IdText(String);
+
+/// An IPv4 address, as it is sent.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = "ipv4", example = "10.1.0.77",
+    pattern = r"^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$")]
+pub(crate) struct Address(String);
 
 /// An IPv4 address or a block of them; bits behind the prefix are ignored.
 #[derive(ToSchema)]

@@ -12,8 +12,8 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::schema::{
-    NewPortMapping, NewTag, OfProject, OfService, OwnServiceType, Page, PortMappingSchema, ServerTypeSchema,
-    ServiceStatusSchema, ServiceTypeSchema, TagSchema, TcpProxySchema,
+    IdText, NewPortMapping, NewTag, OfProject, OfService, OwnServiceType, Page, PortMappingSchema,
+    ServerTypeSchema, ServiceStatusSchema, ServiceTypeSchema, TagSchema, TcpProxySchema,
 };
 use super::shape::{Failures, FaultView, Ports, QueryString, ServicePath, Tags, Time};
 use crate::{
@@ -108,18 +108,16 @@ pub(crate) struct EndpointServices {
 )]
 pub(crate) struct CreateEndpointService {
     /// The backend's port: of a load balancer, or the NIC of a server.
-    #[schema(format = "uuid")]
-    port_id: String,
+    port_id: IdText,
     /// The backend's VPC.
-    #[schema(format = "uuid")]
-    vpc_id: String,
+    vpc_id: IdText,
     #[schema(value_type = ServerTypeSchema)]
     server_type: String,
     #[schema(min_items = 1, max_items = 200)]
     ports: Vec<NewPortMapping>,
     /// The pool to put it in.
-    #[schema(nullable, format = "uuid")]
-    pool_id: Option<String>,
+    #[schema(nullable)]
+    pool_id: Option<IdText>,
     /// Its short name.
     #[schema(nullable, max_length = 16, pattern = "^[A-Za-z0-9_-]*$")]
     service_name: Option<String>,
@@ -154,8 +152,8 @@ pub(crate) struct UpdateEndpointService {
     #[schema(nullable, min_items = 1, max_items = 200)]
     ports: Option<Vec<NewPortMapping>>,
     /// The new backend port, in the same VPC.
-    #[schema(nullable, format = "uuid")]
-    port_id: Option<String>,
+    #[schema(nullable)]
+    port_id: Option<IdText>,
     #[schema(nullable)]
     tcp_proxy: Option<TcpProxySchema>,
     #[schema(nullable, max_length = 128, pattern = "^[^<>]*$")]

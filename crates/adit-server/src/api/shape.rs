@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use adit_model::{
-    ApiError, Code,
+    ApiError, Code, body,
     id::{EndpointId, ProjectId, RecordId, ServiceId},
     listing::Query,
     port_mapping::PortMapping,
@@ -36,7 +36,7 @@ async fn path_id<T: FromStr, S: Sync + Send>(
         .map_or("", |(_, value)| value);
     let id = text
         .parse()
-        .map_err(|_| ApiError::because(code, format!("{name}: \"{text:.80}\" is not well-formed.")));
+        .map_err(|_| ApiError::because(code, format!("{name}: {} is not well-formed.", body::quote(text))));
     Ok(id?)
 }
 

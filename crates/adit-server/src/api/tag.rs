@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    schema::{NewTag, OfResource, OfType, TagSchema},
+    schema::{NewTag, OfResource, OfType, TagSchema, limit_in_body, offset_in_body},
     shape::{Failures, Tags},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub(crate) struct Resources {
 )]
 pub(crate) struct AskedTag {
     /// Spaces around it do not count.
-    #[schema(min_length = 1, max_length = 127, pattern = "[^ ]")]
+    #[schema(min_length = 1, max_length = 127, pattern = r"\S")]
     key: String,
     /// Each of at most 255 characters; none of them stands for any value. One that begins with `*` asks for a part.
     #[schema(max_items = 10)]
@@ -110,11 +110,9 @@ pub(crate) struct QueryResources {
     /// None of them holds.
     #[schema(nullable, max_items = 20)]
     not_tags_any: Option<Vec<AskedTag>>,
-    /// 1 to 1000, the default; for `filter`. A number is taken too.
-    #[schema(nullable, pattern = "^0*([1-9][0-9]{0,2}|1000)$")]
+    #[schema(schema_with = limit_in_body)]
     limit: Option<String>,
-    /// How many to skip; for `filter`. A number is taken too.
-    #[schema(nullable, pattern = "^[0-9]+$")]
+    #[schema(schema_with = offset_in_body)]
     offset: Option<String>,
     /// By name.
     #[schema(nullable, max_items = 1)]
@@ -180,7 +178,10 @@ impl<S: Sync + Send> FromRequestParts<S> for ResourcePath {
             QuotaType::Endpoint => text.parse().map(Tagged::Endpoint),
         };
         let resource = resource.map_err(|_: Malformed| {
-            ApiError::because(code, format!("resource_id: \"{text:.80}\" is not a UUID."))
+            ApiError::because(
+                code,
+                format!("resource_id: {} is not a UUID.", body::quote(&text)),
+            )
         })?;
         Ok(Self(resource))
     }

@@ -7,7 +7,7 @@ use axum::{Extension, Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::schema::{OfService, PermissionText, PermissionTypeSchema, SortDir};
+use super::schema::{OfService, PermissionText, PermissionTypeSchema, SortDir, offset};
 use super::shape::{Failures, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
@@ -84,7 +84,7 @@ pub(crate) struct PermissionListParams {
     #[param(minimum = 0, maximum = 500)]
     limit: Option<u32>,
     /// How many to skip; past the end there is an empty page.
-    #[param(minimum = 0)]
+    #[param(schema_with = offset)]
     offset: Option<u64>,
 }
 

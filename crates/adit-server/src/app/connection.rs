@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use adit_model::{
     ApiError, Code,
-    body::Body,
+    body::{self, Body},
     endpoint::{ConnectionAction, Decision, Endpoint, EndpointStatus},
     id::{EndpointId, MarkerId, ServiceId},
     listing::{LIMIT_MAX, Listing, Query},
@@ -152,7 +152,7 @@ fn parse_marker(query: &Query) -> Result<Option<Option<MarkerId>>, ApiError> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(ApiError::because(
             Code::E0021,
-            format!("marker_id: \"{text:.80}\" is not a number."),
+            format!("marker_id: {} is not a number.", body::quote(text)),
         ));
     }
     Ok(Some(text.parse().ok().and_then(MarkerId::new)))

@@ -8,4 +8,5 @@ mod openstack;
 mod otcextensions;
 #[path = "../process/mod.rs"]
 mod process;
+mod schemathesis;
 mod venv;

@@ -26,6 +26,8 @@ pub(crate) const BACKEND_PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
 pub(crate) const BACKEND_VPC: &str = "4189d3c2-8882-4871-a3c2-d380272eed80";
 /// The demo tenant's subnet.
 pub(crate) const BACKEND_SUBNET: &str = "4189d3c2-8882-4871-a3c2-d380272eed81";
+/// The demo tenant's subnet, as Neutron knows it.
+pub(crate) const BACKEND_NEUTRON_SUBNET: &str = "4189d3c2-8882-4871-a3c2-d380272eed82";
 /// The port of the other tenant's client, 10.0.0.20 in its VPC.
 pub(crate) const CLIENT_PORT: &str = "5290e4d3-9993-4982-b4d3-e491383ffe98";
 /// The other tenant's VPC.
@@ -279,6 +281,26 @@ impl Client {
     /// The other tenant.
     pub(crate) fn other(api: &str) -> Self {
         Self::login(api, "other", "eu-de_other", OTHER_PROJECT)
+    }
+
+    /// The operator.
+    pub(crate) fn operator(api: &str) -> Self {
+        Self::login(
+            api,
+            "operator",
+            "eu-de_operator",
+            "80bf1f73f33460afa6bafe0ab6b45c2f",
+        )
+    }
+
+    /// Where the region is.
+    pub(crate) fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// The token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// Publishes the demo tenant's server without approval, open to everybody, and answers the service's id.
