@@ -8,14 +8,12 @@ use tempfile::TempDir;
 
 use crate::{
     process::{
-        BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC, OTHER_PROJECT, PROJECT, Region,
-        until,
+        BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC, DOMAIN, OTHER_PROJECT, PROJECT,
+        Region, until,
     },
     venv::Venv,
 };
 
-/// The demo tenant's account.
-const DOMAIN: &str = "a3f1c2d4e5b60718293a4b5c6d7e8f90";
 /// The other tenant's account.
 const OTHER_DOMAIN: &str = "b4e2d3c5f6a7182930b4c5d6e7f8091a";
 

@@ -68,6 +68,8 @@ pub(crate) fn skip_without(program: &str, test: &str) -> bool {
 
 /// The demo tenant's project.
 pub(crate) const PROJECT: &str = "6e9dfd51d1124e8d8498dce894923a0d";
+/// The demo tenant's account.
+pub(crate) const DOMAIN: &str = "a3f1c2d4e5b60718293a4b5c6d7e8f90";
 /// The other tenant's project.
 pub(crate) const OTHER_PROJECT: &str = "7fae0e62e2235f9e95a9edf9a5a34b1e";
 

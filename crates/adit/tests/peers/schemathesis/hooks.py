@@ -23,10 +23,13 @@ LOAD_BALANCER = os.environ["ADIT_LOAD_BALANCER"]
 POOL = os.environ["ADIT_POOL"]
 
 # The codes that say that a request is malformed. A request that fits the document is never answered with one of them.
-ABOUT_FORM = {f"EndPoint.{number}" for number in """
+ABOUT_FORM = {
+    f"EndPoint.{number}"
+    for number in """
     0002 0006 0007 0010 0014 0015 0017 0018 0019 0020 0021 0023 1003 1004 1019 2011 2017 2027 2028 2029 2031 2033 2041
     2044 2045 2048 3002 3035 3036 3043 3062 3063 3066 3068 3070 3072 3073 3074 3075 3076
-""".split()}
+""".split()
+}
 
 session = requests.Session()
 session.trust_env = False
