@@ -48,7 +48,7 @@ fn huawei_sdk() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let begins = |word: &str| said.lines().filter_map(move |line| line.strip_prefix(word));
+    let begins = |word: &'static str| said.lines().filter_map(move |line| line.strip_prefix(word));
     let passed = begins("PASS ").count();
     let failed = begins("FAIL ")
         .filter(|call| !NOT_YET.iter().any(|name| call.starts_with(name)))
