@@ -23,6 +23,8 @@ use crate::store::{Batch, Change, PAGE_ENTRIES_MAX, ResumeToken, Revision, Store
 
 /// Most notices that a subscriber may be behind before it is told to look at everything.
 pub const NOTICES_MAX: usize = 1024;
+/// Most revisions that are taken in together: readers wait for so long.
+const TOGETHER_MAX: usize = 256;
 /// First and longest pause before the follower tries a failing store again, in milliseconds.
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 2_000;
@@ -309,8 +311,13 @@ impl<V: View> Follower<V> {
                         Ok(batch) => {
                             self.note_working();
                             retry = Backoff::default();
-                            token.revision = batch.revision;
-                            self.apply(&batch);
+                            let mut batches = vec![batch];
+                            while batches.len() < TOGETHER_MAX
+                                && let Some(batch) = watch.try_next()
+                            {
+                                batches.push(batch);
+                            }
+                            token.revision = self.apply(&batches).unwrap_or(token.revision);
                         }
                         Err(error) => break error,
                     }
@@ -327,19 +334,25 @@ impl<V: View> Follower<V> {
         }
     }
 
-    fn apply(&self, batch: &Batch) {
+    /// Takes in what came together: one turn of the lock, and one wake-up of those who wait for a revision, of whom there
+    /// are as many as commits that shared an fsync. Answers the revision that the view has reached.
+    fn apply(&self, batches: &[Batch]) -> Option<Revision> {
+        let reached = batches.last()?.revision;
         {
             let mut state = self.state.write();
-            for change in batch.changes.iter() {
+            for change in batches.iter().flat_map(|batch| batch.changes.iter()) {
                 state.view.apply(change);
             }
-            state.revision = batch.revision;
+            state.revision = reached;
         }
-        self.reached.send_replace(Some(batch.revision));
-        if !batch.changes.is_empty() && self.notices.receiver_count() > 0 {
-            let keys = batch.changes.iter().map(|change| change.key.clone()).collect();
-            let _ = self.notices.send(Notice::Changed(keys));
+        self.reached.send_replace(Some(reached));
+        for batch in batches {
+            if !batch.changes.is_empty() && self.notices.receiver_count() > 0 {
+                let keys = batch.changes.iter().map(|change| change.key.clone()).collect();
+                let _ = self.notices.send(Notice::Changed(keys));
+            }
         }
+        Some(reached)
     }
 
     fn note_failing(&mut self, error: &StoreError) {

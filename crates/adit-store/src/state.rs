@@ -3,6 +3,12 @@
 //! Owns the indexes; holds no rule of the product. Like every [`View`] it may be stale: what must be right is compared by
 //! the transaction that was decided on it, which is why each document comes with the revision that wrote it.
 
+mod ranked;
+mod records;
+mod slots;
+
+pub use records::{Listed, Records};
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
@@ -30,6 +36,8 @@ use crate::{
     keys::{self, Key},
     store::{Change, Entry, Revision},
 };
+use records::Children;
+use slots::Slots;
 
 /// A document with the revision that wrote it.
 #[derive(Debug)]
@@ -60,18 +68,15 @@ impl<T> std::ops::Deref for Stored<T> {
 /// Documents of one kind by their id.
 type Table<K, T> = HashMap<K, Stored<T>>;
 
-/// Ids under a parent, in the order of creation.
-type Ordered<P, K> = HashMap<P, BTreeSet<(u64, K)>>;
-
 /// Everything that is stored.
 #[derive(Debug, Default)]
 pub struct State {
     services: Table<ServiceId, Service>,
-    services_by_project: Ordered<ProjectId, ServiceId>,
+    services_by_project: Children<ProjectId, ServiceId>,
     services_by_port: HashMap<PortId, BTreeSet<ServiceId>>,
     endpoints: Table<EndpointId, Endpoint>,
-    endpoints_by_project: Ordered<ProjectId, EndpointId>,
-    endpoints_by_service: Ordered<ServiceId, EndpointId>,
+    endpoints_by_project: Children<ProjectId, EndpointId>,
+    endpoints_by_service: Children<ServiceId, EndpointId>,
     endpoints_by_subnet: HashMap<SubnetId, BTreeSet<EndpointId>>,
     /// How many endpoints of a service are in `creating` or `accepted`.
     live: HashMap<ServiceId, usize>,
@@ -80,7 +85,7 @@ pub struct State {
     addresses: BTreeMap<(SubnetId, Ipv4Addr), Stored<Holder>>,
     sources: BTreeMap<(VpcId, Ipv4Addr), Stored<EndpointId>>,
     markers: HashMap<MarkerId, EndpointId>,
-    slots: HashMap<(ProjectId, QuotaType), BTreeSet<u32>>,
+    slots: HashMap<(ProjectId, QuotaType), Slots>,
     limits: Table<ProjectId, Limits>,
     guards: HashMap<Key, Revision>,
     vpcs: Table<VpcId, Vpc>,
@@ -138,17 +143,12 @@ tables! {
 }
 
 impl State {
-    /// A project's services, oldest first.
-    pub fn services_of_project(
-        &self,
-        project: &ProjectId,
-    ) -> impl DoubleEndedIterator<Item = &Stored<Service>> {
-        ordered(&self.services_by_project, project, &self.services)
-    }
-
-    /// How many services a project has.
-    pub fn services_of_project_count(&self, project: &ProjectId) -> usize {
-        self.services_by_project.get(project).map_or(0, BTreeSet::len)
+    /// A project's services.
+    pub fn services_of_project(&self, project: &ProjectId) -> Records<'_, ServiceId, Service> {
+        Records {
+            orders: self.services_by_project.get(project),
+            table: &self.services,
+        }
     }
 
     /// The services on a backend port, in whatever state.
@@ -156,30 +156,20 @@ impl State {
         members(&self.services_by_port, &port)
     }
 
-    /// A project's endpoints, oldest first.
-    pub fn endpoints_of_project(
-        &self,
-        project: &ProjectId,
-    ) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
-        ordered(&self.endpoints_by_project, project, &self.endpoints)
+    /// A project's endpoints.
+    pub fn endpoints_of_project(&self, project: &ProjectId) -> Records<'_, EndpointId, Endpoint> {
+        Records {
+            orders: self.endpoints_by_project.get(project),
+            table: &self.endpoints,
+        }
     }
 
-    /// How many endpoints a project has.
-    pub fn endpoints_of_project_count(&self, project: &ProjectId) -> usize {
-        self.endpoints_by_project.get(project).map_or(0, BTreeSet::len)
-    }
-
-    /// A service's endpoints, oldest first.
-    pub fn endpoints_of_service(
-        &self,
-        service: ServiceId,
-    ) -> impl DoubleEndedIterator<Item = &Stored<Endpoint>> {
-        ordered(&self.endpoints_by_service, &service, &self.endpoints)
-    }
-
-    /// How many endpoints a service has, in whatever state.
-    pub fn endpoints_of_service_count(&self, service: ServiceId) -> usize {
-        self.endpoints_by_service.get(&service).map_or(0, BTreeSet::len)
+    /// A service's endpoints, in whatever state.
+    pub fn endpoints_of_service(&self, service: ServiceId) -> Records<'_, EndpointId, Endpoint> {
+        Records {
+            orders: self.endpoints_by_service.get(&service),
+            table: &self.endpoints,
+        }
     }
 
     /// The endpoints whose address is, or will be, from a subnet.
@@ -216,7 +206,7 @@ impl State {
 
     /// How much of its quota a project uses.
     pub fn usage(&self, project: &ProjectId, kind: QuotaType) -> Usage {
-        let used = self.slots.get(&(project.clone(), kind)).map_or(0, BTreeSet::len);
+        let used = self.slots.get(&(project.clone(), kind)).map_or(0, Slots::len);
         let limits = self
             .limits
             .get(project)
@@ -232,8 +222,10 @@ impl State {
     pub fn free_slots(&self, project: &ProjectId, kind: QuotaType) -> impl Iterator<Item = u32> {
         let used = self.slots.get(&(project.clone(), kind));
         let Usage { used: count, quota } = self.usage(project, kind);
-        (0..quota)
-            .filter(move |n| used.is_none_or(|used| !used.contains(n)))
+        let none = (used.is_none()).then_some(0..quota).into_iter().flatten();
+        let free = used.into_iter().flat_map(Slots::free);
+        none.chain(free)
+            .take_while(move |n| *n < quota)
             .take(quota.saturating_sub(count) as usize)
     }
 
@@ -280,18 +272,6 @@ impl State {
     pub fn newest_order(&self) -> u64 {
         self.newest_order
     }
-}
-
-fn ordered<'a, P: Eq + Hash, K: Eq + Hash + Copy + 'a, T>(
-    index: &'a Ordered<P, K>,
-    parent: &P,
-    table: &'a Table<K, T>,
-) -> impl DoubleEndedIterator<Item = &'a Stored<T>> + use<'a, P, K, T> {
-    index
-        .get(parent)
-        .into_iter()
-        .flatten()
-        .filter_map(|(_, id)| table.get(id))
 }
 
 fn members<'a, P: Eq + Hash, K: Copy>(
@@ -363,7 +343,7 @@ impl View for State {
                 Some(id) => drop(self.markers.insert(marker, *id.value)),
                 None => drop(self.markers.remove(&marker)),
             },
-            Key::Quota(project, kind, n) => mark(&mut self.slots, (project, kind), n, entry.is_some()),
+            Key::Quota(project, kind, n) => self.apply_slot((project, kind), n, entry.is_some()),
             Key::Limits(project) => drop(replace(&mut self.limits, project, read(entry))),
             Key::Guard(of) => match entry {
                 Some(entry) => drop(self.guards.insert(*of, entry.mod_revision)),
@@ -386,13 +366,8 @@ impl State {
         let old = replace(&mut self.services, id, new.clone());
         for (service, present) in [(old, false), (new, true)] {
             let Some(service) = service else { continue };
-            let member = (service.created.order, id);
-            mark(
-                &mut self.services_by_project,
-                service.project.clone(),
-                member,
-                present,
-            );
+            let project = service.project.clone();
+            records::mark(&mut self.services_by_project, project, &*service.value, present);
             mark(&mut self.services_by_port, service.port, id, present);
         }
     }
@@ -404,14 +379,10 @@ impl State {
         let old = replace(&mut self.endpoints, id, new.clone());
         for (endpoint, present) in [(old, false), (new, true)] {
             let Some(endpoint) = endpoint else { continue };
-            let member = (endpoint.created.order, id);
-            mark(
-                &mut self.endpoints_by_project,
-                endpoint.project.clone(),
-                member,
-                present,
-            );
-            mark(&mut self.endpoints_by_service, endpoint.service, member, present);
+            let project = endpoint.project.clone();
+            records::mark(&mut self.endpoints_by_project, project, &*endpoint.value, present);
+            let service = endpoint.service;
+            records::mark(&mut self.endpoints_by_service, service, &*endpoint.value, present);
             if let Some(subnet) = endpoint.subnet {
                 mark(&mut self.endpoints_by_subnet, subnet, id, present);
             }
@@ -421,6 +392,17 @@ impl State {
                 if *count == 0 {
                     self.live.remove(&endpoint.service);
                 }
+            }
+        }
+    }
+
+    fn apply_slot(&mut self, of: (ProjectId, QuotaType), n: u32, present: bool) {
+        if present {
+            self.slots.entry(of).or_default().insert(n);
+        } else if let Some(slots) = self.slots.get_mut(&of) {
+            slots.remove(n);
+            if slots.len() == 0 {
+                self.slots.remove(&of);
             }
         }
     }

@@ -68,6 +68,12 @@ pub trait Watch: Send {
     /// Every revision of the store is delivered, in order and whole, also one that changed nothing under the
     /// prefix (its `changes` are empty): so a follower always comes to know that it has reached a revision.
     async fn next(&mut self) -> Result<Batch, WatchError>;
+
+    /// The next revision, if it is at hand already: a follower takes in all that came together at once. An engine that
+    /// cannot tell says no; whatever is wrong, [`Watch::next`] says.
+    fn try_next(&mut self) -> Option<Batch> {
+        None
+    }
 }
 
 /// A point in the history of a store. Only revisions of one incarnation compare.

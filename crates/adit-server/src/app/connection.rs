@@ -37,15 +37,20 @@ impl App {
         self.barrier().await?;
         let state = self.cache.read();
         Self::own_service(&state, scope, service)?;
-        let matching: Vec<_> = state
-            .endpoints_of_service(service)
-            .filter(|e| id.is_none_or(|id| e.id == id))
-            .filter(|e| marker.is_none_or(|marker| marker == Some(e.marker)))
-            .filter(|e| status.is_none_or(|status| e.status() == status))
-            .map(|e| Arc::clone(&e.value))
-            .collect();
-        let total = matching.len();
-        Ok((listing.page(matching, |e| (e.created, e.updated_at)), total))
+        // A packet id names one endpoint, as its id does.
+        let id = match marker {
+            None => id,
+            Some(marker) => {
+                let named = marker.and_then(|marker| state.marker(marker));
+                let Some(named) = named.filter(|named| id.is_none_or(|id| id == *named)) else {
+                    return Ok((Vec::new(), 0));
+                };
+                Some(named)
+            }
+        };
+        let keep = status.map(|status| move |e: &Endpoint| e.status() == status);
+        let (page, total) = state.endpoints_of_service(service).select(&listing, id, keep);
+        Ok((page.into_iter().map(|e| Arc::clone(&e.value)).collect(), total))
     }
 
     /// Accepts or rejects one endpoint, and waits a bounded moment for the effect.

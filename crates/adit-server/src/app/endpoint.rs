@@ -29,14 +29,17 @@ pub struct EndpointSeen {
 
 impl EndpointSeen {
     fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
-        let service_name = state
-            .service(&endpoint.service)
-            .map_or_else(|| endpoint.service_name.clone(), |s| s.name.clone());
         Self {
+            service_name: present_name(state, &endpoint).to_owned(),
             endpoint,
-            service_name,
         }
     }
+}
+
+/// The present name of an endpoint's service; the last one, where the service is gone.
+fn present_name<'a>(state: &'a State, endpoint: &'a Endpoint) -> &'a str {
+    let service = state.service(&endpoint.service);
+    service.map_or(&endpoint.service_name, |s| &s.name)
 }
 
 impl App {
@@ -132,21 +135,19 @@ impl App {
         let name = name.map(str::to_lowercase);
         self.barrier().await?;
         let state = self.cache.read();
-        let matching: Vec<_> = state
-            .endpoints_of_project(&scope.project)
-            .filter(|e| id.is_none_or(|id| e.id == id))
-            .filter(|e| vpc.is_none_or(|vpc| e.vpc == vpc))
-            .map(|e| EndpointSeen::of(&state, Arc::clone(&e.value)))
-            .filter(|e| {
-                name.as_ref()
-                    .is_none_or(|name| e.service_name.to_lowercase().contains(name))
-            })
-            .collect();
-        let total = matching.len();
-        Ok((
-            listing.page(matching, |e| (e.endpoint.created, e.endpoint.updated_at)),
-            total,
-        ))
+        let filtered = vpc.is_some() || name.is_some();
+        let keep = |e: &Endpoint| {
+            vpc.is_none_or(|vpc| e.vpc == vpc)
+                && name
+                    .as_ref()
+                    .is_none_or(|name| present_name(&state, e).to_lowercase().contains(name))
+        };
+        let endpoints = state.endpoints_of_project(&scope.project);
+        let (page, total) = endpoints.select(&listing, id, filtered.then_some(keep));
+        let page = page
+            .into_iter()
+            .map(|e| EndpointSeen::of(&state, Arc::clone(&e.value)));
+        Ok((page.collect(), total))
     }
 
     /// One endpoint of the project.

@@ -125,17 +125,15 @@ impl App {
         let name = name.map(str::to_lowercase);
         self.barrier().await?;
         let state = self.cache.read();
-        let matching: Vec<_> = state
-            .services_of_project(&scope.project)
-            .filter(|s| id.is_none_or(|id| s.id == id))
-            .filter(|s| status.is_none_or(|status| s.status() == status))
-            .filter(|s| {
-                name.as_ref()
+        let filtered = status.is_some() || name.is_some();
+        let keep = |s: &Service| {
+            status.is_none_or(|status| s.status() == status)
+                && name
+                    .as_ref()
                     .is_none_or(|name| s.name.to_lowercase().contains(name))
-            })
-            .collect();
-        let total = matching.len();
-        let page = listing.page(matching, |s| (s.created, s.updated_at));
+        };
+        let services = state.services_of_project(&scope.project);
+        let (page, total) = services.select(&listing, id, filtered.then_some(keep));
         Ok((
             page.into_iter()
                 .map(|s| ServiceSeen::of(&state, Arc::clone(&s.value)))

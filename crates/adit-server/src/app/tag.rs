@@ -151,11 +151,16 @@ fn for_each_newest_first(
     match kind {
         QuotaType::EndpointService => state
             .services_of_project(&scope.project)
+            .iter()
             .rev()
             .for_each(|s| call(&s.id.to_string(), &s.name, &s.tags)),
-        QuotaType::Endpoint => state.endpoints_of_project(&scope.project).rev().for_each(|e| {
-            let id = e.id.to_string();
-            call(&id, &id, &e.tags);
-        }),
+        QuotaType::Endpoint => state
+            .endpoints_of_project(&scope.project)
+            .iter()
+            .rev()
+            .for_each(|e| {
+                let id = e.id.to_string();
+                call(&id, &id, &e.tags);
+            }),
     }
 }

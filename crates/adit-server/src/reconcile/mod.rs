@@ -144,6 +144,7 @@ fn enqueue_changed(app: &App, queue: &mut Queue, key: &str) {
             app.cache
                 .read()
                 .endpoints_of_service(id)
+                .iter()
                 .for_each(|e| queue.add(Work::Endpoint(e.id)));
         }
         Some(Key::Endpoint(id)) => queue.add(Work::Endpoint(id)),

@@ -73,10 +73,11 @@ async fn remove(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure
         let state = app.cache.read();
         let leaving = state
             .endpoints_of_service(service.id)
+            .iter()
             .filter(|e| e.status() == EndpointStatus::Deleting)
             .count();
         // Those that have been told are left out before the count, or they would hide the rest.
-        let untold = state.endpoints_of_service(service.id).filter_map(|e| {
+        let untold = state.endpoints_of_service(service.id).iter().filter_map(|e| {
             let mut new = (*e.value).clone();
             new.orphan(&service.name, app.now()).then_some((e.revision, new))
         });

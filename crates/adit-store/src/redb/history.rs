@@ -122,18 +122,27 @@ pub(crate) struct HistoryWatch {
 impl Watch for HistoryWatch {
     async fn next(&mut self) -> Result<Batch, WatchError> {
         loop {
-            let revision = Revision(self.known.0 + 1);
-            match self.history.lookup(revision) {
-                Lookup::Found(batch) => {
-                    self.known = revision;
-                    return Ok(under_prefix(batch, &self.prefix));
-                }
+            if let Some(batch) = self.try_next() {
+                return Ok(batch);
+            }
+            match self.history.lookup(Revision(self.known.0 + 1)) {
+                // Published between the two looks.
+                Lookup::Found(_) => {}
                 Lookup::Forgotten => return Err(WatchError::Compacted { revision: self.known }),
                 Lookup::NotYet => self.published.changed().await.map_err(|_| {
                     WatchError::Unavailable(StoreError::unavailable("watch", "its writer has ended"))
                 })?,
             }
         }
+    }
+
+    fn try_next(&mut self) -> Option<Batch> {
+        let revision = Revision(self.known.0 + 1);
+        let Lookup::Found(batch) = self.history.lookup(revision) else {
+            return None;
+        };
+        self.known = revision;
+        Some(under_prefix(batch, &self.prefix))
     }
 }
 

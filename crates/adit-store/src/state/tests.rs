@@ -9,6 +9,7 @@ use adit_model::{
     ApiError, Code,
     endpoint::{EndpointCreate, EndpointPlace, EndpointStatus},
     id::{DomainId, PoolId, RecordId, Vni},
+    listing::{Listing, SortKey},
     network::{Mac, Route, SubnetRange},
     port_mapping::{Claim, PortMapping, Protocol},
     service::{ServerType, ServiceCreate, ServicePlace, TcpProxy},
@@ -483,6 +484,37 @@ fn expected_of_keys(stock: &Stock, say: &mut Answers) {
     }
 }
 
+/// Every page is what sorting everything and cutting it gives.
+fn check_pages<T: Listed + Debug>(records: &Records<'_, T::Id, T>, keep: impl Fn(&T) -> bool + Copy) {
+    let all: Vec<_> = records.iter().collect();
+    let sorts = [SortKey::CreatedAt, SortKey::UpdatedAt];
+    for (sort_key, ascending) in sorts.into_iter().flat_map(|key| [(key, false), (key, true)]) {
+        for (offset, limit) in [(0, 10), (1, 1), (0, 0), (usize::MAX, 10)] {
+            let listing = Listing {
+                limit,
+                offset,
+                sort_key,
+                ascending,
+            };
+            let dates = |d: &&Stored<T>| (d.created(), d.updated_at());
+            let ids = |page: Vec<&Stored<T>>| page.into_iter().map(|d| d.id()).collect::<Vec<_>>();
+            let (page, total) = records.select(&listing, None, None::<fn(&T) -> bool>);
+            assert_eq!(total, all.len());
+            assert!(ids(page) == ids(listing.page(all.clone(), dates)));
+            let kept: Vec<_> = all.iter().copied().filter(|d| keep(d)).collect();
+            let (page, total) = records.select(&listing, None, Some(keep));
+            assert_eq!(total, kept.len());
+            assert!(ids(page) == ids(listing.page(kept, dates)));
+            for one in &all {
+                let (page, total) = records.select(&listing, Some(one.id()), Some(keep));
+                let kept = Vec::from_iter(keep(one).then_some(*one));
+                assert_eq!(total, kept.len());
+                assert!(ids(page) == ids(listing.page(kept, dates)));
+            }
+        }
+    }
+}
+
 /// What the state says, question by question.
 fn answers(state: &State) -> Answers {
     let mut say = Answers::default();
@@ -512,15 +544,24 @@ fn answers(state: &State) -> Answers {
         let project = project(n);
         let (service, port, subnet) = (ServiceId(uuid(n)), PortId(uuid(n)), SubnetId(uuid(n)));
         let vpc = VpcId(uuid(n));
-        let own: Vec<_> = state.services_of_project(&project).map(|s| s.id).collect();
-        let count = state.services_of_project_count(&project);
+        check_pages(&state.services_of_project(&project), |s| {
+            s.id.0.as_bytes()[15] % 2 == 0
+        });
+        check_pages(&state.endpoints_of_project(&project), Endpoint::is_live);
+        check_pages(&state.endpoints_of_service(service), |e| !e.is_live());
+        let own: Vec<_> = state.services_of_project(&project).iter().map(|s| s.id).collect();
+        let count = state.services_of_project(&project).len();
         say.say(format!("services of project {n}"), (count, own));
         say.say_set(format!("services of port {n}"), state.services_of_port(port));
-        let own: Vec<_> = state.endpoints_of_project(&project).map(|e| e.id).collect();
-        let count = state.endpoints_of_project_count(&project);
+        let own: Vec<_> = state
+            .endpoints_of_project(&project)
+            .iter()
+            .map(|e| e.id)
+            .collect();
+        let count = state.endpoints_of_project(&project).len();
         say.say(format!("endpoints of project {n}"), (count, own));
-        let of: Vec<_> = state.endpoints_of_service(service).map(|e| e.id).collect();
-        let count = state.endpoints_of_service_count(service);
+        let of: Vec<_> = state.endpoints_of_service(service).iter().map(|e| e.id).collect();
+        let count = state.endpoints_of_service(service).len();
         say.say(format!("endpoints of service {n}"), (count, of));
         let of = state.endpoints_of_subnet(subnet).map(|e| e.id);
         say.say_set(format!("endpoints of subnet {n}"), of);
