@@ -1,7 +1,7 @@
 //! The guards before every operation: token → IAM action → project, in that order (spec 0.2); token → role, for the
 //! operator's.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
@@ -15,15 +15,15 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::{
     app::{App, Scope},
+    edge::Note,
     error::Failure,
     iam,
     identity::{Caller, Evidence},
+    unread::TooSlow,
 };
 
 /// The largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Lets a request through to its operation with a [`Scope`] in its extensions and its whole body at hand, or answers what
 /// is wrong with its credentials.
@@ -53,6 +53,10 @@ pub(crate) async fn guard(
         )
         .into());
     }
+    if let Some(note) = parts.extensions.get::<Note>() {
+        note.project(&project);
+    }
+    app.rates.admit(&project, &parts.method)?;
     parts.extensions.insert(Scope {
         project,
         domain: caller.domain.clone(),
@@ -120,7 +124,7 @@ fn project_in<'a>(params: Option<&'a RawPathParams>, uri: &'a Uri) -> &'a str {
     }
 }
 
-/// Reads a body that is neither too large nor too slow.
+/// Reads a body that is neither too large nor too slow; how long it may take is the edge's to say.
 ///
 /// # Errors
 /// 1004 for one that is too large or breaks off; a time-out for one that is too slow.
@@ -136,10 +140,10 @@ pub async fn read_body(body: Body) -> Result<Bytes, Failure> {
         return Err(too_large().into());
     }
     let limited = Limited::new(body, BODY_BYTES_MAX);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large().into()),
-        Ok(Err(_)) => Err(ApiError::because(Code::E1004, "The body broke off.").into()),
-        Err(_) => Err(Failure::Timeout("the request's body")),
+    match limited.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large().into()),
+        Err(e) if TooSlow::is_in(&*e) => Err(Failure::Timeout("the request's body")),
+        Err(_) => Err(ApiError::because(Code::E1004, "The body broke off.").into()),
     }
 }

@@ -9,6 +9,8 @@ use adit_model::{
     service::TcpProxy,
 };
 
+use crate::rate::Rates;
+
 /// The control plane's settings.
 #[derive(Clone)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Config {
     pub namespace: Arc<dyn Fn(VpcId) -> String + Send + Sync>,
     /// Whether Keystone's API is served beside ours, and so belongs in the list of versions.
     pub embedded_identity: bool,
+    /// How often each project may ask.
+    pub rates: Rates,
     /// How often reconcilers look at everything that is not at rest, signals or not.
     pub reconcile_period: Duration,
 }

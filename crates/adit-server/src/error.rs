@@ -37,6 +37,9 @@ pub enum Failure {
     /// Something took longer than it may.
     #[error("{0} took too long")]
     Timeout(&'static str),
+    /// More requests are in progress than may be.
+    #[error("too many requests are in progress")]
+    Crowded,
     /// The same documents were changed by others again and again.
     #[error("{0} attempts were overtaken by other requests")]
     Busy(usize),
@@ -85,6 +88,7 @@ impl Failure {
             | Failure::Cache(_)
             | Failure::Network(NetworkError::Unavailable(_) | NetworkError::Authentication)
             | Failure::Timeout(_)
+            | Failure::Crowded
             | Failure::Busy(_) => of(&Code::E0013.into()),
             Failure::Store(_) | Failure::Network(_) => of(&Code::E0001.into()),
         }
@@ -94,7 +98,8 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, code, message) = self.parts();
-        if status >= 500 {
+        // Of a crowd, every member would write a line.
+        if status >= 500 && !matches!(self, Failure::Crowded) {
             tracing::error!(
                 error.code = code,
                 error = error_chain(&self),

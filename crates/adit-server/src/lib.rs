@@ -18,6 +18,7 @@ pub mod feed;
 pub mod iam;
 pub mod identity;
 pub mod network;
+pub mod rate;
 mod unread;
 
 pub use app::App;

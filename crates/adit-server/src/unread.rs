@@ -1,4 +1,4 @@
-//! What a client still sends when it has been answered.
+//! A request's body: how long it is waited for, and what a client still sends of it when it has been answered.
 //!
 //! A connection that is closed with unread input is reset by the kernel, and the reset overtakes the answer. So the rest of
 //! a body is read and thrown away before the answer goes out, for as long as that is cheap.
@@ -12,43 +12,72 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::Request,
+    extract::{Request, State},
     http::header,
     middleware::Next,
     response::Response,
 };
 use parking_lot::Mutex;
+use tokio::time::Sleep;
 
 /// At most so many bytes are read for nothing.
 const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// And for no longer than this.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A body that can be taken up again by whoever lent it.
-struct Lent(Arc<Mutex<Body>>);
+/// A body that came too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("the body took too long")]
+pub(crate) struct TooSlow;
+
+impl TooSlow {
+    /// Whether this is why reading a body failed.
+    pub(crate) fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
+        let mut error = Some(error);
+        while let Some(e) = error {
+            if e.is::<Self>() {
+                return true;
+            }
+            error = e.source();
+        }
+        false
+    }
+}
+
+/// A body that can be taken up again by whoever lent it, and that has to have come by a deadline.
+struct Lent {
+    body: Arc<Mutex<Body>>,
+    deadline: Pin<Box<Sleep>>,
+}
 
 impl HttpBody for Lent {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut *self.0.lock()).poll_frame(cx)
+        if let Poll::Ready(frame) = Pin::new(&mut *self.body.lock()).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        self.deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(axum::Error::new(TooSlow))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.lock().is_end_stream()
+        self.body.lock().is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.0.lock().size_hint()
+        self.body.lock().size_hint()
     }
 }
 
-/// Answers a request, and reads what is left of its body.
-pub(crate) async fn settle(request: Request, next: Next) -> Response {
+/// Answers a request whose body has to have come within `timeout`, and reads what is left of it.
+pub(crate) async fn settle(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
@@ -56,7 +85,10 @@ pub(crate) async fn settle(request: Request, next: Next) -> Response {
     // Who asks first sends nothing before it is told to.
     let asks_first = parts.headers.contains_key(header::EXPECT);
     let body = Arc::new(Mutex::new(body));
-    let lent = Body::new(Lent(Arc::clone(&body)));
+    let lent = Body::new(Lent {
+        body: Arc::clone(&body),
+        deadline: Box::pin(tokio::time::sleep(timeout)),
+    });
     let response = next.run(Request::from_parts(parts, lent)).await;
     if !asks_first {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain(&body)).await;

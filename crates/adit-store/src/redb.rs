@@ -25,6 +25,7 @@
 
 mod device;
 mod history;
+mod metrics;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -34,9 +35,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redb::backends::{FileBackend, InMemoryBackend};
 use ::redb::{
@@ -55,6 +55,7 @@ use crate::store::{
 use crate::txn::{CommitId, Txn};
 use device::Device;
 use history::{History, HistoryWatch};
+pub use metrics::Metrics;
 use snapshot::Snapshots;
 use writer::{Request, Writer};
 
@@ -148,8 +149,7 @@ struct Shared {
     incarnation: Incarnation,
     history: Arc<History>,
     snapshots: Snapshots,
-    commits: AtomicU64,
-    fsyncs: Arc<AtomicU64>,
+    metrics: Metrics,
     /// Why the writer stopped, if it met an error.
     failure: Mutex<Option<StoreError>>,
 }
@@ -182,10 +182,10 @@ impl RedbStore {
 
     /// A store on any device of redb; `path` is for messages.
     pub(crate) fn with_backend(backend: impl StorageBackend, path: &Path) -> Result<Self, OpenError> {
-        let fsyncs = Arc::new(AtomicU64::new(0));
+        let metrics = Metrics::default();
         let db = Database::builder()
             .set_cache_size(PAGE_CACHE_BYTES_MAX)
-            .create_with_backend(Device::new(backend, fsyncs.clone()))
+            .create_with_backend(Device::new(backend, metrics.clone()))
             .map_err(|source| match source {
                 DatabaseError::DatabaseAlreadyOpen => OpenError::InUse {
                     path: path.to_owned(),
@@ -198,8 +198,7 @@ impl RedbStore {
             incarnation,
             history: Arc::new(History::new(newest)),
             snapshots: Snapshots::default(),
-            commits: AtomicU64::new(0),
-            fsyncs,
+            metrics,
             failure: Mutex::new(None),
         });
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
@@ -219,9 +218,14 @@ impl RedbStore {
     /// How much work was done since opening.
     pub fn stats(&self) -> Stats {
         Stats {
-            commits: self.shared.commits.load(Ordering::Relaxed),
-            fsyncs: self.shared.fsyncs.load(Ordering::Relaxed),
+            commits: self.shared.metrics.commits.get(),
+            fsyncs: self.shared.metrics.fsyncs.get(),
         }
+    }
+
+    /// The same and more, for a registry.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Forgets the history and the pinned snapshots: watchers that are behind and lists that are half-way are told
@@ -322,7 +326,10 @@ impl Store for RedbStore {
 
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
         txn.check()?;
+        let begun = Instant::now();
         let answer = self.ask("commit", |reply| Request::Commit { txn, reply }).await?;
+        let metrics = &self.shared.metrics;
+        metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         answer.unwrap_or(Ok(Commit::Unknown))
     }
 

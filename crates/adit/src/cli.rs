@@ -1,7 +1,8 @@
 //! What a person can say on the command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use adit_server::edge::Patience;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::data_plane::DataPlane;
@@ -33,6 +34,14 @@ pub struct Log {
     /// Lines for people, or JSON for programs.
     #[arg(long, global = true, env = "ADIT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Log each answered request, whatever the levels.
+    #[arg(
+        long, global = true, env = "ADIT_ACCESS_LOG",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub access_log: bool,
 }
 
 /// The form of log lines.
@@ -51,7 +60,7 @@ pub enum Command {
     ///
     /// State is kept in the data directory and survives a restart. Ctrl-C stops the region and removes everything that it
     /// made in the kernel. Needs no root where the system lets users make namespaces.
-    Dev(Dev),
+    Dev(Box<Dev>),
     /// Show the main job from one end to the other: two tenants, one service, one endpoint, real bytes.
     ///
     /// Starts a region of its own, does what the API document describes, tries what must not work, prints how long each
@@ -106,12 +115,6 @@ pub struct Dev {
         hide_default_value = true
     )]
     pub no_gateway: bool,
-    #[command(flatten)]
-    /// How the API is served.
-    pub edge: Edge,
-    /// How connections are treated.
-    #[command(flatten)]
-    pub data_plane: DataPlane,
     /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
     /// variables are stronger.
     #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
@@ -119,10 +122,16 @@ pub struct Dev {
     /// Print a configuration file with every setting at its default, and exit.
     #[arg(long)]
     pub print_config_file: bool,
+    /// How the API is served.
+    #[command(flatten)]
+    pub edge: Edge,
+    /// How connections are treated.
+    #[command(flatten)]
+    pub data_plane: DataPlane,
 }
 
 /// How the API is served.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Serving")]
 pub struct Edge {
     /// Serve HTTPS with a certificate that is made for this machine and kept in the data directory.
@@ -145,6 +154,98 @@ pub struct Edge {
         hide_default_value = true
     )]
     pub allow_plain_http: bool,
+    /// Serve /metrics, /healthz and /readyz on this address, to everybody who reaches it. Without it, /metrics is beside the
+    /// API, for clients on this machine alone.
+    #[arg(long, env = "ADIT_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// How many requests may be in progress; a further one waits a moment, and then is answered 504.
+    #[arg(
+        long,
+        env = "ADIT_HTTP_REQUESTS_MAX",
+        value_name = "N",
+        default_value = "1024",
+        hide_short_help = true
+    )]
+    pub http_requests_max: NonZeroUsize,
+    /// How many requests that read a project may send per second; 0 is no limit.
+    #[arg(
+        long,
+        env = "ADIT_RATE_READS",
+        value_name = "N",
+        default_value = "0",
+        hide_short_help = true
+    )]
+    pub rate_reads: u32,
+    /// How many requests that write a project may send per second; 0 is no limit.
+    #[arg(
+        long,
+        env = "ADIT_RATE_WRITES",
+        value_name = "N",
+        default_value = "0",
+        hide_short_help = true
+    )]
+    pub rate_writes: u32,
+    /// How many requests without good credentials may come from one address per minute; 0 is no limit.
+    #[arg(
+        long,
+        env = "ADIT_RATE_FAILED_LOGINS",
+        value_name = "N",
+        default_value = "0",
+        hide_short_help = true
+    )]
+    pub rate_failed_logins: u32,
+    /// How long a client may take to send the head of a request.
+    #[arg(
+        long, env = "ADIT_HTTP_HEAD_TIMEOUT", value_name = "DURATION", default_value = "15s", value_parser = duration,
+        hide_short_help = true
+    )]
+    pub http_head_timeout: Duration,
+    /// How long a client may take to send the body of a request.
+    #[arg(
+        long, env = "ADIT_HTTP_BODY_TIMEOUT", value_name = "DURATION", default_value = "15s", value_parser = duration,
+        hide_short_help = true
+    )]
+    pub http_body_timeout: Duration,
+    /// How long a connection is kept for a further request.
+    #[arg(
+        long, env = "ADIT_HTTP_IDLE_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = duration,
+        hide_short_help = true
+    )]
+    pub http_idle_timeout: Duration,
+    /// How long a client may take nothing of its reply.
+    #[arg(
+        long, env = "ADIT_HTTP_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration,
+        hide_short_help = true
+    )]
+    pub http_stall_timeout: Duration,
+}
+
+impl Default for Edge {
+    /// What the command line says where nothing is said.
+    fn default() -> Self {
+        let patience = Patience::default();
+        Self {
+            tls: TlsMode::Off,
+            tls_cert: None,
+            tls_key: None,
+            allow_plain_http: false,
+            metrics_listen: None,
+            http_requests_max: const { NonZeroUsize::new(1024).unwrap() },
+            rate_reads: 0,
+            rate_writes: 0,
+            rate_failed_logins: 0,
+            http_head_timeout: patience.head,
+            http_body_timeout: patience.body,
+            http_idle_timeout: patience.idle,
+            http_stall_timeout: patience.stall,
+        }
+    }
+}
+
+/// Reads a duration: `30s`, `1m 30s`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let read = text.parse::<jiff::SignedDuration>().map_err(|e| e.to_string())?;
+    Duration::try_from(read).map_err(|_| "it is negative".to_owned())
 }
 
 /// Where a certificate comes from that no file was named for.

@@ -258,7 +258,7 @@ mod tests {
         let words = ["adit", "dev", "--config", path.to_str().unwrap()];
         let read = read(words.iter().chain(flags).map(OsString::from))?;
         match read.command {
-            crate::cli::Command::Dev(dev) => Ok(dev),
+            crate::cli::Command::Dev(dev) => Ok(*dev),
             other => panic!("{other:?}"),
         }
     }

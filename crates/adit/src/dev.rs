@@ -1,12 +1,6 @@
 //! `adit dev`: a whole region on this machine.
 
-use std::{
-    fs, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Instant};
 
 use adit_cloud::{
     RegionError,
@@ -14,17 +8,16 @@ use adit_cloud::{
 };
 use adit_model::error_chain;
 use adit_netns::DirectoryError;
-use adit_server::edge::{self, Serving, Tls, TlsError};
-use adit_store::{OpenError, RedbStore, Store};
+use adit_store::{OpenError, RedbStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{banner, clouds_yaml},
-    certificate::{self, CertificateError},
-    cli::{Dev, TlsMode},
+    cli::Dev,
     config,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     data_plane::DataPlane,
+    door::{self, Door, Serving},
     host::Networks,
     region::{Running, Settings, StartError},
     signals::{Asked, Signals},
@@ -34,29 +27,9 @@ use crate::{
 /// Why the region did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the API.
-    #[error("cannot listen on {address}; name another address with --listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An address that others reach, without TLS.
-    #[error(
-        "{address} is reached from other machines, and without TLS passwords and tokens go there in the clear: give \
-         --tls-cert and --tls-key (or --tls self-signed), listen on 127.0.0.1, or accept it with --allow-plain-http"
-    )]
-    PlainHttp {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The certificate.
-    #[error("cannot serve HTTPS")]
-    Tls(#[from] TlsError),
-    /// The region's own certificate.
-    #[error("cannot serve HTTPS")]
-    Certificate(#[from] CertificateError),
+    /// Where the API is to be served.
+    #[error(transparent)]
+    Door(#[from] door::Error),
     /// The data directory.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -90,10 +63,7 @@ pub enum Error {
 
 /// A region that is about to run: everything that must come before the process's second thread.
 pub struct Prepared {
-    listener: TcpListener,
-    /// The certificate, unless the region makes its own.
-    tls: Option<Arc<Tls>>,
-    self_signed: bool,
+    door: Door,
     /// The data directory; without it one that goes with the region.
     data: Option<PathBuf>,
     networks: Networks,
@@ -122,27 +92,11 @@ impl Prepared {
         if let Some(name) = &args.region {
             region = region.named(name)?;
         }
-        let tls = match (&args.edge.tls_cert, &args.edge.tls_key) {
-            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate.clone(), key.clone())?)),
-            _ => None,
-        };
-        let self_signed = args.edge.tls == TlsMode::SelfSigned;
-        let secured = tls.is_some() || self_signed;
-        if !secured && !args.edge.allow_plain_http && !args.listen.ip().to_canonical().is_loopback() {
-            return Err(Error::PlainHttp { address: args.listen });
-        }
-        let listen = |source| Error::Listen {
-            address: args.listen,
-            source,
-        };
-        let listener = TcpListener::bind(args.listen).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let door = Door::open(args.listen, &args.edge)?;
         let data = (!args.ephemeral).then(|| args.data.clone().unwrap_or_else(default_path));
         let networks = Networks::prepare(!args.no_gateway);
         Ok(Self {
-            listener,
-            tls,
-            self_signed,
+            door,
             data,
             networks,
             region,
@@ -153,7 +107,7 @@ impl Prepared {
 
     /// Whether there is a certificate that may be read again.
     fn reloads(&self) -> bool {
-        self.tls.is_some()
+        self.door.reloads()
     }
 }
 
@@ -169,9 +123,7 @@ pub struct Served {
     pub networks: Networks,
     /// Its files.
     pub data: DataDir,
-    tls: Option<Arc<Tls>>,
-    cancel: CancellationToken,
-    server: tokio::task::JoinHandle<io::Result<()>>,
+    serving: Serving,
 }
 
 impl Served {
@@ -183,39 +135,27 @@ impl Served {
     /// By the part that does not start; nothing is left behind.
     pub async fn start(prepared: Prepared) -> Result<Self, Error> {
         let Prepared {
-            listener,
-            mut tls,
-            self_signed,
+            mut door,
             data,
             networks,
             region,
             superset,
             data_plane,
         } = prepared;
-        let address = listener.local_addr()?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
             None => DataDir::ephemeral()?,
         };
-        let mut cacert = None;
-        if self_signed {
-            let files = certificate::keep(data.path(), address.ip())?;
-            tls = Some(Arc::new(Tls::load(files.certificate.clone(), files.key)?));
-            cacert = Some(files.certificate);
-        }
+        let cacert = door.certify(data.path())?;
         let api = match &region.public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => {
-                let scheme = if tls.is_some() { "https" } else { "http" };
-                format!("{scheme}://{}", reachable(address))
-            }
+            None => door.url()?,
         };
         sweep(&networks);
-        let store: Arc<dyn Store> = if data.is_ephemeral() {
-            Arc::new(RedbStore::ephemeral()?)
+        let store = if data.is_ephemeral() {
+            RedbStore::ephemeral()?
         } else {
-            Arc::new(RedbStore::open(data.store())?)
+            RedbStore::open(data.store())?
         };
         let instance = data.instance()?;
         let namespaces = networks.directory(&data.namespaces())?;
@@ -227,51 +167,54 @@ impl Served {
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
         };
-        let running = Running::start(
-            store,
-            Settings {
-                region,
-                instance,
-                superset,
-                namespaces,
-                data_plane,
-                capabilities: adit_gateway::capabilities(),
-            },
-        )
-        .await?;
+        let stopping = CancellationToken::new();
+        let settings = Settings {
+            superset,
+            namespaces,
+            data_plane,
+            capabilities: adit_gateway::capabilities(),
+            limits: door.limits,
+            rates: door.rates,
+            stopping: stopping.clone(),
+            ..Settings::new(region, instance)
+        };
+        store.metrics().register(&mut settings.registry.lock());
+        let running = Running::start(Arc::new(store), settings).await?;
         if let Err(e) = data.announce(&run) {
             running.stop().await?;
             return Err(e.into());
         }
-        let cancel = CancellationToken::new();
-        let serving = Serving { tls: tls.clone() };
-        let server = tokio::spawn(edge::serve(
-            listener,
+        let served = door.serve(
+            &running.edge,
             running.router.clone(),
-            serving,
-            cancel.clone(),
-        ));
+            Arc::clone(&running.health),
+            stopping,
+        );
+        let serving = match served {
+            Ok(serving) => serving,
+            Err(e) => {
+                running.stop().await?;
+                return Err(e.into());
+            }
+        };
         Ok(Self {
             api,
             cacert,
             running,
             networks,
             data,
-            tls,
-            cancel,
-            server,
+            serving,
         })
     }
 
     /// Reads the certificate again. One that cannot be used leaves the former in use, and is told in the log.
     pub fn reload(&self) {
-        match self.tls.as_ref().map(|tls| tls.reload()) {
-            Some(Ok(())) => tracing::info!("The certificate was read again; new connections get it."),
-            Some(Err(e)) => tracing::error!(
+        match self.serving.reload() {
+            Ok(()) => tracing::info!("The certificate was read again; new connections get it."),
+            Err(e) => tracing::error!(
                 error = error_chain(&e),
                 "The new certificate cannot be used; the former one stays in use."
             ),
-            None => {}
         }
     }
 
@@ -287,29 +230,11 @@ impl Served {
     ///
     /// # Errors
     /// Where something had to be left; the next start sweeps it.
-    pub async fn stop_or_cut(mut self, cut: impl Future<Output = ()>) -> Result<(), Error> {
-        self.cancel.cancel();
-        let served = tokio::select! {
-            served = &mut self.server => served.unwrap_or(Ok(())),
-            () = cut => {
-                self.server.abort();
-                Ok(())
-            }
-        };
+    pub async fn stop_or_cut(self, cut: impl Future<Output = ()>) -> Result<(), Error> {
+        let served = self.serving.stop(cut).await;
         self.running.stop().await?;
         Ok(served?)
     }
-}
-
-/// Where a client on this machine reaches a listener: one on every address is reached on the loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 /// Removes what killed regions have left that kept nothing: no later start on their directory does it.
@@ -374,24 +299,4 @@ fn introduce(served: &Served, started: Instant) -> Result<(), Error> {
         terminal::warn(&format!("\nWARNING: control plane only. {reason}\n"));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_on_the_loopback() {
-        for (listener, reached) in [
-            ("0.0.0.0:7117", "127.0.0.1:7117"),
-            ("[::]:7117", "[::1]:7117"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-        ] {
-            assert_eq!(
-                reachable(listener.parse().unwrap()).to_string(),
-                reached,
-                "{listener}"
-            );
-        }
-    }
 }

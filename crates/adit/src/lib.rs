@@ -12,6 +12,7 @@ pub mod data;
 pub mod data_plane;
 pub mod demo;
 pub mod dev;
+pub mod door;
 pub mod exec;
 pub mod host;
 pub mod signals;

@@ -43,6 +43,10 @@ fn fail_with(error: &dyn std::error::Error, status: u8) -> ExitCode {
 
 fn start_log(log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&log.log).map_err(|e| format!("--log {}: {e}", log.log))?;
+    let filter = match log.access_log {
+        true => filter.add_directive("adit::access=info".parse()?),
+        false => filter,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -51,7 +55,8 @@ fn start_log(log: &Log) -> Result<(), Box<dyn std::error::Error>> {
         .log_internal_errors(false);
     match log.log_format {
         LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).init(),
     }
+    adit_server::edge::log_panics();
     Ok(())
 }

@@ -15,9 +15,17 @@ use adit_model::{
     feed::{Capabilities, Report},
 };
 use adit_netns::Directory;
-use adit_server::{App, Config, edge, feed::null_gateway, reconcile};
+use adit_server::{
+    App, Config,
+    edge::{Edge, Health, Limits},
+    feed::null_gateway,
+    rate::Rates,
+    reconcile,
+};
 use adit_store::{Cache, CacheError, Key, Notice, State, Store};
 use axum::Router;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +54,32 @@ pub struct Settings {
     pub data_plane: DataPlane,
     /// What its gateways can do.
     pub capabilities: Capabilities,
+    /// What the edge lets through.
+    pub limits: Limits,
+    /// How often each project may ask.
+    pub rates: Rates,
+    /// What shows the numbers of all parts.
+    pub registry: Arc<Mutex<Registry>>,
+    /// Cancelled when the process is about to end.
+    pub stopping: CancellationToken,
+}
+
+impl Settings {
+    /// A region without namespaces and without limits on what a project may ask.
+    pub fn new(region: adit_cloud::Region, instance: Instance) -> Self {
+        Self {
+            region,
+            instance,
+            superset: true,
+            namespaces: None,
+            data_plane: DataPlane::default(),
+            capabilities: adit_gateway::capabilities(),
+            limits: Limits::default(),
+            rates: Rates::per_second(0, 0),
+            registry: Arc::new(Mutex::new(Registry::with_prefix("adit"))),
+            stopping: CancellationToken::new(),
+        }
+    }
 }
 
 /// Why a region does not start.
@@ -76,6 +110,10 @@ pub struct Running {
     pub cloud: Arc<Cloud>,
     /// Every API of the region, to be served on one address.
     pub router: Router,
+    /// What serves it.
+    pub edge: Arc<Edge>,
+    /// What is watched over.
+    pub health: Arc<Health>,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     kernel: Option<Arc<Kernel>>,
@@ -97,9 +135,17 @@ impl Running {
             namespaces,
             data_plane,
             capabilities,
+            limits,
+            rates,
+            registry,
+            stopping,
         } = settings;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
-        let config = config(cloud.region(), &instance, superset, &data_plane, &capabilities)?;
+        let config = Config {
+            rates,
+            ..config(cloud.region(), &instance, superset, &data_plane, &capabilities)?
+        };
+        let health = Health::new(Arc::clone(&store), cache.clone(), Arc::clone(&registry), stopping);
         let app = App::new(
             config,
             store,
@@ -108,11 +154,17 @@ impl Running {
             Arc::clone(&cloud) as _,
         );
         let (vpcep, _) = adit_server::router(Arc::clone(&app));
-        let router = edge::finish(vpcep.merge(adit_cloud::router(Arc::clone(&cloud))));
+        let edge = Edge::new(limits);
+        edge.register(&mut registry.lock());
+        app.register(&mut registry.lock());
+        let router = vpcep.merge(adit_cloud::router(Arc::clone(&cloud)));
+        let router = edge.finish(router, Some(Arc::clone(&health)));
         let mut running = Self {
             app,
             cloud,
             router,
+            edge,
+            health,
             cancel: CancellationToken::new(),
             tasks: Vec::new(),
             kernel: None,
@@ -210,6 +262,7 @@ fn config(
         tcp_proxy: modes.map(|mode| mode.as_str()).collect(),
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
         embedded_identity: true,
+        rates: Rates::default(),
         reconcile_period: RECONCILE_PERIOD,
     })
 }

@@ -84,6 +84,7 @@ impl Stage {
             tcp_proxy: ["close"].into(),
             namespace: Arc::new(|vpc| vpc.to_string()),
             embedded_identity: true,
+            rates: adit_server::rate::Rates::per_second(0, 0),
             reconcile_period: Duration::from_secs(1),
         };
         let identity = Arc::clone(&stage.cloud) as _;

@@ -30,6 +30,7 @@ use adit_model::{
 };
 use adit_store::{Cache, Commit, ReadGuard, State, Store, Stored, Txn};
 use in_flight::{Held, InFlight, Turnstile};
+use prometheus_client::registry::Registry;
 
 use crate::{
     config::Config,
@@ -37,6 +38,8 @@ use crate::{
     feed::Feed,
     identity::Identity,
     network::{Fence, Network},
+    rate::ProjectRates,
+    reconcile,
 };
 
 /// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead, and takes
@@ -64,6 +67,10 @@ pub struct App {
     pub network: Arc<dyn Network>,
     /// What gateways are told, and what they answered.
     pub feed: Arc<Feed>,
+    /// What projects have asked of late.
+    pub rates: ProjectRates,
+    /// What reconcilers have done.
+    pub reconciled: reconcile::Metrics,
     clock: Clock,
     slots: InFlight<Slot>,
     markers: InFlight<MarkerId>,
@@ -96,6 +103,8 @@ impl App {
     ) -> Arc<Self> {
         let feed = Arc::new(Feed::new());
         Arc::new(Self {
+            rates: ProjectRates::new(config.rates),
+            reconciled: reconcile::Metrics::default(),
             config,
             store,
             cache,
@@ -109,6 +118,12 @@ impl App {
             whitelists: Turnstile::default(),
             placing: Turnstile::default(),
         })
+    }
+
+    /// Has a registry show what the control plane counts.
+    pub fn register(&self, registry: &mut Registry) {
+        self.rates.register(registry);
+        self.reconciled.register(registry);
     }
 
     /// Waits until the cache knows every commit that was answered before now, by any replica.

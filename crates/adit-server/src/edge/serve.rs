@@ -1,6 +1,6 @@
 //! The loop that serves connections: HTTP/1.1 in the clear, HTTP/1.1 or HTTP/2 by the client's choice over TLS.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,12 +10,13 @@ use axum::{
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
+    service::service_fn,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
 };
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -25,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    Peer,
+    Edge, Peer,
+    metrics::{HTTP_1, HTTP_2},
     origin::Secured,
+    patience::{Paced, Reply, Watch},
     tls::{H2, Tls},
 };
 
-/// How long a client may take to send the head of a request, counted anew for each.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take to agree on a key.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many connections are served at a time; further ones wait in the kernel's queue.
@@ -54,68 +55,82 @@ const H2_ERRORS_MAX: usize = 256;
 const H2_PING_PERIOD: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How connections are served.
-#[derive(Clone, Debug, Default)]
-pub struct Serving {
-    /// The certificate; without one, connections are in the clear.
-    pub tls: Option<Arc<Tls>>,
+impl Edge {
+    /// Serves connections until cancelled, then lets requests in progress end. Without a certificate, they are in the clear.
+    ///
+    /// # Errors
+    /// None so far: a listener that cannot accept is tried again.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        router: Router,
+        tls: Option<Arc<Tls>>,
+        cancel: CancellationToken,
+    ) -> io::Result<()> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let place = tokio::select! {
+                () = cancel.cancelled() => break,
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            let (stream, peer) = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(e) => {
+                        tracing::warn!(error = %e, "A connection could not be accepted.");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                        continue;
+                    }
+                },
+            };
+            // Replies are small and complete: waiting to fill a segment only delays them.
+            let _ = stream.set_nodelay(true);
+            let connection = Connection {
+                peer,
+                edge: Arc::clone(&self),
+                router: router.clone(),
+                watcher: graceful.watcher(),
+            };
+            let (tls, cancel) = (tls.clone(), cancel.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                let _open = Open::new(&connection.edge);
+                let ended = match tls {
+                    None => connection.http_1(stream, false).await,
+                    Some(tls) => connection.secured(stream, &tls, cancel).await,
+                };
+                if let Err(e) = ended {
+                    tracing::debug!(client.address = %peer, error = &*e, "A connection broke off.");
+                }
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("Requests in progress were cut off.");
+        }
+        Ok(())
+    }
 }
 
-/// Serves connections until cancelled, then lets requests in progress end.
-///
-/// # Errors
-/// None so far: a listener that cannot accept is tried again.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    serving: Serving,
-    cancel: CancellationToken,
-) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let place = tokio::select! {
-            () = cancel.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
-        let (stream, peer) = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    tracing::warn!(error = %e, "A connection could not be accepted.");
-                    tokio::time::sleep(ACCEPT_REST).await;
-                    continue;
-                }
-            },
-        };
-        // Replies are small and complete: waiting to fill a segment only delays them.
-        let _ = stream.set_nodelay(true);
-        let connection = Connection {
-            peer,
-            router: router.clone(),
-            watcher: graceful.watcher(),
-        };
-        let (tls, cancel) = (serving.tls.clone(), cancel.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let ended = match tls {
-                None => connection.http_1(stream, false).await,
-                Some(tls) => connection.secured(stream, &tls, cancel).await,
-            };
-            if let Err(e) = ended {
-                tracing::debug!(client.address = %peer, error = e, "A connection broke off.");
-            }
-        });
+/// Counts a connection as open until it is dropped.
+struct Open(Gauge);
+
+impl Open {
+    fn new(edge: &Edge) -> Self {
+        edge.metrics.open.inc();
+        Self(edge.metrics.open.clone())
     }
-    drop(listener);
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("Requests in progress were cut off.");
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
-    Ok(())
 }
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -123,6 +138,7 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 /// One client's connection, before it is known what it speaks.
 struct Connection {
     peer: SocketAddr,
+    edge: Arc<Edge>,
     router: Router,
     /// Says when to stop, and holds the stop up until the connection has ended.
     watcher: Watcher,
@@ -134,8 +150,11 @@ impl Connection {
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
         let stream = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            shaken = handshake => shaken??,
+            shaken = handshake => shaken.map_err(io::Error::from).flatten(),
         };
+        let stream = stream.inspect_err(|_| {
+            self.edge.metrics.handshakes_failed.inc();
+        })?;
         match stream.get_ref().1.alpn_protocol() {
             Some(H2) => self.http_2(stream).await,
             _ => self.http_1(stream, true).await,
@@ -147,18 +166,28 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         secured: bool,
     ) -> Ended {
+        self.edge.metrics.connections.get_or_create(&HTTP_1).inc();
         // In the clear there is nobody to agree on HTTP/2 with, and telling the two apart by their first bytes would wait
         // for those without end.
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
-        let service = self.service(secured);
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        Ok(self.watcher.watch(connection).await?)
+        // Our own patience tells a slow head from an idle connection.
+        builder.timer(TokioTimer::new()).header_read_timeout(None);
+        let watch = Watch::new(self.edge.limits.patience, false);
+        let service = service_fn(self.service(&watch, secured));
+        let stream = Paced {
+            stream,
+            watch: watch.clone(),
+        };
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.watcher.watch(connection);
+        Ok(watch
+            .over(connection)
+            .await
+            .inspect_err(|cut| self.edge.count(*cut))??)
     }
 
     async fn http_2(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Ended {
+        self.edge.metrics.connections.get_or_create(&HTTP_2).inc();
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -168,37 +197,48 @@ impl Connection {
             .max_local_error_reset_streams(H2_ERRORS_MAX)
             .keep_alive_interval(H2_PING_PERIOD)
             .keep_alive_timeout(H2_PING_TIMEOUT);
-        let service = self.service(true);
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        Ok(self.watcher.watch(connection).await?)
+        let watch = Watch::new(self.edge.limits.patience, true);
+        let service = service_fn(self.service(&watch, true));
+        let stream = Paced {
+            stream,
+            watch: watch.clone(),
+        };
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.watcher.watch(connection);
+        Ok(watch
+            .over(connection)
+            .await
+            .inspect_err(|cut| self.edge.count(*cut))??)
     }
 
     /// The router, told what only the connection knows.
     fn service(
         &self,
+        watch: &Watch,
         secured: bool,
-    ) -> impl tower::Service<
-        hyper::Request<Incoming>,
-        Response = axum::response::Response,
-        Error = std::convert::Infallible,
-        Future: Send,
-    > + Clone
-    + Send
-    + use<> {
-        let peer = Peer(self.peer);
-        self.router
-            .clone()
-            .map_request(move |request: hyper::Request<Incoming>| {
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(peer);
-                if secured {
-                    request.extensions_mut().insert(Secured);
-                }
-                name_host(&mut request);
-                request
+    ) -> impl Fn(hyper::Request<Incoming>) -> Answer + Send + 'static + use<> {
+        let (peer, router, watch) = (Peer(self.peer), self.router.clone(), watch.clone());
+        move |request| {
+            let exchange = watch.begin();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            if secured {
+                request.extensions_mut().insert(Secured);
+            }
+            name_host(&mut request);
+            let router = router.clone();
+            Box::pin(async move {
+                let reply = router.oneshot(request).await?;
+                Ok(reply.map(|body| Reply {
+                    body,
+                    _exchange: exchange,
+                }))
             })
+        }
     }
 }
+
+type Answer = Pin<Box<dyn Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send>>;
 
 /// HTTP/2 has the host in its target and not among the headers, where everybody looks for it, also who checks signatures.
 fn name_host(request: &mut hyper::Request<Body>) {

@@ -5,6 +5,7 @@
 //! One piece of work runs at most once at a time. Read next: [`service`], [`endpoint`], then [`crate::feed`].
 
 mod endpoint;
+mod metrics;
 mod queue;
 mod service;
 
@@ -22,6 +23,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{app::App, error::Failure};
+pub use metrics::Metrics;
+use metrics::Result as Ended;
 use queue::Queue;
 
 /// How many pieces of work run at a time: enough for their commits to share an fsync.
@@ -64,6 +67,7 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
             let task = running.spawn(async move { look(&app, work).await });
             works.insert(task.id(), work);
         }
+        app.reconciled.show(&queue);
         tokio::select! {
             () = cancel.cancelled() => break,
             notice = notices.next() => match notice {
@@ -85,9 +89,15 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
                     }
                 };
                 match (works.remove(&task), result) {
-                    (Some(work), Some(result)) => finish(&mut queue, work, result),
+                    (Some(work), Some(result)) => {
+                        app.reconciled.looked(work.kind(), ended(&result));
+                        finish(&mut queue, work, result);
+                    }
                     // A panic is our bug; what it was about must not wait for it to be mended.
-                    (Some(work), None) => drop(queue.retry(work, Instant::now())),
+                    (Some(work), None) => {
+                        app.reconciled.looked(work.kind(), Ended::Panicked);
+                        queue.retry(work, Instant::now());
+                    }
                     (None, _) => {}
                 }
             }
@@ -109,9 +119,20 @@ async fn sleep_until(when: Option<Instant>) {
 }
 
 async fn look(app: &App, work: Work) -> Result<Outcome, Failure> {
-    match work {
+    let begun = Instant::now();
+    let result = match work {
         Work::Service(id) => service::reconcile(app, id).await,
         Work::Endpoint(id) => endpoint::reconcile(app, id).await,
+    };
+    app.reconciled.took(work.kind(), begun.elapsed());
+    result
+}
+
+fn ended(result: &Result<Outcome, Failure>) -> Ended {
+    match result {
+        Ok(Outcome::Rest(_)) => Ended::Done,
+        Ok(Outcome::Waiting(_)) => Ended::Waiting,
+        Err(_) => Ended::Failed,
     }
 }
 

@@ -55,6 +55,15 @@ impl Queue {
         Some(work)
     }
 
+    /// How many pieces of work there are, by what they do.
+    pub(super) fn lengths(&self) -> [(&'static str, usize); 3] {
+        [
+            ("waiting", self.waiting.len()),
+            ("running", self.running.len()),
+            ("retrying", self.retries.len()),
+        ]
+    }
+
     /// It went well.
     pub(super) fn done(&mut self, work: Work) {
         self.failures.remove(&work);

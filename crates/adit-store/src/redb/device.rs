@@ -1,25 +1,26 @@
-//! The device under the database: any backend of redb, with its syncs counted.
+//! The device under the database: any backend of redb, with its syncs counted and timed.
 //!
 //! Counting at the device, not at the call that asks for durability, keeps the number honest.
 
 use std::io;
 use std::ops::Bound;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ::redb::{BackendError, StorageBackend};
 
-/// A backend and the number of its syncs.
+use super::Metrics;
+
+/// A backend, and how long its syncs took.
 #[derive(Debug)]
 pub(crate) struct Device<B> {
     backend: B,
-    fsyncs: Arc<AtomicU64>,
+    metrics: Metrics,
 }
 
 impl<B> Device<B> {
-    /// Counts into `fsyncs`.
-    pub(crate) fn new(backend: B, fsyncs: Arc<AtomicU64>) -> Self {
-        Self { backend, fsyncs }
+    /// Counts every sync, also one that fails.
+    pub(crate) fn new(backend: B, metrics: Metrics) -> Self {
+        Self { backend, metrics }
     }
 }
 
@@ -37,8 +38,11 @@ impl<B: StorageBackend> StorageBackend for Device<B> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.backend.sync_data()
+        let begun = Instant::now();
+        let synced = self.backend.sync_data();
+        self.metrics.fsyncs.inc();
+        self.metrics.fsync_seconds.observe(begun.elapsed().as_secs_f64());
+        synced
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -148,9 +147,8 @@ impl Writer {
             txn.abort()?;
         } else {
             txn.commit()?;
-            self.shared
-                .commits
-                .fetch_add(batches.len() as u64, Ordering::Relaxed);
+            self.shared.metrics.commits.inc_by(batches.len() as u64);
+            self.shared.metrics.batch.observe(batches.len() as f64);
             self.shared.history.publish(batches);
             self.published.send_replace(self.shared.history.newest());
         }
@@ -214,6 +212,9 @@ impl Writer {
                     Some(lease) => Err(StoreError::LeaseNotFound(lease)),
                     None => Ok(round.commit(&txn)?),
                 };
+                if matches!(result, Ok(Commit::Conflict)) {
+                    self.shared.metrics.conflicts.inc();
+                }
                 Some(Answer::Commit(reply, result))
             }
             Request::Settle { id, since, reply } => Some(Answer::Settle(reply, round.settle(id, since)?)),

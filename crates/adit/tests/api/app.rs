@@ -92,14 +92,12 @@ impl Builder {
             None => Arc::new(RedbStore::ephemeral().unwrap()),
         };
         let settings = Settings {
-            region: self.region,
-            instance: "tests".parse().unwrap(),
             superset: self.superset,
-            namespaces: None,
             data_plane: self.data_plane,
             capabilities: Capabilities {
                 tcp_proxy: self.modes,
             },
+            ..Settings::new(self.region, "tests".parse().unwrap())
         };
         let running = Running::start(store, settings).await.unwrap();
         let of = |user: &str| logins.iter().find(|l| l.user == user).unwrap();

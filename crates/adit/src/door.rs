@@ -1,0 +1,250 @@
+//! The doors of a region: where it listens, with which certificate, and what it lets through.
+//!
+//! Owns what the command line says of them, and the tasks that serve. What goes in and out is `adit_server::edge`'s.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use adit_server::{
+    edge::{Edge, Health, Limits, Patience, Tls, TlsError, limit::Rate},
+    rate::Rates,
+};
+use axum::Router;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certificate::{self, CertificateError},
+    cli::{self, TlsMode},
+};
+
+/// Failed logins are counted by the minute.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Why a door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address.
+    #[error("cannot listen on {address}; name another address with {flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Where it was said.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address that others reach, without TLS.
+    #[error(
+        "{address} is reached from other machines, and without TLS passwords and tokens go there in the clear: give \
+         --tls-cert and --tls-key (or --tls self-signed), listen on 127.0.0.1, or accept it with --allow-plain-http"
+    )]
+    PlainHttp {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The certificate.
+    #[error("cannot serve HTTPS")]
+    Tls(#[from] TlsError),
+    /// The region's own certificate.
+    #[error("cannot serve HTTPS")]
+    Certificate(#[from] CertificateError),
+}
+
+/// Open sockets that nobody serves yet.
+#[derive(Debug)]
+pub struct Door {
+    api: TcpListener,
+    metrics: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    self_signed: bool,
+    /// The certificate to trust, where it is the region's own.
+    cacert: Option<PathBuf>,
+    /// What it lets through.
+    pub limits: Limits,
+    /// How often each project may ask.
+    pub rates: Rates,
+}
+
+impl Door {
+    /// Opens the sockets and reads the certificate.
+    ///
+    /// # Errors
+    /// By what cannot be used.
+    pub fn open(listen: SocketAddr, args: &cli::Edge) -> Result<Self, Error> {
+        let tls = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate.clone(), key.clone())?)),
+            _ => None,
+        };
+        let self_signed = args.tls == TlsMode::SelfSigned;
+        let secured = tls.is_some() || self_signed;
+        if !secured && !args.allow_plain_http && !listen.ip().to_canonical().is_loopback() {
+            return Err(Error::PlainHttp { address: listen });
+        }
+        let metrics = args.metrics_listen;
+        Ok(Self {
+            api: bind(listen, "--listen")?,
+            metrics: metrics
+                .map(|address| bind(address, "--metrics-listen"))
+                .transpose()?,
+            tls,
+            self_signed,
+            cacert: None,
+            limits: Limits {
+                requests_max: args.http_requests_max.get(),
+                failed_logins: Rate::new(args.rate_failed_logins, MINUTE, args.rate_failed_logins),
+                patience: Patience {
+                    head: args.http_head_timeout,
+                    body: args.http_body_timeout,
+                    idle: args.http_idle_timeout,
+                    stall: args.http_stall_timeout,
+                    ..Patience::default()
+                },
+                metrics_elsewhere: metrics.is_some(),
+            },
+            rates: Rates::per_second(args.rate_reads, args.rate_writes),
+        })
+    }
+
+    /// Whether there is a certificate that may be read again.
+    pub fn reloads(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Makes the region's own certificate, where it is to have one, in its data directory; answers it for clients to trust.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn certify(&mut self, data: &Path) -> Result<Option<PathBuf>, Error> {
+        if self.self_signed && self.tls.is_none() {
+            let address = self.api.local_addr().map(|address| address.ip());
+            let files = certificate::keep(data, address.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
+            self.tls = Some(Arc::new(Tls::load(files.certificate.clone(), files.key)?));
+            self.cacert = Some(files.certificate);
+        }
+        Ok(self.cacert.clone())
+    }
+
+    /// The address of the API for a client on this machine.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn url(&self) -> io::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", reachable(self.api.local_addr()?)))
+    }
+
+    /// Serves, until [`Serving::stop`].
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch the sockets.
+    pub fn serve(
+        self,
+        edge: &Arc<Edge>,
+        router: Router,
+        health: Arc<Health>,
+        stopping: CancellationToken,
+    ) -> io::Result<Serving> {
+        let listener = |listener| tokio::net::TcpListener::from_std(listener);
+        let api = Arc::clone(edge).serve(listener(self.api)?, router, self.tls.clone(), stopping.clone());
+        let metrics = self.metrics.map(listener).transpose()?.map(|metrics| {
+            let end = CancellationToken::new();
+            let edge = Arc::clone(edge);
+            let serving = tokio::spawn(edge.serve(metrics, health.router(), None, end.clone()));
+            (serving, end)
+        });
+        Ok(Serving {
+            tls: self.tls,
+            stopping,
+            api: tokio::spawn(api),
+            metrics,
+        })
+    }
+}
+
+/// A region's doors while it is served.
+pub struct Serving {
+    tls: Option<Arc<Tls>>,
+    stopping: CancellationToken,
+    api: JoinHandle<io::Result<()>>,
+    metrics: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
+}
+
+impl Serving {
+    /// Reads the certificate again.
+    ///
+    /// # Errors
+    /// Where it cannot be used; the former one stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Lets requests in progress end, or cuts them as soon as `cut` comes true. Whoever watches over the region is answered
+    /// until the end.
+    ///
+    /// # Errors
+    /// What ended the serving before its time.
+    pub async fn stop(mut self, cut: impl Future<Output = ()>) -> io::Result<()> {
+        self.stopping.cancel();
+        let served = tokio::select! {
+            served = &mut self.api => served.unwrap_or(Ok(())),
+            () = cut => {
+                self.api.abort();
+                Ok(())
+            }
+        };
+        if let Some((serving, end)) = self.metrics {
+            end.cancel();
+            let _ = serving.await;
+        }
+        served
+    }
+}
+
+fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| Error::Listen {
+        address,
+        flag,
+        source,
+    })
+}
+
+/// Where a client on this machine reaches a listener: one on every address is reached on the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_the_loopback() {
+        for (listener, reached) in [
+            ("0.0.0.0:7117", "127.0.0.1:7117"),
+            ("[::]:7117", "[::1]:7117"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(
+                reachable(listener.parse().unwrap()).to_string(),
+                reached,
+                "{listener}"
+            );
+        }
+    }
+}
