@@ -2,7 +2,7 @@
 //!
 //! Owns their syntax; never says which error code a malformed one raises (that depends on the field).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -78,12 +78,14 @@ uuid_id! {
     RecordId;
 }
 
+// A few accounts and projects own everything: their ids are cheap to copy, and those who keep many documents keep each
+// text once.
 macro_rules! text_id {
     ($($(#[$doc:meta])* $name:ident, $rule:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The identifier as text.
@@ -108,7 +110,7 @@ macro_rules! text_id {
             type Err = Malformed;
             fn from_str(text: &str) -> Result<Self, Malformed> {
                 let rule: fn(&str) -> bool = $rule;
-                if rule(text) { Ok(Self(text.to_owned())) } else { Err(Malformed) }
+                if rule(text) { Ok(Self(text.into())) } else { Err(Malformed) }
             }
         }
     )*};

@@ -10,6 +10,7 @@
 //!                          └──Unavailable──▶ watch again from the last revision, after a pause
 //! ```
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,22 +18,33 @@ use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{Mutex, broadcast, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::store::{Batch, Change, PAGE_ENTRIES_MAX, ResumeToken, Revision, Store, StoreError, WatchError};
+use crate::store::{
+    Batch, Change, Entry, PAGE_ENTRIES_MAX, ResumeToken, Revision, Store, StoreError, WatchError,
+};
 
 /// Most notices that a subscriber may be behind before it is told to look at everything.
 pub const NOTICES_MAX: usize = 1024;
 /// Most revisions that are taken in together: readers wait for so long.
 const TOGETHER_MAX: usize = 256;
+/// Most pages of a load that are read and not taken in yet: enough for a few cores.
+const LOAD_PAGES_MAX: usize = 4;
 /// First and longest pause before the follower tries a failing store again, in milliseconds.
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 2_000;
 
 /// What a cache keeps. It starts from its default, and is given every change once, in order.
 pub trait View: Default + Send + Sync + 'static {
-    /// Takes in one change. Called with the write lock held: no I/O, and no panic on what the bytes say.
-    fn apply(&mut self, change: &Change);
+    /// A change as the view takes it in: read.
+    type Reading: Send + 'static;
+
+    /// Reads a change. Called before the lock is taken, and on several threads at a time for a load: no I/O, and no panic on
+    /// what the bytes say.
+    fn read(change: &Change) -> Self::Reading;
+
+    /// Takes in one change. Called with the write lock held: as little as there is to do.
+    fn apply(&mut self, reading: Self::Reading);
 }
 
 /// A handle to a cache; clones share it. The follower stops when the last handle is dropped.
@@ -267,8 +279,12 @@ impl<V: View> Follower<V> {
     }
 
     /// Reads the whole prefix at one revision into a fresh view, and swaps it in.
+    ///
+    /// Pages are read one after the other, their entries on other threads meanwhile: at a start nobody is served before
+    /// this has ended.
     async fn load(&self) -> Result<ResumeToken, StoreError> {
         let mut view = V::default();
+        let mut readings = VecDeque::new();
         let mut after = None;
         let token = loop {
             let page = self
@@ -276,17 +292,20 @@ impl<V: View> Follower<V> {
                 .list(&self.prefix, after.as_ref(), PAGE_ENTRIES_MAX)
                 .await?;
             let token = page.resume_token();
-            for entry in page.entries {
-                view.apply(&Change {
-                    key: entry.key.clone(),
-                    entry: Some(entry),
-                });
-            }
             after = page.next;
+            readings.push_back(tokio::task::spawn_blocking(|| read_all::<V>(page.entries)));
+            while readings.len() > LOAD_PAGES_MAX
+                && let Some(reading) = readings.pop_front()
+            {
+                finished(reading).await?.into_iter().for_each(|r| view.apply(r));
+            }
             if after.is_none() {
                 break token;
             }
         };
+        for reading in readings {
+            finished(reading).await?.into_iter().for_each(|r| view.apply(r));
+        }
         // The old view is dropped after the lock is released: that may take a while.
         let old = std::mem::replace(
             &mut *self.state.write(),
@@ -338,11 +357,11 @@ impl<V: View> Follower<V> {
     /// are as many as commits that shared an fsync. Answers the revision that the view has reached.
     fn apply(&self, batches: &[Batch]) -> Option<Revision> {
         let reached = batches.last()?.revision;
+        let changes = batches.iter().flat_map(|batch| batch.changes.iter());
+        let readings: Vec<_> = changes.map(V::read).collect();
         {
             let mut state = self.state.write();
-            for change in batches.iter().flat_map(|batch| batch.changes.iter()) {
-                state.view.apply(change);
-            }
+            readings.into_iter().for_each(|reading| state.view.apply(reading));
             state.revision = reached;
         }
         self.reached.send_replace(Some(reached));
@@ -368,6 +387,24 @@ impl<V: View> Follower<V> {
         }
         self.failing = false;
     }
+}
+
+fn read_all<V: View>(entries: Vec<Entry>) -> Vec<V::Reading> {
+    let read = |entry: Entry| {
+        V::read(&Change {
+            key: entry.key.clone(),
+            entry: Some(entry),
+        })
+    };
+    entries.into_iter().map(read).collect()
+}
+
+/// What another thread has read. Its panic is the follower's own.
+async fn finished<T>(reading: JoinHandle<T>) -> Result<T, StoreError> {
+    reading.await.map_err(|e| match e.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => StoreError::unavailable("read what it lists", cancelled),
+    })
 }
 
 /// Pauses that double.

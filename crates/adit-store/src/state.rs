@@ -4,9 +4,12 @@
 //! the transaction that was decided on it, which is why each document comes with the revision that wrote it.
 
 mod ranked;
+mod reading;
 mod records;
+mod shared;
 mod slots;
 
+pub use reading::{Held, Reading};
 pub use records::{Listed, Records};
 
 use std::{
@@ -20,23 +23,23 @@ use std::{
 use adit_model::{
     endpoint::Endpoint,
     id::{
-        EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId, ServiceId,
-        SubnetId, VpcId,
+        DomainId, EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId,
+        ServiceId, SubnetId, VpcId,
     },
-    network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    network::{LoadBalancer, Port, RouteTable, Subnet, Vpc},
     port_mapping::Claims,
     quota::{Limits, QuotaType, Usage},
     service::Service,
     whitelist::Whitelist,
 };
-use serde::de::DeserializeOwned;
 
 use crate::{
     cache::View,
-    keys::{self, Key},
+    keys::Key,
     store::{Change, Entry, Revision},
 };
 use records::Children;
+use shared::Shared;
 use slots::Slots;
 
 /// A document with the revision that wrote it.
@@ -82,8 +85,8 @@ pub struct State {
     live: HashMap<ServiceId, usize>,
     whitelists: Table<ServiceId, Whitelist>,
     claims: Table<PortId, Claims>,
-    addresses: BTreeMap<(SubnetId, Ipv4Addr), Stored<Holder>>,
-    sources: BTreeMap<(VpcId, Ipv4Addr), Stored<EndpointId>>,
+    addresses: HashMap<SubnetId, BTreeMap<Ipv4Addr, Held>>,
+    sources: HashMap<VpcId, BTreeMap<Ipv4Addr, EndpointId>>,
     markers: HashMap<MarkerId, EndpointId>,
     slots: HashMap<(ProjectId, QuotaType), Slots>,
     limits: Table<ProjectId, Limits>,
@@ -99,6 +102,9 @@ pub struct State {
     load_balancers: Table<LoadBalancerId, LoadBalancer>,
     /// Keys whose meaning is their owner's business.
     others: BTreeMap<Arc<str>, Entry>,
+    /// The ids that services, endpoints and ports have of these.
+    projects: Shared<ProjectId>,
+    domains: Shared<DomainId>,
     /// The largest creation mark of any service or endpoint seen.
     newest_order: u64,
 }
@@ -183,20 +189,19 @@ impl State {
     }
 
     /// Who holds an address of a subnet.
-    pub fn address(&self, subnet: SubnetId, ip: Ipv4Addr) -> Option<&Stored<Holder>> {
-        self.addresses.get(&(subnet, ip))
+    pub fn address(&self, subnet: SubnetId, ip: Ipv4Addr) -> Option<&Held> {
+        self.addresses.get(&subnet)?.get(&ip)
     }
 
     /// The addresses of a subnet that are held.
-    pub fn addresses_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = (Ipv4Addr, &Stored<Holder>)> {
-        self.addresses
-            .range((subnet, Ipv4Addr::UNSPECIFIED)..=(subnet, Ipv4Addr::BROADCAST))
-            .map(|((_, ip), holder)| (*ip, holder))
+    pub fn addresses_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = (Ipv4Addr, &Held)> {
+        let held = self.addresses.get(&subnet).into_iter().flatten();
+        held.map(|(ip, held)| (*ip, held))
     }
 
     /// Which endpoint's connections come from an address in a provider's VPC.
     pub fn source(&self, vpc: VpcId, ip: Ipv4Addr) -> Option<EndpointId> {
-        self.sources.get(&(vpc, ip)).map(|s| *s.value)
+        self.sources.get(&vpc)?.get(&ip).copied()
     }
 
     /// Which endpoint has a packet id.
@@ -293,17 +298,19 @@ fn mark<P: Eq + Hash, K: Ord>(index: &mut HashMap<P, BTreeSet<K>>, parent: P, me
     }
 }
 
-/// A document out of an entry. One that cannot be read is as good as absent, and said aloud: somebody must act.
-fn read<T: DeserializeOwned>(entry: Option<&Entry>) -> Option<Stored<T>> {
-    let entry = entry?;
-    match keys::decode(&entry.value) {
-        Ok(value) => Some(Stored {
-            value: Arc::new(value),
-            revision: entry.mod_revision,
-        }),
-        Err(e) => {
-            tracing::error!(store.key = %entry.key, error = %e, "A stored document cannot be read and is left out.");
-            None
+/// Sets, or takes away, what is at an address of a parent that vanishes when it is empty.
+fn place<P: Eq + Hash, V>(
+    table: &mut HashMap<P, BTreeMap<Ipv4Addr, V>>,
+    parent: P,
+    ip: Ipv4Addr,
+    value: Option<V>,
+) {
+    if let Some(value) = value {
+        table.entry(parent).or_default().insert(ip, value);
+    } else if let Some(held) = table.get_mut(&parent) {
+        held.remove(&ip);
+        if held.is_empty() {
+            table.remove(&parent);
         }
     }
 }
@@ -317,69 +324,76 @@ fn replace<K: Eq + Hash, T>(table: &mut Table<K, T>, id: K, new: Option<Stored<T
 }
 
 impl View for State {
-    fn apply(&mut self, change: &Change) {
-        let entry = change.entry.as_ref();
-        let Some(key) = Key::parse(&change.key) else {
-            match entry {
-                Some(entry) => self.others.insert(Arc::clone(&change.key), entry.clone()),
-                None => self.others.remove(&change.key),
-            };
-            return;
-        };
-        match key {
-            Key::Service(id) => self.apply_service(id, read(entry)),
-            Key::Endpoint(id) => self.apply_endpoint(id, read(entry)),
-            Key::Whitelist(service) => drop(replace(&mut self.whitelists, service, read(entry))),
-            Key::Claims(port) => drop(replace(&mut self.claims, port, read(entry))),
-            Key::Address(subnet, ip) => match read(entry) {
-                Some(holder) => drop(self.addresses.insert((subnet, ip), holder)),
-                None => drop(self.addresses.remove(&(subnet, ip))),
-            },
-            Key::Source(vpc, ip) => match read(entry) {
-                Some(holder) => drop(self.sources.insert((vpc, ip), holder)),
-                None => drop(self.sources.remove(&(vpc, ip))),
-            },
-            Key::Marker(marker) => match read::<EndpointId>(entry) {
-                Some(id) => drop(self.markers.insert(marker, *id.value)),
-                None => drop(self.markers.remove(&marker)),
-            },
-            Key::Quota(project, kind, n) => self.apply_slot((project, kind), n, entry.is_some()),
-            Key::Limits(project) => drop(replace(&mut self.limits, project, read(entry))),
-            Key::Guard(of) => match entry {
-                Some(entry) => drop(self.guards.insert(*of, entry.mod_revision)),
-                None => drop(self.guards.remove(&of)),
-            },
-            Key::Vpc(id) => drop(replace(&mut self.vpcs, id, read(entry))),
-            Key::Subnet(id) => self.apply_subnet(id, read(entry)),
-            Key::Port(id) => self.apply_port(id, read(entry)),
-            Key::RouteTable(id) => self.apply_route_table(id, read(entry)),
-            Key::LoadBalancer(id) => drop(replace(&mut self.load_balancers, id, read(entry))),
+    type Reading = Reading;
+
+    fn read(change: &Change) -> Reading {
+        Reading::of(change)
+    }
+
+    fn apply(&mut self, reading: Reading) {
+        match reading {
+            Reading::Service(id, new) => self.apply_service(id, new),
+            Reading::Endpoint(id, new) => self.apply_endpoint(id, new),
+            Reading::Whitelist(service, new) => drop(replace(&mut self.whitelists, service, new)),
+            Reading::Claims(port, new) => drop(replace(&mut self.claims, port, new)),
+            Reading::Address(subnet, ip, held) => place(&mut self.addresses, subnet, ip, held),
+            Reading::Source(vpc, ip, endpoint) => place(&mut self.sources, vpc, ip, endpoint),
+            Reading::Marker(marker, Some(id)) => drop(self.markers.insert(marker, id)),
+            Reading::Marker(marker, None) => drop(self.markers.remove(&marker)),
+            Reading::Quota(project, kind, n, used) => self.apply_slot((project, kind), n, used),
+            Reading::Limits(project, new) => drop(replace(&mut self.limits, project, new)),
+            Reading::Guard(of, Some(revision)) => drop(self.guards.insert(of, revision)),
+            Reading::Guard(of, None) => drop(self.guards.remove(&of)),
+            Reading::Vpc(id, new) => drop(replace(&mut self.vpcs, id, new)),
+            Reading::Subnet(id, new) => self.apply_subnet(id, new),
+            Reading::Port(id, new) => self.apply_port(id, new),
+            Reading::RouteTable(id, new) => self.apply_route_table(id, new),
+            Reading::LoadBalancer(id, new) => drop(replace(&mut self.load_balancers, id, new)),
+            Reading::Other(key, Some(entry)) => drop(self.others.insert(key, entry)),
+            Reading::Other(key, None) => drop(self.others.remove(&key)),
         }
     }
 }
 
 impl State {
-    fn apply_service(&mut self, id: ServiceId, new: Option<Stored<Service>>) {
-        if let Some(new) = &new {
+    fn apply_service(&mut self, id: ServiceId, mut new: Option<Stored<Service>>) {
+        if let Some(new) = &mut new {
             self.newest_order = self.newest_order.max(new.created.order);
+            // Just read, and nobody else's yet.
+            if let Some(service) = Arc::get_mut(&mut new.value) {
+                self.projects.share(&mut service.project);
+                self.domains.share(&mut service.domain);
+            }
         }
         let old = replace(&mut self.services, id, new.clone());
         for (service, present) in [(old, false), (new, true)] {
             let Some(service) = service else { continue };
             let project = service.project.clone();
+            if !present {
+                self.projects.release(&project);
+                self.domains.release(&service.domain);
+            }
             records::mark(&mut self.services_by_project, project, &*service.value, present);
             mark(&mut self.services_by_port, service.port, id, present);
         }
     }
 
-    fn apply_endpoint(&mut self, id: EndpointId, new: Option<Stored<Endpoint>>) {
-        if let Some(new) = &new {
+    fn apply_endpoint(&mut self, id: EndpointId, mut new: Option<Stored<Endpoint>>) {
+        if let Some(new) = &mut new {
             self.newest_order = self.newest_order.max(new.created.order);
+            if let Some(endpoint) = Arc::get_mut(&mut new.value) {
+                self.projects.share(&mut endpoint.project);
+                self.domains.share(&mut endpoint.domain);
+            }
         }
         let old = replace(&mut self.endpoints, id, new.clone());
         for (endpoint, present) in [(old, false), (new, true)] {
             let Some(endpoint) = endpoint else { continue };
             let project = endpoint.project.clone();
+            if !present {
+                self.projects.release(&project);
+                self.domains.release(&endpoint.domain);
+            }
             records::mark(&mut self.endpoints_by_project, project, &*endpoint.value, present);
             let service = endpoint.service;
             records::mark(&mut self.endpoints_by_service, service, &*endpoint.value, present);
@@ -422,10 +436,16 @@ impl State {
         }
     }
 
-    fn apply_port(&mut self, id: PortId, new: Option<Stored<Port>>) {
+    fn apply_port(&mut self, id: PortId, mut new: Option<Stored<Port>>) {
+        if let Some(port) = new.as_mut().and_then(|new| Arc::get_mut(&mut new.value)) {
+            self.projects.share(&mut port.project);
+        }
         let old = replace(&mut self.ports, id, new.clone());
         for (port, present) in [(old, false), (new, true)] {
             if let Some(port) = port {
+                if !present {
+                    self.projects.release(&port.project);
+                }
                 mark(&mut self.ports_by_subnet, port.subnet, id, present);
             }
         }

@@ -25,9 +25,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Entries(BTreeMap<Arc<str>, Entry>);
 
 impl View for Entries {
-    fn apply(&mut self, change: &Change) {
-        match &change.entry {
-            Some(entry) => self.0.insert(change.key.clone(), entry.clone()),
+    type Reading = Change;
+
+    fn read(change: &Change) -> Change {
+        change.clone()
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change.entry {
+            Some(entry) => self.0.insert(change.key, entry),
             None => self.0.remove(&change.key),
         };
     }
@@ -369,7 +375,11 @@ async fn the_follower_ends_with_the_last_handle() {
 struct Defect;
 
 impl View for Defect {
-    fn apply(&mut self, _change: &Change) {
+    type Reading = ();
+
+    fn read(_change: &Change) {}
+
+    fn apply(&mut self, (): ()) {
         panic!("on purpose");
     }
 }

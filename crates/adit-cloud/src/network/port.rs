@@ -112,9 +112,9 @@ impl Cloud {
             }),
             (Some(_), Some(ip)) => match state.address(subnet.id, ip) {
                 None => Ok((Some(ip), None)),
-                Some(holder) => Err(Failure::clash(
+                Some(held) => Err(Failure::clash(
                     Clash::AddressInUse,
-                    format!("{ip} of subnet {} is held by {:?}.", subnet.id, holder.value),
+                    format!("{ip} of subnet {} is held by {:?}.", subnet.id, held.holder),
                 )),
             },
             (Some(range), None) => {
@@ -265,12 +265,12 @@ pub(super) fn plan_removal(state: &State, txn: Txn, port: &Stored<Port>) -> Txn 
         Holder::Endpoint(adit_model::id::EndpointId(port.id.0)),
     ];
     // An endpoint's address is free as soon as its deletion is answered, and may be somebody else's by now.
-    if let Some(holder) = state
+    if let Some(held) = state
         .address(port.subnet, ip)
-        .filter(|holder| own.contains(&holder.value))
+        .filter(|held| own.contains(&held.holder))
     {
         let address = Key::Address(port.subnet, ip);
-        txn = txn.unchanged(address.clone(), holder.revision).delete(address);
+        txn = txn.unchanged(address.clone(), held.revision).delete(address);
     }
     txn
 }

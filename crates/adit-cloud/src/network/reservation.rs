@@ -202,9 +202,9 @@ impl Cloud {
             });
         }
         match state.address(subnet.id, ip) {
-            Some(holder) if *holder.value != Holder::Endpoint(endpoint) => Err(Failure::clash(
+            Some(held) if held.holder != Holder::Endpoint(endpoint) => Err(Failure::clash(
                 Clash::AddressInUse,
-                format!("{ip} of subnet {} is held by {:?}.", subnet.id, holder.value),
+                format!("{ip} of subnet {} is held by {:?}.", subnet.id, held.holder),
             )),
             _ => Ok((ip, None)),
         }

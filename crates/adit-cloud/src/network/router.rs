@@ -60,12 +60,12 @@ impl Cloud {
                 )));
             }
         }
-        if let Some(holder) = state.address(subnet.id, range.gateway) {
+        if let Some(held) = state.address(subnet.id, range.gateway) {
             return Err(Failure::clash(
                 Clash::AddressInUse,
                 format!(
                     "The gateway {} of subnet {} is held by {:?}.",
-                    range.gateway, range.id, holder.value
+                    range.gateway, range.id, held.holder
                 ),
             ));
         }

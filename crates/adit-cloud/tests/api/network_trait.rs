@@ -76,7 +76,7 @@ async fn a_reservation_is_idempotent_and_given_back_once() {
         .cache
         .read()
         .address(subnet(), first.ip)
-        .map(|holder| *holder.value);
+        .map(|held| held.holder);
     assert_eq!(holder, Some(Holder::Endpoint(endpoint)));
     cloud.release(endpoint).await.unwrap();
     cloud.release(endpoint).await.unwrap();
@@ -126,11 +126,7 @@ async fn an_address_that_was_claimed_is_kept_and_one_of_another_s_is_not_freed()
     stage.cache.wait_for(revision).await.unwrap();
     cloud.release(endpoint).await.unwrap();
     assert_eq!(
-        stage
-            .cache
-            .read()
-            .address(subnet(), ip)
-            .map(|holder| *holder.value),
+        stage.cache.read().address(subnet(), ip).map(|held| held.holder),
         Some(successor)
     );
 }

@@ -232,8 +232,8 @@ fn order(endpoint: &Endpoint, service: &Stored<Service>) -> Txn {
 /// The key of the address that the endpoint holds, if it does.
 pub(crate) fn held_address(state: &State, endpoint: &Endpoint) -> Option<(Key, adit_store::Revision)> {
     let (subnet, ip) = (endpoint.subnet?, endpoint.ip?);
-    let holder = state.address(subnet, ip)?;
-    (*holder.value == Holder::Endpoint(endpoint.id)).then_some((Key::Address(subnet, ip), holder.revision))
+    let held = state.address(subnet, ip)?;
+    (held.holder == Holder::Endpoint(endpoint.id)).then_some((Key::Address(subnet, ip), held.revision))
 }
 
 /// An endpoint of the caller's project; of another project it does not exist.

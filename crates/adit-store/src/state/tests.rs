@@ -10,13 +10,14 @@ use adit_model::{
     endpoint::{EndpointCreate, EndpointPlace, EndpointStatus},
     id::{DomainId, PoolId, RecordId, Vni},
     listing::{Listing, SortKey},
-    network::{Mac, Route, SubnetRange},
+    network::{Holder, Mac, Route, SubnetRange},
     port_mapping::{Claim, PortMapping, Protocol},
     service::{ServerType, ServiceCreate, ServicePlace, TcpProxy},
     time::{Created, Timestamp},
     whitelist::WhitelistRecord,
 };
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::*;
@@ -337,7 +338,7 @@ fn change(stock: &mut Stock, revision: u64, deed: &Deed, key: Arc<str>, value: A
 fn documents<I, T: DeserializeOwned>(stock: &Stock, id: impl Fn(Key) -> Option<I>) -> Vec<(I, Stored<T>)> {
     stock
         .iter()
-        .filter_map(|(key, entry)| Some((id(Key::parse(key)?)?, read(Some(entry))?)))
+        .filter_map(|(key, entry)| Some((id(Key::parse(key)?)?, reading::stored(Some(entry))?)))
         .collect()
 }
 
@@ -584,7 +585,11 @@ fn answers(state: &State) -> Answers {
         let held = state.addresses_of_subnet(subnet).map(|(ip, _)| ip);
         say.say_set(format!("addresses of subnet {n}"), held);
         for m in 0..IDS {
-            say.say(format!("address {n} {m}"), state.address(subnet, ip(m)));
+            let held = state.address(subnet, ip(m)).map(|held| Stored {
+                value: Arc::new(held.holder),
+                revision: held.revision,
+            });
+            say.say(format!("address {n} {m}"), held.as_ref());
             say.say(format!("source {n} {m}"), state.source(vpc, ip(m)));
         }
         say.say(format!("marker {n}"), state.marker(marker(n)));
@@ -616,7 +621,7 @@ proptest! {
         let mut newest = 0;
         for (i, (deed, kind, id, seed)) in history.iter().enumerate() {
             let (key, value) = put(*kind, *id, *seed);
-            kept.apply(&change(&mut stock, i as u64 + 1, deed, key, value));
+            kept.apply(State::read(&change(&mut stock, i as u64 + 1, deed, key, value)));
             newest = newest.max(kept.services().map(|s| s.created.order).max().unwrap_or(0));
             newest = newest.max(kept.endpoints().map(|e| e.created.order).max().unwrap_or(0));
         }
@@ -627,12 +632,12 @@ proptest! {
 
         let mut rebuilt = State::default();
         for (key, entry) in stock.clone() {
-            rebuilt.apply(&Change { key, entry: Some(entry) });
+            rebuilt.apply(State::read(&Change { key, entry: Some(entry) }));
         }
         prop_assert_eq!(&answers(&rebuilt), &answered);
 
         for key in stock.into_keys() {
-            kept.apply(&Change { key, entry: None });
+            kept.apply(State::read(&Change { key, entry: None }));
         }
         check_empty(&kept);
     }
