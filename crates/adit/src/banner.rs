@@ -57,6 +57,9 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
             cacert.display()
         );
     }
+    if let Some(metrics) = &served.metrics {
+        let _ = writeln!(text, "  Metrics   {metrics}");
+    }
     let _ = writeln!(text, "  Data      {}", served.data.path().display());
     let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
     let _ = writeln!(

@@ -76,6 +76,9 @@ pub struct Run {
     /// The certificate to trust there, where it is the region's own.
     #[serde(default)]
     pub cacert: Option<PathBuf>,
+    /// Where its metrics are, if not beside the API.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// The region's id in the names of its namespaces.
     pub instance: String,
     /// Where its namespaces are named; none where it runs the control plane alone.

@@ -117,6 +117,8 @@ pub struct Served {
     pub api: String,
     /// The certificate to trust there, where it is the region's own.
     pub cacert: Option<PathBuf>,
+    /// Where the metrics are, if not beside the API.
+    pub metrics: Option<String>,
     /// The region.
     pub running: Running,
     /// What networks it has.
@@ -151,6 +153,7 @@ impl Served {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => door.url()?,
         };
+        let metrics = door.metrics_url()?;
         sweep(&networks);
         let store = if data.is_ephemeral() {
             RedbStore::ephemeral()?
@@ -163,6 +166,7 @@ impl Served {
             pid: std::process::id(),
             api: api.clone(),
             cacert: cacert.clone(),
+            metrics: metrics.clone(),
             instance: instance.to_string(),
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
@@ -200,6 +204,7 @@ impl Served {
         Ok(Self {
             api,
             cacert,
+            metrics,
             running,
             networks,
             data,

@@ -139,6 +139,15 @@ impl Door {
         Ok(format!("{scheme}://{}", reachable(self.api.local_addr()?)))
     }
 
+    /// The address of the metrics for a client on this machine, where they have a listener of their own.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn metrics_url(&self) -> io::Result<Option<String>> {
+        let address = self.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(address.map(|address| format!("http://{}/metrics", reachable(address))))
+    }
+
     /// Serves, until [`Serving::stop`].
     ///
     /// # Errors

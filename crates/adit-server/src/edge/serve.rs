@@ -69,6 +69,9 @@ impl Edge {
     ) -> io::Result<()> {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
+        // Whatever ends this ends the connections that are left then.
+        let cut = CancellationToken::new();
+        let _cut = cut.clone().drop_guard();
         loop {
             let place = tokio::select! {
                 () = cancel.cancelled() => break,
@@ -93,13 +96,19 @@ impl Edge {
                 router: router.clone(),
                 watcher: graceful.watcher(),
             };
-            let (tls, cancel) = (tls.clone(), cancel.clone());
+            let (tls, cancel, cut) = (tls.clone(), cancel.clone(), cut.clone());
             tokio::spawn(async move {
                 let _place = place;
                 let _open = Open::new(&connection.edge);
-                let ended = match tls {
-                    None => connection.http_1(stream, false).await,
-                    Some(tls) => connection.secured(stream, &tls, cancel).await,
+                let served = async {
+                    match tls {
+                        None => connection.http_1(stream, false).await,
+                        Some(tls) => connection.secured(stream, &tls, cancel).await,
+                    }
+                };
+                let ended = tokio::select! {
+                    ended = served => ended,
+                    () = cut.cancelled() => return,
                 };
                 if let Err(e) = ended {
                     tracing::debug!(client.address = %peer, error = &*e, "A connection broke off.");

@@ -168,10 +168,7 @@ async fn a_request_that_is_never_over_ends_with_its_connection() {
         to_the_end(&mut stream)
     });
     assert_eq!(came.await, b"");
-    assert_eq!(
-        server.metric("http_connections_cut_total{reason=\"exchange\"}"),
-        1
-    );
+    until_metric(&server, "http_connections_cut_total{reason=\"exchange\"}", 1).await;
     // What it was waiting for is given up with it.
     until_metric(&server, "http_requests_in_progress", 0).await;
     server.stop().await;

@@ -15,7 +15,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -66,7 +68,7 @@ impl Client {
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         client.send(&frame(SETTINGS, 0, 0, &[]));
         let settings = client.until(|f| f.kind == SETTINGS && f.flags == 0);
-        client.send(&frame(SETTINGS, 1, 0, &[]));
+        client.send(&frame(SETTINGS, ACK, 0, &[]));
         (client, settings)
     }
 
@@ -81,6 +83,10 @@ impl Client {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
         self.0.read_exact(&mut payload).ok()?;
+        if (head[3], head[4]) == (PING, 0) {
+            self.send(&frame(PING, ACK, 0, &payload));
+            return self.next();
+        }
         Some(Frame {
             kind: head[3],
             flags: head[4],

@@ -5,5 +5,6 @@ mod rig;
 
 mod connections;
 mod crowd;
+mod health;
 mod http2;
 mod log;
