@@ -126,6 +126,7 @@ impl Apply {
             backend: spec.provider.backend,
             port,
             header: header.clone(),
+            toa: spec.tcp_proxy.has_toa(),
         };
         Ok(Wanted {
             address: HeldAddress {
@@ -277,7 +278,7 @@ impl Apply {
             source: target.source,
             backend: SocketAddrV4::new(target.backend, target.port),
             header: target.header.clone(),
-            toa: false,
+            toa: target.toa,
         })
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use adit_model::{
     error_chain,
-    feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
+    feed::{EndpointReport, EndpointSpec, FeedEvent, Report},
     id::EndpointId,
     service::TcpProxy,
 };
@@ -65,17 +65,11 @@ pub enum StartError {
     Relay(#[source] std::io::Error),
 }
 
-/// What this gateway can do.
-pub fn capabilities() -> Capabilities {
-    Capabilities {
-        tcp_proxy: vec![TcpProxy::Close, TcpProxy::ProxyOpen, TcpProxy::ProxyVni],
-    }
-}
-
 /// A gateway.
 pub struct Gateway {
     relay: Arc<Relay>,
     apply: Arc<Apply>,
+    sends_toa: bool,
     lines: Mutex<HashMap<EndpointId, Line>>,
     /// Which endpoint holds, or is about to hold, an address of a namespace.
     addresses: Mutex<HashMap<(Place, Ipv4Addr), EndpointId>>,
@@ -121,11 +115,13 @@ impl Gateway {
     /// # Errors
     /// Where the relay's threads cannot be started.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let sends_toa = config.relay.toa.is_some();
         let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
         let apply = Arc::new(Apply::new(config.directory, Arc::clone(&relay)));
         Ok(Self {
             relay,
             apply,
+            sends_toa,
             lines: Mutex::default(),
             addresses: Mutex::default(),
             stopping: Notify::new(),
@@ -261,7 +257,7 @@ impl Gateway {
         let wanted = match wanted_spec {
             None => None,
             // Served in another way it would be served wrongly.
-            Some(spec) if !capabilities().tcp_proxy.contains(&spec.tcp_proxy) => {
+            Some(spec) if spec.tcp_proxy.has_toa() && !self.sends_toa => {
                 result = Err(Obstacle::Mode(spec.tcp_proxy));
                 None
             }

@@ -9,8 +9,10 @@
 //! addresses and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
 
 pub mod gateway;
+pub mod modes;
 pub mod plan;
 
 mod apply;
 
-pub use gateway::{Config, Gateway, StartError, capabilities};
+pub use gateway::{Config, Gateway, StartError};
+pub use modes::capabilities;

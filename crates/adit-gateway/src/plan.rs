@@ -42,6 +42,8 @@ pub struct Target {
     pub port: u16,
     /// What connections tell the backend of their clients.
     pub header: Option<Header>,
+    /// Whether they tell it in the TCP header, too.
+    pub toa: bool,
 }
 
 /// The PROXY header that an endpoint's mode has.
@@ -216,13 +218,17 @@ mod tests {
             Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false)
         };
         let header = prop::option::of((1..3u32).prop_map(header));
-        let target = (place(), 1..3u8, 1..3u16, header).prop_map(|(place, n, port, header)| Target {
-            place,
-            source: [198, 19, 128, n].into(),
-            backend: [10, 0, 0, n].into(),
-            port,
-            header,
-        });
+        let target =
+            (place(), 1..3u8, 1..3u16, header, any::<bool>()).prop_map(|(place, n, port, header, toa)| {
+                Target {
+                    place,
+                    source: [198, 19, 128, n].into(),
+                    backend: [10, 0, 0, n].into(),
+                    port,
+                    header,
+                    toa,
+                }
+            });
         prop::collection::btree_map(1..5u16, target, 0..5)
     }
 

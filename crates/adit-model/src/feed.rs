@@ -123,8 +123,22 @@ pub enum EndpointReport {
 }
 
 /// What a gateway can do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// The modes that it can serve.
     pub tcp_proxy: Vec<TcpProxy>,
+    /// Why it cannot serve others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingMode>,
+}
+
+/// A mode that a gateway cannot serve where it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingMode {
+    /// The mode.
+    pub tcp_proxy: TcpProxy,
+    /// What is in the way, as the part of a sentence.
+    pub reason: String,
+    /// What its operator can do about it, in whole sentences.
+    pub remedy: String,
 }

@@ -116,6 +116,11 @@ impl TcpProxy {
         matches!(self, Self::ProxyOpen | Self::Open | Self::ProxyVni)
     }
 
+    /// Whether the backend gets a TCP option.
+    pub fn has_toa(self) -> bool {
+        matches!(self, Self::ToaOpen | Self::Open)
+    }
+
     /// Whether the header names the consumer's virtual network.
     pub fn names_network(self) -> bool {
         self == Self::ProxyVni

@@ -11,12 +11,13 @@
 mod cgroup;
 mod error;
 mod option;
+mod program;
 mod receiver;
 mod self_test;
 mod sender;
 
 pub use cgroup::Cgroup;
-pub use error::ToaError;
+pub use error::{ToaError, check_kernel, in_user_namespace};
 pub use option::KIND_DEFAULT;
 pub use receiver::{Outcomes, Receiver};
 pub use sender::Sender;

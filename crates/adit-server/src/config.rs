@@ -1,9 +1,10 @@
 //! What an operator sets for the control plane.
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use adit_model::{
     ApiError, Code,
+    feed::Capabilities,
     id::{PoolId, VpcId},
     proxy::{ProxyHeader, ProxyProfile},
     service::TcpProxy,
@@ -32,8 +33,8 @@ pub struct Config {
     pub new_connections_per_second_max: Option<NonZeroU32>,
     /// The PROXY header of services that have no profile of their own.
     pub proxy: ProxyHeader,
-    /// The modes that the region's gateways can serve; a service that asks for another fails and says so.
-    pub tcp_proxy: BTreeSet<&'static str>,
+    /// What the region's gateways can do; a service that asks for a mode that they cannot serve fails and says why.
+    pub gateways: Capabilities,
     /// The name of a VPC's namespace on a node.
     pub namespace: Arc<dyn Fn(VpcId) -> String + Send + Sync>,
     /// Whether Keystone's API is served beside ours, and so belongs in the list of versions.
@@ -47,7 +48,7 @@ pub struct Config {
 impl Config {
     /// Whether the region's gateways can serve a mode, with the header that a service has by its profile.
     pub fn can_serve(&self, mode: TcpProxy, profile: Option<ProxyProfile>) -> bool {
-        self.tcp_proxy.contains(mode.as_str()) && self.proxy.in_profile(profile).profile.can_carry(mode)
+        self.gateways.tcp_proxy.contains(&mode) && self.proxy.in_profile(profile).profile.can_carry(mode)
     }
 
     /// What is said of a mode that they cannot serve.
@@ -61,11 +62,19 @@ impl Config {
                 ),
             );
         }
-        let can: Vec<_> = self.tcp_proxy.iter().copied().collect();
+        let can: Vec<_> = self.gateways.tcp_proxy.iter().map(|mode| mode.as_str()).collect();
         let can = can.join(", ");
+        let mut missing = self.gateways.missing.iter();
+        let message = match missing.find(|missing| missing.tcp_proxy == mode) {
+            None => format!("cannot serve {mode}; they can serve: {can}."),
+            Some(m) => format!(
+                "cannot serve {mode}: {}. {} They can serve: {can}.",
+                m.reason, m.remedy
+            ),
+        };
         ApiError::because(
             Code::E0002,
-            format!("tcp_proxy: the gateways of this region cannot serve {mode}; they can serve: {can}."),
+            format!("tcp_proxy: the gateways of this region {message}"),
         )
     }
 }

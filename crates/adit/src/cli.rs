@@ -71,6 +71,15 @@ pub enum Command {
     /// For example, a web server on the demo tenant's backend: `adit exec --port 4189d3c2-8882-4871-a3c2-d380272eed88 --
     /// python3 -m http.server 80`
     Exec(Exec),
+    /// What a gateway is and can do.
+    #[command(subcommand)]
+    Gateway(Gateway),
+    /// Let unmodified servers see the client's address of connections through endpoints with `tcp_proxy` `toa_open` or `open`.
+    ///
+    /// Needs no kernel module: BPF programs on a cgroup have `accept` and `getpeername` answer what the TCP option says. It
+    /// goes for listeners that are opened in the cgroup afterwards. Needs root and Linux 5.10. For example: `adit toa-receiver
+    /// -- nginx`, or `adit toa-receiver --cgroup /sys/fs/cgroup/system.slice/nginx.service` before nginx is restarted.
+    ToaReceiver(ToaReceiver),
 }
 
 /// Run a whole region.
@@ -297,5 +306,64 @@ pub struct Exec {
     pub port: uuid::Uuid,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Gateways.
+#[derive(Debug, Subcommand)]
+pub enum Gateway {
+    /// Say what a gateway can do on this machine: which modes of `tcp_proxy`, and why not the others.
+    ///
+    /// Looks at the kernel, namespaces and limits, and tries TOA on a loopback of its own; changes nothing. The exit status is
+    /// 0 where a gateway can serve anything at all.
+    Check(GatewayCheck),
+}
+
+/// Say what a gateway can do on this machine.
+#[derive(Debug, Args)]
+pub struct GatewayCheck {
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+    /// The kind of the TCP option that TOA is in, 35 to 255.
+    #[arg(
+        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = adit_relay::toa::KIND_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(35..)
+    )]
+    pub toa_kind: u8,
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Let servers see the client's address.
+#[derive(Debug, Args)]
+pub struct ToaReceiver {
+    /// Whom to believe: the option is passed over on connections from anywhere else. Nobody but the relay may be able to send
+    /// from these addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = adit_model::network::RESERVED)]
+    pub believe: ipnet::Ipv4Net,
+    /// The option's kind, 35 to 255.
+    #[arg(
+        long, value_name = "KIND", default_value_t = adit_relay::toa::KIND_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(35..)
+    )]
+    pub kind: u8,
+    /// The cgroup of the servers, a directory of cgroup2; stays attached to it until it is ended.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
+    pub cgroup: Option<PathBuf>,
+    /// A server and its arguments, to be run in a cgroup of its own; ends when the server and all that it started have.
+    #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }

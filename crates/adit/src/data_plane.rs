@@ -5,6 +5,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use adit_model::proxy::{ProxyHeader, ProxyProfile};
+use adit_relay::toa::KIND_DEFAULT;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 /// At most so many connections at a time through one endpoint (spec semantics 14).
@@ -36,6 +37,12 @@ pub struct DataPlane {
         hide_default_value = true
     )]
     pub proxy_checksum: bool,
+    /// The kind of the TCP option that TOA is in, 35 to 255.
+    #[arg(
+        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = KIND_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(35..)
+    )]
+    pub toa_kind: u8,
     /// Connections at a time through one endpoint; the next is reset.
     #[arg(
         long, env = "ADIT_CONNECTIONS_PER_ENDPOINT", value_name = "COUNT",
@@ -67,6 +74,7 @@ impl Default for DataPlane {
             proxy_marker_type: header.marker_type,
             proxy_vni_type: header.vni_type,
             proxy_checksum: header.checksum,
+            toa_kind: KIND_DEFAULT,
             connections_per_endpoint: CONNECTIONS_PER_ENDPOINT_MAX,
             new_connections_per_second: None,
             idle_timeout_s: IDLE_TIMEOUT_S,

@@ -6,8 +6,9 @@ use adit_cloud::{
     RegionError,
     kernel::{Kernel, KernelError},
 };
-use adit_model::error_chain;
+use adit_model::{error_chain, feed::Capabilities};
 use adit_netns::DirectoryError;
+use adit_relay::toa::{Sender, ToaError};
 use adit_store::{OpenError, RedbStore};
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +155,10 @@ impl Served {
             None => door.url()?,
         };
         let metrics = door.metrics_url()?;
+        let toa = tokio::task::spawn_blocking({
+            let (networks, kind) = (networks.are_there(), data_plane.toa_kind);
+            move || networks.then(|| Sender::start(kind))
+        });
         sweep(&networks);
         let store = if data.is_ephemeral() {
             RedbStore::ephemeral()?
@@ -171,12 +176,14 @@ impl Served {
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
         };
+        let (capabilities, toa) = modes(toa.await.map_err(io::Error::other)?);
         let stopping = CancellationToken::new();
         let settings = Settings {
             superset,
             namespaces,
             data_plane,
-            capabilities: adit_gateway::capabilities(),
+            capabilities,
+            toa,
             limits: door.limits,
             rates: door.rates,
             stopping: stopping.clone(),
@@ -239,6 +246,18 @@ impl Served {
         let served = self.serving.stop(cut).await;
         self.running.stop().await?;
         Ok(served?)
+    }
+}
+
+/// What the region's gateway can do, and what it sends TOA with. The null gateway says yes to everything.
+fn modes(toa: Option<Result<Arc<Sender>, ToaError>>) -> (Capabilities, Option<Arc<Sender>>) {
+    match toa {
+        None => (adit_gateway::capabilities(Ok(())), None),
+        Some(Ok(sender)) => (adit_gateway::capabilities(Ok(())), Some(sender)),
+        Some(Err(e)) => {
+            tracing::info!(error = error_chain(&e), "There is no TOA here: {}", e.remedy());
+            (adit_gateway::capabilities(Err(&e)), None)
+        }
     }
 }
 

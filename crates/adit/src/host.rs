@@ -53,6 +53,11 @@ impl Networks {
         matches!(self, Networks::Rootless)
     }
 
+    /// Whether there are any.
+    pub fn are_there(&self) -> bool {
+        !matches!(self, Networks::None { .. })
+    }
+
     /// Where namespaces are named; `own` is the directory for those that only this process sees.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
 //! Owns what a process is made of ([`region`]), where it keeps its files ([`data`], [`certificate`]) and what a person says and reads
-//! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`terminal`]). Decides nothing about services, endpoints or bytes.
+//! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`gateway_check`], [`toa_receiver`], [`terminal`]). Decides nothing
+//! about services, endpoints or bytes.
 
 pub mod region;
 
@@ -14,8 +15,10 @@ pub mod demo;
 pub mod dev;
 pub mod door;
 pub mod exec;
+pub mod gateway_check;
 pub mod host;
 pub mod signals;
 pub mod terminal;
+pub mod toa_receiver;
 
 mod banner;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use adit::{
-    cli::{Command, Log, LogFormat},
-    config, demo, dev, exec, terminal,
+    cli::{Command, Gateway, Log, LogFormat},
+    config, demo, dev, exec, gateway_check, terminal, toa_receiver,
 };
 use adit_model::error_chain;
 use tracing_subscriber::EnvFilter;
@@ -27,6 +27,11 @@ fn main() -> ExitCode {
         Command::Exec(args) => {
             let e = exec::run(args);
             fail_with(&e, e.status())
+        }
+        Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
+        Command::ToaReceiver(args) => {
+            let ended = toa_receiver::run(&args);
+            ended.map_or_else(|e| fail_with(&e, e.status()), ExitCode::from)
         }
     }
 }

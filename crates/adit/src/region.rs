@@ -54,6 +54,8 @@ pub struct Settings {
     pub data_plane: DataPlane,
     /// What its gateways can do.
     pub capabilities: Capabilities,
+    /// What its gateway sends TOA with, where it can.
+    pub toa: Option<Arc<adit_relay::toa::Sender>>,
     /// What the edge lets through.
     pub limits: Limits,
     /// How often each project may ask.
@@ -65,7 +67,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A region without namespaces and without limits on what a project may ask.
+    /// A region without namespaces, whose null gateway serves every mode, and without limits on what a project may ask.
     pub fn new(region: adit_cloud::Region, instance: Instance) -> Self {
         Self {
             region,
@@ -73,7 +75,8 @@ impl Settings {
             superset: true,
             namespaces: None,
             data_plane: DataPlane::default(),
-            capabilities: adit_gateway::capabilities(),
+            capabilities: adit_gateway::capabilities(Ok(())),
+            toa: None,
             limits: Limits::default(),
             rates: Rates::per_second(0, 0),
             registry: Arc::new(Mutex::new(Registry::with_prefix("adit"))),
@@ -135,6 +138,7 @@ impl Running {
             namespaces,
             data_plane,
             capabilities,
+            toa,
             limits,
             rates,
             registry,
@@ -143,7 +147,7 @@ impl Running {
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
         let config = Config {
             rates,
-            ..config(cloud.region(), &instance, superset, &data_plane, &capabilities)?
+            ..config(cloud.region(), &instance, superset, &data_plane, capabilities)?
         };
         let health = Health::new(Arc::clone(&store), cache.clone(), Arc::clone(&registry), stopping);
         let app = App::new(
@@ -173,8 +177,12 @@ impl Running {
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
             Some(directory) => {
+                let relay = adit_relay::Config {
+                    toa,
+                    ..data_plane.relay()
+                };
                 if let Err(e) = running
-                    .start_data_plane(instance, directory, &data_plane, reports)
+                    .start_data_plane(instance, directory, relay, reports)
                     .await
                 {
                     if let Err(e) = running.stop().await {
@@ -200,7 +208,7 @@ impl Running {
         &mut self,
         instance: Instance,
         directory: Directory,
-        data_plane: &DataPlane,
+        relay: adit_relay::Config,
         reports: mpsc::Sender<Report>,
     ) -> Result<(), StartError> {
         let kernel = Arc::new(Kernel::start(instance, directory.clone())?);
@@ -210,7 +218,7 @@ impl Running {
         let follower = follow(kernel, self.app.cache.clone(), self.cancel.clone());
         self.tasks.push(tokio::spawn(follower));
         let gateway = Arc::new(Gateway::start(adit_gateway::Config {
-            relay: data_plane.relay(),
+            relay,
             ..adit_gateway::Config::new(directory)
         })?);
         self.gateway = Some(Arc::clone(&gateway));
@@ -245,10 +253,9 @@ fn config(
     instance: &Instance,
     superset: bool,
     data_plane: &DataPlane,
-    capabilities: &Capabilities,
+    gateways: Capabilities,
 ) -> Result<Config, StartError> {
     let instance = instance.clone();
-    let modes = capabilities.tcp_proxy.iter();
     Ok(Config {
         region: region.name.clone(),
         superset,
@@ -259,7 +266,7 @@ fn config(
         connections_per_endpoint_max: data_plane.connections_per_endpoint,
         new_connections_per_second_max: data_plane.new_connections_per_second,
         proxy: data_plane.proxy().map_err(StartError::Proxy)?,
-        tcp_proxy: modes.map(|mode| mode.as_str()).collect(),
+        gateways,
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
         embedded_identity: true,
         rates: Rates::default(),

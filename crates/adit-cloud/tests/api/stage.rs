@@ -9,8 +9,9 @@ use std::{
 };
 
 use adit_cloud::{Cloud, Region};
-use adit_model::feed::{EndpointReport, FeedEvent, Report};
+use adit_model::feed::{Capabilities, EndpointReport, FeedEvent, Report};
 use adit_model::proxy::ProxyHeader;
+use adit_model::service::TcpProxy;
 use adit_server::{App, Config};
 use adit_store::{Cache, RedbStore, State, Store};
 use axum::{Router, body::Body, http::HeaderMap, http::Request};
@@ -81,7 +82,10 @@ impl Stage {
             connections_per_endpoint_max: 3000,
             new_connections_per_second_max: None,
             proxy: ProxyHeader::default(),
-            tcp_proxy: ["close"].into(),
+            gateways: Capabilities {
+                tcp_proxy: vec![TcpProxy::Close],
+                ..Capabilities::default()
+            },
             namespace: Arc::new(|vpc| vpc.to_string()),
             embedded_identity: true,
             rates: adit_server::rate::Rates::per_second(0, 0),

@@ -7,7 +7,9 @@ use std::fmt::Debug;
 
 use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Source},
-    feed::{Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
+    feed::{
+        Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, MissingMode, ProviderLeg, Report,
+    },
     id::{EndpointId, MarkerId, ServiceId, Vni, VpcId},
     proxy::ProxyHeader,
     service::{Service, ServiceStatus, TcpProxy},
@@ -103,7 +105,12 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
     .map(|status| Report { id, status })
     .into();
     let capabilities = Capabilities {
-        tcp_proxy: TcpProxy::ALL.to_vec(),
+        tcp_proxy: vec![TcpProxy::Close, TcpProxy::ProxyOpen, TcpProxy::ProxyVni],
+        missing: vec![MissingMode {
+            tcp_proxy: TcpProxy::ToaOpen,
+            reason: "the kernel is 5.4, and TOA needs 5.10 or newer".into(),
+            remedy: "Run a kernel of 5.10 or newer.".into(),
+        }],
     };
     read_back(&events);
     read_back(&reports);

@@ -52,9 +52,18 @@ pub enum ToaError {
     /// The object that was built in cannot be used: a mistake of ours.
     #[error("the built-in BPF program is not usable: {0}")]
     Object(String),
-    /// Everything was in place, and yet the option was not on the wire.
-    #[error("the self-test on the loopback failed")]
-    SelfTest(#[from] SelfTestError),
+    /// Everything was in place, and yet what was on the wire is not what should be.
+    #[error("the self-test on the loopback failed: {0}")]
+    SelfTest(&'static str),
+}
+
+impl From<SelfTestError> for ToaError {
+    fn from(error: SelfTestError) -> Self {
+        match error {
+            SelfTestError::Failed { attempt, source } => Self::of_kernel(attempt, &source),
+            SelfTestError::Wrong(how) => Self::SelfTest(how),
+        }
+    }
 }
 
 impl ToaError {
@@ -78,8 +87,8 @@ impl ToaError {
             }
             Self::Full => "`bpftool cgroup tree` shows them. Detach some, or run in a cgroup of its own.",
             Self::Refused { .. } => {
-                "Look for a seccomp filter, a security module or kernel lockdown that refuses bpf(), and for \
-                 CONFIG_CGROUP_BPF in the kernel's configuration."
+                "Look for a seccomp filter, a security module or kernel lockdown in the way, and for CONFIG_CGROUP_BPF in \
+                 the kernel's configuration."
             }
             Self::Object(_) | Self::SelfTest(_) => {
                 "This is a bug in Adit, or in this kernel: please report it."
@@ -134,8 +143,11 @@ impl ToaError {
 pub(super) const LOAD: &str = "load the BPF program";
 pub(super) const ATTACH: &str = "attach the BPF program to the cgroup";
 
-/// Fails on kernels that are too old, before they fail in words that say less.
-pub(super) fn check_kernel() -> Result<(), ToaError> {
+/// Whether the kernel is new enough for TOA. One that is too old would fail in words that say less.
+///
+/// # Errors
+/// [`ToaError::Kernel`].
+pub fn check_kernel() -> Result<(), ToaError> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     match version(&release) {
@@ -159,7 +171,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn in_user_namespace() -> bool {
+/// Whether the process is in a user namespace other than the machine's own: its capabilities are then good for less.
+pub fn in_user_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() != INITIAL_USER_NAMESPACE)
 }
 

@@ -9,15 +9,18 @@
 use std::fmt;
 
 use aya::maps::Array;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::Ipv4Net;
 
 use super::cgroup::Cgroup;
 use super::error::{ATTACH, LOAD, ToaError, check_kernel};
-use super::sender::{attach, load};
+use super::program::{load, named};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/toa_receiver.bpf.o");
+
+/// The programs that answer for a peer's address, one for each family of sockets.
+const PEER_NAMES: [&str; 2] = ["toa_peer4", "toa_peer6"];
 
 /// What became of the connections that were accepted in the cgroup, counted since the receiver was attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +33,18 @@ pub struct Outcomes {
     pub without: u64,
 }
 
-/// The programs, loaded and attached to a cgroup. Dropped, they are detached, and servers see the peer's address again.
+/// The programs, in the kernel. Dropped, they are detached, and servers see the peer's address again.
 pub struct Receiver {
     programs: Ebpf,
 }
 
 impl Receiver {
-    /// Loads the programs and attaches them to `cgroup`: options of `kind` are believed of peers in `believed`. Takes tens
-    /// of milliseconds; not to be called from async code.
+    /// Loads the programs: options of `kind` are believed of peers in `believed`. Takes tens of milliseconds; not to be
+    /// called from async code.
     ///
     /// # Errors
-    /// See [`ToaError`]; nothing is left attached.
-    pub fn start(cgroup: &Cgroup, believed: Ipv4Net, kind: u8) -> Result<Self, ToaError> {
+    /// See [`ToaError`].
+    pub fn load(believed: Ipv4Net, kind: u8) -> Result<Self, ToaError> {
         check_kernel()?;
         let network = u32::from_ne_bytes(believed.network().octets());
         let mask = u32::from_ne_bytes(believed.netmask().octets());
@@ -51,18 +54,29 @@ impl Receiver {
                 .override_global("believed_mask", &mask, true)
                 .override_global("option_kind", &kind, true);
         })?;
-        for name in ["toa_peer4", "toa_peer6"] {
-            let found = programs.program_mut(name);
-            let found = found.ok_or_else(|| ToaError::Object(format!("it has no program `{name}`")))?;
-            let program: &mut CgroupSockAddr =
-                found.try_into().map_err(|error| ToaError::of(LOAD, &error))?;
+        for name in PEER_NAMES {
+            let program: &mut CgroupSockAddr = named(&mut programs, name)?;
             program.load().map_err(|error| ToaError::of(LOAD, &error))?;
+        }
+        let program: &mut SockOps = named(&mut programs, "toa_receiver")?;
+        program.load().map_err(|error| ToaError::of(LOAD, &error))?;
+        Ok(Self { programs })
+    }
+
+    /// Attaches the programs to a cgroup.
+    ///
+    /// # Errors
+    /// See [`ToaError`]. What is attached by then is detached when this is dropped.
+    pub fn attach(&mut self, cgroup: &Cgroup) -> Result<(), ToaError> {
+        for name in PEER_NAMES {
+            let program: &mut CgroupSockAddr = named(&mut self.programs, name)?;
             let attached = program.attach(cgroup, CgroupAttachMode::Single);
             attached.map_err(|error| ToaError::of(ATTACH, &error))?;
         }
         // Last, so that no connection is taken in of which nothing would be shown.
-        attach(&mut programs, "toa_receiver", cgroup)?;
-        Ok(Self { programs })
+        let program: &mut SockOps = named(&mut self.programs, "toa_receiver")?;
+        let attached = program.attach(cgroup, CgroupAttachMode::Single);
+        attached.map(drop).map_err(|error| ToaError::of(ATTACH, &error))
     }
 
     /// What it has seen so far.

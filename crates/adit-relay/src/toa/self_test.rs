@@ -26,18 +26,14 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 
 /// Why the self-test does not hold.
-#[derive(Debug, thiserror::Error)]
-pub enum SelfTestError {
-    /// It could not be made.
-    #[error("cannot {attempt}")]
+#[derive(Debug)]
+pub(super) enum SelfTestError {
+    /// It could not be made: what was attempted, and what the kernel said.
     Failed {
-        /// What was attempted.
         attempt: &'static str,
-        /// What the kernel said.
         source: io::Error,
     },
     /// It was made, and shows that TOA does not work.
-    #[error("{0}")]
     Wrong(&'static str),
 }
 

@@ -11,15 +11,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, SkStorage};
 use aya::programs::{CgroupAttachMode, SockOps};
-use aya::{Ebpf, EbpfLoader};
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::cgroup::Cgroup;
 use super::error::{ATTACH, LOAD, ToaError, check_kernel};
+use super::program::{load, named};
 use super::{option, self_test};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/toa_sender.bpf.o");
@@ -51,18 +51,16 @@ impl Sender {
     /// See [`ToaError`]; nothing is left attached.
     pub fn start(kind: u8) -> Result<Arc<Self>, ToaError> {
         check_kernel()?;
-        let cgroup = Cgroup::own().map_err(|error| {
-            // Somebody without rights is told of those first.
-            match ToaError::of(ATTACH, &error) {
-                ToaError::Refused { source, .. } => ToaError::Cgroup(source),
-                known => known,
-            }
-        })?;
         let mut program = load(OBJECT, |_| {})?;
         let map = program.take_map("registered");
         let map = map.ok_or_else(|| ToaError::Object("it has no map `registered`".into()))?;
         let registered = descriptor_of(&map).map_err(|error| ToaError::of(LOAD, &*error))?;
-        attach(&mut program, "toa_sender", &cgroup)?;
+        let sockops: &mut SockOps = named(&mut program, "toa_sender")?;
+        sockops.load().map_err(|error| ToaError::of(LOAD, &error))?;
+        let cgroup = Cgroup::own().map_err(ToaError::Cgroup)?;
+        // What attaches by a link admits others, whatever mode is named.
+        let attached = sockops.attach(cgroup, CgroupAttachMode::Single);
+        attached.map_err(|error| ToaError::of(ATTACH, &error))?;
         let sender = Arc::new(Self {
             _program: Mutex::new(program),
             registered,
@@ -140,34 +138,6 @@ impl Registrar {
             );
         }
     }
-}
-
-/// Loads an object of ours; `set` may set its globals.
-pub(super) fn load<'a>(object: &[u8], set: impl FnOnce(&mut EbpfLoader<'a>)) -> Result<Ebpf, ToaError> {
-    // Kernels before 5.11 count the memory of BPF against it. Where it cannot be raised, the load says so.
-    let _ = setrlimit(
-        Resource::Memlock,
-        Rlimit {
-            current: None,
-            maximum: None,
-        },
-    );
-    let mut loader = EbpfLoader::new();
-    // The programs use nothing of the kernel's own types.
-    loader.btf(None);
-    set(&mut loader);
-    loader.load(object).map_err(|error| ToaError::of(LOAD, &error))
-}
-
-/// Attaches the sockops program `name` to a cgroup, beside whatever is attached there.
-pub(super) fn attach(program: &mut Ebpf, name: &str, cgroup: &Cgroup) -> Result<(), ToaError> {
-    let found = program.program_mut(name);
-    let found = found.ok_or_else(|| ToaError::Object(format!("it has no program `{name}`")))?;
-    let sockops: &mut SockOps = found.try_into().map_err(|error| ToaError::of(LOAD, &error))?;
-    sockops.load().map_err(|error| ToaError::of(LOAD, &error))?;
-    // What attaches by a link admits others, whatever mode is named.
-    let attached = sockops.attach(cgroup, CgroupAttachMode::Single);
-    attached.map(drop).map_err(|error| ToaError::of(ATTACH, &error))
 }
 
 /// A descriptor of a map that holds registrations: its sizes are compared, so that a program and a loader that do not belong

@@ -59,6 +59,8 @@ pub struct Capture<'a> {
     vpc: &'a Vpc,
     child: Child,
     lines: Receiver<String>,
+    /// It is killed, and would leave its file behind.
+    _folder: tempfile::TempDir,
 }
 
 impl<'a> Capture<'a> {
@@ -77,6 +79,8 @@ impl<'a> Capture<'a> {
         ] {
             command.args(["-e", field]);
         }
+        let folder = tempfile::tempdir().unwrap();
+        command.env("TMPDIR", folder.path());
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = vpc.run(|| command.spawn()).unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -86,7 +90,12 @@ impl<'a> Capture<'a> {
                 let _ = sender.send(line);
             }
         });
-        let capture = Self { vpc, child, lines };
+        let capture = Self {
+            vpc,
+            child,
+            lines,
+            _folder: folder,
+        };
         let deadline = Instant::now() + PATIENCE;
         loop {
             capture.probe(BEGIN);

@@ -302,6 +302,16 @@ fn the_option_survives_the_loss_of_the_third_ack() {
 }
 
 #[test]
+fn another_kind_is_as_good_beside_the_first() {
+    if skip("another_kind_is_as_good_beside_the_first", &[]) {
+        return;
+    }
+    // Each has read its own kind back when it is there.
+    let senders = [KIND_DEFAULT, 200, KIND_DEFAULT].map(|kind| Sender::start(kind).unwrap());
+    assert_eq!(senders.map(|sender| sender.kind()), [254, 200, 254]);
+}
+
+#[test]
 fn a_relay_that_cannot_send_it_does_not_promise_it() {
     let consumer = Arc::new(std::fs::File::open("/proc/thread-self/ns/net").unwrap().into());
     let target = |toa| Target {

@@ -104,7 +104,8 @@ fn unmodified_servers_see_the_client_where_its_relay_is_believed() {
     }
     let stage = Stage::new(&[STRANGER]);
     let inside = TestCgroup::new("inside");
-    let receiver = Receiver::start(&inside.cgroup, "198.19.128.0/17".parse().unwrap(), KIND_DEFAULT).unwrap();
+    let mut receiver = Receiver::load("198.19.128.0/17".parse().unwrap(), KIND_DEFAULT).unwrap();
+    receiver.attach(&inside.cgroup).unwrap();
     let (path, ip) = (inside.path(), BACKEND.ip().to_string());
     let mut v4 = server(&stage.provider, &[&path, &ip, "9091"]);
     let mut v6 = server(&stage.provider, &[&path, "::", "9092"]);

@@ -96,6 +96,7 @@ impl Builder {
             data_plane: self.data_plane,
             capabilities: Capabilities {
                 tcp_proxy: self.modes,
+                missing: Vec::new(),
             },
             ..Settings::new(self.region, "tests".parse().unwrap())
         };

@@ -121,9 +121,14 @@ impl Region {
     }
 
     fn launch(args: &[&str], log: impl Into<Stdio>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .arg("dev")
-            .args(args)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command.arg("dev").args(args);
+        Self::of(command, log)
+    }
+
+    /// The region that a command starts.
+    pub(crate) fn of(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let mut child = command
             .env("ADIT_LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(log)
