@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::{
     app::{App, Scope},
+    audit::Initiator,
     edge::Note,
     error::Failure,
     iam,
@@ -102,6 +103,7 @@ async fn authenticated(app: &App, request: Request) -> Result<(Parts, Arc<Caller
         body: &early,
     };
     let caller = app.identity.authenticate(evidence).await?;
+    Initiator::is(&parts.extensions, &caller);
     Ok((parts, caller, pending))
 }
 

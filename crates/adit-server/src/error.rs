@@ -5,13 +5,13 @@
 use adit_model::{ApiError, Code, error_chain};
 use adit_store::{CacheError, StoreError};
 use axum::{
-    Json,
+    Extension, Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
-use crate::{identity::Rejection, network::NetworkError};
+use crate::{audit::ErrorCode, identity::Rejection, network::NetworkError};
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,7 @@ impl IntoResponse for Failure {
             );
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(json!({"error_code": code, "error_msg": message}))).into_response()
+        let body = Json(json!({"error_code": code, "error_msg": message}));
+        (status, Extension(ErrorCode(code)), body).into_response()
     }
 }

@@ -10,6 +10,7 @@ mod api;
 pub mod app;
 pub mod reconcile;
 
+pub mod audit;
 pub mod auth;
 pub mod config;
 pub mod edge;

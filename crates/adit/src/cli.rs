@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use adit_server::edge::Patience;
+use adit_server::{audit::Sink, edge::Patience};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::data_plane::DataPlane;
@@ -167,6 +167,10 @@ pub struct Edge {
     /// API, for clients on this machine alone.
     #[arg(long, env = "ADIT_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where each attempt to change something is recorded, refused ones included, as JSON lines in CADF's terms: a file that is
+    /// appended to, or - for standard output.
+    #[arg(long, env = "ADIT_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<Sink>,
     /// How many requests may be in progress; a further one waits a moment, and then is answered 504.
     #[arg(
         long,
@@ -239,6 +243,7 @@ impl Default for Edge {
             tls_key: None,
             allow_plain_http: false,
             metrics_listen: None,
+            audit_log: None,
             http_requests_max: const { NonZeroUsize::new(1024).unwrap() },
             rate_reads: 0,
             rate_writes: 0,

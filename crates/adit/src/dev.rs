@@ -9,6 +9,7 @@ use adit_cloud::{
 use adit_model::{error_chain, feed::Capabilities};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
+use adit_server::audit::Sink;
 use adit_store::{OpenError, RedbStore};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +72,7 @@ pub struct Prepared {
     region: adit_cloud::Region,
     superset: bool,
     data_plane: DataPlane,
+    audit: Option<Sink>,
 }
 
 impl Prepared {
@@ -103,6 +105,7 @@ impl Prepared {
             region,
             superset: !args.no_superset,
             data_plane: args.data_plane.clone(),
+            audit: args.edge.audit_log.clone(),
         })
     }
 
@@ -144,6 +147,7 @@ impl Served {
             region,
             superset,
             data_plane,
+            audit,
         } = prepared;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
@@ -185,6 +189,7 @@ impl Served {
             capabilities,
             toa,
             limits: door.limits,
+            audit,
             rates: door.rates,
             stopping: stopping.clone(),
             ..Settings::new(region, instance)

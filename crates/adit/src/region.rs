@@ -3,7 +3,7 @@
 //! Owns the order in which the parts start and stop. `adit dev` and the tests start the same region; without namespaces it
 //! is the control plane alone, with a null gateway in the data plane's place.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use adit_cloud::{
     Cloud,
@@ -17,6 +17,7 @@ use adit_model::{
 use adit_netns::Directory;
 use adit_server::{
     App, Config,
+    audit::{self, AuditLog, Sink},
     edge::{Edge, Health, Limits},
     feed::null_gateway,
     rate::Rates,
@@ -60,6 +61,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How often each project may ask.
     pub rates: Rates,
+    /// Where attempts to change something are recorded.
+    pub audit: Option<Sink>,
     /// What shows the numbers of all parts.
     pub registry: Arc<Mutex<Registry>>,
     /// Cancelled when the process is about to end.
@@ -79,6 +82,7 @@ impl Settings {
             toa: None,
             limits: Limits::default(),
             rates: Rates::per_second(0, 0),
+            audit: None,
             registry: Arc::new(Mutex::new(Registry::with_prefix("adit"))),
             stopping: CancellationToken::new(),
         }
@@ -103,6 +107,14 @@ pub enum StartError {
     /// The gateway.
     #[error("the gateway does not start")]
     Gateway(#[from] GatewayError),
+    /// The audit log.
+    #[error("cannot write the audit log {sink}")]
+    Audit {
+        /// Where it goes.
+        sink: Sink,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// A running region.
@@ -121,6 +133,7 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     kernel: Option<Arc<Kernel>>,
     gateway: Option<Arc<Gateway>>,
+    audit: Option<audit::Writer>,
 }
 
 impl Running {
@@ -141,9 +154,11 @@ impl Running {
             toa,
             limits,
             rates,
+            audit,
             registry,
             stopping,
         } = settings;
+        let audit = audit.map(|sink| open_audit(sink, &region.name)).transpose()?;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
         let config = Config {
             rates,
@@ -163,6 +178,10 @@ impl Running {
         app.register(&mut registry.lock());
         let router = vpcep.merge(adit_cloud::router(Arc::clone(&cloud)));
         let router = edge.finish(router, Some(Arc::clone(&health)));
+        let (router, audit) = match audit {
+            Some((log, writer)) => (audit::layer(router, log), Some(writer)),
+            None => (router, None),
+        };
         let mut running = Self {
             app,
             cloud,
@@ -173,6 +192,7 @@ impl Running {
             tasks: Vec::new(),
             kernel: None,
             gateway: None,
+            audit,
         };
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
@@ -241,11 +261,18 @@ impl Running {
             task.abort();
             let _ = task.await;
         }
+        if let Some(writer) = self.audit {
+            writer.close().await;
+        }
         match self.kernel.and_then(Arc::into_inner) {
             Some(kernel) => kernel.stop().await,
             None => Ok(()),
         }
     }
+}
+
+fn open_audit(sink: Sink, region: &str) -> Result<(AuditLog, audit::Writer), StartError> {
+    AuditLog::open(&sink, region).map_err(|source| StartError::Audit { sink, source })
 }
 
 fn config(

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use adit_model::{iam::Verdict, id::ProjectId};
-use adit_server::{Caller, Evidence, Identity, edge::Origin, iam};
+use adit_server::{Caller, Evidence, Identity, audit::Initiator, edge::Origin, iam};
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, MatchedPath, Query as AxumQuery, RawPathParams, Request},
@@ -81,6 +81,7 @@ impl FromRequest<Arc<Cloud>> for Call {
             body: &body,
         };
         let caller = cloud.authenticate(evidence).await?;
+        Initiator::is(&parts.extensions, &caller);
         let bad = |what: String| KeystoneError::new(StatusCode::BAD_REQUEST, what);
         let params = RawPathParams::from_request_parts(&mut parts, cloud)
             .await

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use adit_model::{error_chain, time::Timestamp};
-use adit_server::{Rejection, edge::Origin, error::Failure, iam::ROLE_OPERATOR};
+use adit_server::{Rejection, audit::Initiator, edge::Origin, error::Failure, iam::ROLE_OPERATOR};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, State},
-    http::{HeaderValue, StatusCode, request::Parts},
+    http::{Extensions, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -182,6 +182,7 @@ async fn version_show(State(cloud): State<Arc<Cloud>>, origin: Origin) -> Json<V
 async fn token_create(
     State(cloud): State<Arc<Cloud>>,
     origin: Origin,
+    extensions: Extensions,
     body: axum::body::Bytes,
 ) -> Result<Response, KeystoneError> {
     // What serde says of a wrong form may repeat the value, which may be a password: say only where it is.
@@ -194,6 +195,9 @@ async fn token_create(
     })?;
     let methods = request.auth.identity.methods.clone();
     let (account, old) = prove(&cloud, request.auth.identity)?;
+    if let Some(caller) = account.caller(&Scope::Nothing) {
+        Initiator::is(&extensions, &Arc::new(caller));
+    }
     let scope = scope_of(&cloud, &account, request.auth.scope)?;
     let issued = cloud.now();
     let lapse = issued

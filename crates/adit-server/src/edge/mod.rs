@@ -39,6 +39,7 @@ use patience::Cut;
 pub use health::Health;
 pub use origin::Origin;
 pub use patience::Patience;
+pub(crate) use request::REQUEST_ID;
 pub use request::{Note, RequestId};
 pub use tls::{Tls, TlsError};
 

@@ -20,7 +20,7 @@ use super::{
 use crate::error::Failure;
 
 /// The header that names a request in our logs.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that we take over from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The pattern of paths that no route has.

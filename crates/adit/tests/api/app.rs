@@ -2,7 +2,7 @@
 //!
 //! Owns logging in, sending, waiting for conditions, and the few things that most tests make first.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use adit::{
     data_plane::DataPlane,
@@ -10,6 +10,7 @@ use adit::{
 };
 use adit_cloud::{Login, Region};
 use adit_model::{feed::Capabilities, service::TcpProxy};
+use adit_server::audit::Sink;
 use adit_store::{RedbStore, Store};
 use axum::{
     Router,
@@ -48,6 +49,7 @@ pub(crate) struct Builder {
     store: Option<Arc<dyn Store>>,
     modes: Vec<TcpProxy>,
     data_plane: DataPlane,
+    audit: Option<Sink>,
 }
 
 impl Builder {
@@ -79,6 +81,12 @@ impl Builder {
         self
     }
 
+    /// Where attempts to change something are recorded.
+    pub(crate) fn audit(mut self, path: &Path) -> Self {
+        self.audit = Some(Sink::File(path.to_owned()));
+        self
+    }
+
     /// A store that is there already.
     pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
@@ -94,6 +102,7 @@ impl Builder {
         let settings = Settings {
             superset: self.superset,
             data_plane: self.data_plane,
+            audit: self.audit,
             capabilities: Capabilities {
                 tcp_proxy: self.modes,
                 missing: Vec::new(),
@@ -134,6 +143,7 @@ impl TestApp {
             store: None,
             modes: vec![TcpProxy::Close],
             data_plane: DataPlane::default(),
+            audit: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod whitelist_batch;
 mod operator;
 mod superset;
 
+mod audit;
 mod auth;
 mod companion;
 mod edge;
