@@ -12,13 +12,15 @@ use std::{
 
 use adit_model::{
     iam::Policy,
-    id::{DomainId, NeutronSubnetId, PoolId, PortId, ProjectId, SubnetId, VpcId},
+    id::{DomainId, NeutronSubnetId, PoolId, PortId, ProjectId, ServiceId, SubnetId, VpcId},
     network::overlaps,
     quota::Limits,
+    service::{OWNER, PublicCreate, ServerType},
 };
 use adit_server::iam;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The file that is used where the user names none.
 const EMBEDDED: &str = include_str!("region.toml");
@@ -120,6 +122,9 @@ pub struct Project {
     /// Its VPCs.
     #[serde(default)]
     pub vpcs: Vec<VpcSeed>,
+    /// The services that it runs for everybody.
+    #[serde(default)]
+    pub public_services: Vec<PublicServiceSeed>,
 }
 
 /// A project's quotas.
@@ -208,6 +213,108 @@ pub struct PortSeed {
     pub device_owner: String,
 }
 
+/// A public service that is made at the first start: of type `interface` with a `port`, of type `gateway` with `prefixes`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicServiceSeed {
+    /// Its whole name; `{region}` stands for the region's.
+    pub name: String,
+    /// Its id.
+    pub id: ServiceId,
+    /// Whose it is said to be.
+    #[serde(default = "owner")]
+    pub owner: String,
+    /// Whether its use is said to cost something.
+    #[serde(default)]
+    pub is_charge: bool,
+    /// The VPC of the same project that its backend is in.
+    pub vpc: VpcId,
+    /// The backend port.
+    pub port: Option<PortId>,
+    /// What the backend port belongs to: `LB` or `VM`.
+    #[serde(default = "server_type")]
+    pub server_type: ServerType,
+    /// The blocks that clients reach at the addresses that they have.
+    #[serde(default)]
+    pub prefixes: Vec<Ipv4Net>,
+    /// The TCP ports, the same on the endpoint and on the backend.
+    pub ports: Vec<u16>,
+}
+
+fn owner() -> String {
+    OWNER.to_owned()
+}
+
+fn server_type() -> ServerType {
+    ServerType::Vm
+}
+
+impl PublicServiceSeed {
+    /// The request that the operator would have sent, in a region of this name.
+    pub(crate) fn request(&self, region: &str) -> serde_json::Map<String, Value> {
+        let ports: Vec<Value> = self
+            .ports
+            .iter()
+            .map(|port| json!({"client_port": port, "server_port": port}))
+            .collect();
+        let (of_port, of_prefixes) = match self.port {
+            Some(port) => (Some((port, self.server_type)), None),
+            None => (None, Some(&self.prefixes)),
+        };
+        let fields = [
+            (
+                "service_type",
+                json!(if of_port.is_some() { "interface" } else { "gateway" }),
+            ),
+            ("service_name", json!(self.name.replace("{region}", region))),
+            ("owner", json!(self.owner)),
+            ("is_charge", json!(self.is_charge)),
+            ("vpc_id", json!(self.vpc)),
+            ("port_id", json!(of_port.map(|(port, _)| port))),
+            ("server_type", json!(of_port.map(|(_, server_type)| server_type))),
+            ("prefixes", json!(of_prefixes)),
+            ("ports", json!(ports)),
+        ];
+        fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
+
+    fn check(&self, region: &str, project: &Project, seen: &mut Seen) -> Result<(), String> {
+        seen.once("service id", self.id)?;
+        seen.once("public service", &self.name)?;
+        if self.port.is_some() != self.prefixes.is_empty() {
+            return Err(format!(
+                "public service {} needs a port or prefixes, and not both",
+                self.name
+            ));
+        }
+        let vpc = project
+            .vpcs
+            .iter()
+            .find(|vpc| vpc.id == self.vpc)
+            .ok_or_else(|| {
+                format!(
+                    "public service {} names VPC {}, which project {} does not have",
+                    self.name, self.vpc, project.name
+                )
+            })?;
+        let mut ports = vpc.subnets.iter().flat_map(|subnet| &subnet.ports);
+        if let Some(port) = self.port
+            && !ports.any(|p| p.id == port)
+        {
+            return Err(format!(
+                "public service {} names port {port}, which VPC {} does not have",
+                self.name, self.vpc
+            ));
+        }
+        PublicCreate::parse(&self.request(region))
+            .map(drop)
+            .map_err(|e| format!("public service {}: {e}", self.name))
+    }
+}
+
 /// A text that is never shown.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -277,7 +384,7 @@ impl Region {
         }
         let mut seen = Seen::default();
         for domain in &self.domains {
-            domain.check(&mut seen)?;
+            domain.check(&self.name, &mut seen)?;
         }
         Ok(())
     }
@@ -306,7 +413,7 @@ fn well_formed<T: std::str::FromStr>(kind: &str, id: &str) -> Result<(), String>
 }
 
 impl Domain {
-    fn check(&self, seen: &mut Seen) -> Result<(), String> {
+    fn check(&self, region: &str, seen: &mut Seen) -> Result<(), String> {
         well_formed::<DomainId>("domain", self.id.as_str())?;
         seen.once("domain id", &self.id)?;
         seen.once("domain", &self.name)?;
@@ -316,6 +423,9 @@ impl Domain {
             seen.once("project", format!("{} of domain {}", project.name, self.name))?;
             for vpc in &project.vpcs {
                 vpc.check(seen)?;
+            }
+            for service in &project.public_services {
+                service.check(region, project, seen)?;
             }
         }
         for NamedPolicy { name, document } in &self.policies {

@@ -1,22 +1,26 @@
-//! What of the region file is written to the store at a start: quotas when the file's have changed, networks once.
+//! What of the region file is written to the store at a start: quotas when the file's have changed, networks and public
+//! services once.
 //!
-//! `region/seeded` lists the keys of every network resource that was ever made from a file. What is listed is not made again,
-//! so that what was deleted stays deleted; what exists is kept as it is. `region/limits` has the quotas that were last taken
-//! from a file: an operator's change stays until the file says something new.
+//! `region/seeded` lists the keys of every network resource and service that was ever made from a file. What is listed is not
+//! made again, so that what was deleted stays deleted; what exists is kept as it is. `region/limits` has the quotas that were
+//! last taken from a file: an operator's change stays until the file says something new.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use adit_model::{
+    ApiError,
     id::ProjectId,
     network::{SubnetRange, usable_address},
     quota::Limits,
+    service::{PublicCreate, ServicePlace},
 };
+use adit_server::{Network, NetworkError, app::public_service::PublicOrder};
 use adit_store::{Key, State, StoreError, Txn, keys};
 
 use crate::{
     cloud::Cloud,
     network::{Failure, port::PortCreate, subnet::SubnetCreate, vpc::VpcCreate},
-    region::{PortSeed, SubnetSeed, VpcSeed},
+    region::{Domain, PortSeed, Project, PublicServiceSeed, SubnetSeed, VpcSeed},
 };
 
 /// Where the keys of what was made are listed.
@@ -24,11 +28,19 @@ const SEEDED: &str = "region/seeded";
 /// Where the quotas are kept that were last taken from a region file.
 const SEEDED_LIMITS: &str = "region/limits";
 
+fn invalid(error: ApiError) -> Failure {
+    Failure::Invalid(error.message)
+}
+
 impl Cloud {
     /// Makes what the region file has and the store has not had yet.
     pub(crate) async fn seed(&self) -> Result<(), Failure> {
         self.seed_limits().await?;
-        for project in self.region.domains.iter().flat_map(|domain| &domain.projects) {
+        let projects = || {
+            let domains = self.region.domains.iter();
+            domains.flat_map(|domain| domain.projects.iter().map(move |project| (domain, project)))
+        };
+        for (_, project) in projects() {
             for vpc in &project.vpcs {
                 self.seed_vpc(&project.id, vpc).await?;
                 for subnet in &vpc.subnets {
@@ -37,6 +49,11 @@ impl Cloud {
                         self.seed_port(&project.id, subnet, port).await?;
                     }
                 }
+            }
+        }
+        for (domain, project) in projects() {
+            for service in &project.public_services {
+                self.seed_public_service(domain, project, service).await?;
             }
         }
         Ok(())
@@ -66,6 +83,46 @@ impl Cloud {
             .await?;
         }
         Ok(())
+    }
+
+    async fn seed_public_service(
+        &self,
+        domain: &Domain,
+        project: &Project,
+        seed: &PublicServiceSeed,
+    ) -> Result<(), Failure> {
+        let request = PublicCreate::parse(&seed.request(&self.region.name)).map_err(invalid)?;
+        let unavailable = |e: NetworkError| Failure::Invalid(e.to_string());
+        let vpc = self.get_vpc(seed.vpc, &project.id).await.map_err(unavailable)?;
+        let port = match seed.port {
+            Some(port) => self.get_port(port, &project.id).await.map_err(unavailable)?,
+            None => None,
+        };
+        self.seed_one(Key::Service(seed.id), |state| {
+            if state.service(&seed.id).is_some() {
+                return Ok(None);
+            }
+            let place = ServicePlace {
+                id: seed.id,
+                project: project.id.clone(),
+                domain: domain.id.clone(),
+                region: &self.region.name,
+                pool: self.region.pool,
+                backend_ip: port.as_ref().and_then(|p| p.view.ip),
+                quota_slot: None,
+                created: self.created(),
+            };
+            let order = PublicOrder {
+                request: &request,
+                place,
+                vpc: vpc.as_ref(),
+                port: port.as_ref(),
+                pools: &[self.region.pool],
+                services_per_port_max: None,
+            };
+            order.plan(state).map(|(txn, _)| Some(txn)).map_err(invalid)
+        })
+        .await
     }
 
     async fn seed_vpc(&self, project: &ProjectId, seed: &VpcSeed) -> Result<(), Failure> {

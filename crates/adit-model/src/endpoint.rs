@@ -12,25 +12,27 @@
 //! and when a request about one is refused; never looks anything up. An endpoint seen by its service's owner is a
 //! *connection*: [`ConnectionAction`] is what the owner can do.
 
+mod connection;
+mod create;
+mod gateway;
+
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+pub use connection::{ConnectionAction, Decision};
+pub use create::{EndpointCreate, EndpointDraft, WHITELIST_MAX, parse_entry, parse_whitelist};
+pub use gateway::{check_route_tables, parse_policy_update, parse_route_tables, parse_route_tables_update};
 
 use crate::{
-    body::{self, Body},
     catalogue::{ApiError, Code},
-    id::{DomainId, EndpointId, MarkerId, PoolId, ProjectId, ServiceId, SubnetId, Vni, VpcId},
-    network::{RESERVED, SubnetView, VpcView, overlaps, usable_address},
-    quota::Usage,
-    service::{Fault, Service, ServiceStatus, ServiceType, check_routes, words},
-    tag::{self, Tag},
+    id::{DomainId, EndpointId, MarkerId, PoolId, ProjectId, RouteTableId, ServiceId, SubnetId, Vni, VpcId},
+    policy::Statement,
+    service::{Fault, Service, ServiceType, words},
+    tag::Tag,
     time::{Created, Timestamp},
 };
-
-/// At most so many access-control entries on one endpoint.
-pub const WHITELIST_MAX: usize = 20;
 
 /// The one specification there is.
 pub const SPECIFICATION: &str = "default";
@@ -57,6 +59,42 @@ words!(EndpointStatus:
     PendingAcceptance = "pendingAcceptance", Creating = "creating", Accepted = "accepted",
     Rejected = "rejected", Failed = "failed", Deleting = "deleting");
 
+/// How an endpoint is reached in its VPC, by the type of its service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "service_type", rename_all = "lowercase")]
+pub enum Leg {
+    /// At an address of its own.
+    Interface(InterfaceLeg),
+    /// By routes to the service's addresses.
+    Gateway(GatewayLeg),
+}
+
+/// What an interface endpoint has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceLeg {
+    /// The subnet that its address is from.
+    pub subnet: SubnetId,
+    /// That subnet's block.
+    pub subnet_cidr: Ipv4Net,
+    /// Its address in the subnet: claimed in the request where the caller chose it, else at convergence.
+    pub ip: Option<Ipv4Addr>,
+    /// Whether it has a name in the VPC's private DNS.
+    pub enable_dns: bool,
+    /// Access-control entries (addresses and blocks) as they were sent.
+    pub whitelist: Vec<String>,
+    /// Whether the entries are enforced.
+    pub enable_whitelist: bool,
+}
+
+/// What a gateway endpoint has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayLeg {
+    /// The route tables of the VPC that lead to the service.
+    pub route_tables: Vec<RouteTableId>,
+    /// What may be done through it; empty stands for everything ([`crate::policy::full_access`]).
+    pub policy: Vec<Statement>,
+}
+
 /// An endpoint as it is stored. Its status changes through its own methods only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -70,27 +108,16 @@ pub struct Endpoint {
     pub service: ServiceId,
     /// That service's name when the endpoint was made; replies show the present one while the service is there.
     pub service_name: String,
-    /// That service's type.
-    pub service_type: ServiceType,
     /// The VPC that it lives in.
     pub vpc: VpcId,
     /// That VPC's virtual network, where it has a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<Vni>,
-    /// The subnet that its address is from.
-    pub subnet: Option<SubnetId>,
-    /// That subnet's block.
-    pub subnet_cidr: Option<Ipv4Net>,
-    /// Its address in the subnet: claimed in the request where the caller chose it, else at convergence.
-    pub ip: Option<Ipv4Addr>,
+    /// How it is reached there.
+    #[serde(flatten)]
+    pub leg: Leg,
     /// The address that its connections come from in the provider's VPC, out of 198.19.128.0/17.
     pub source: Option<Source>,
-    /// Whether it has a name in the VPC's private DNS.
-    pub enable_dns: bool,
-    /// Access-control entries (addresses and blocks) as they were sent.
-    pub whitelist: Vec<String>,
-    /// Whether the entries are enforced.
-    pub enable_whitelist: bool,
     /// Its packet id.
     pub marker: MarkerId,
     /// The pool of gateways that serves it.
@@ -152,16 +179,10 @@ impl Endpoint {
             domain: place.domain,
             service: service.id,
             service_name: service.name.clone(),
-            service_type: service.service_type,
             vpc: request.vpc,
             vni: request.vni,
-            subnet: Some(request.subnet),
-            subnet_cidr: Some(request.subnet_cidr),
-            ip: request.port_ip,
+            leg: request.leg,
             source: None,
-            enable_dns: request.enable_dns,
-            whitelist: request.whitelist,
-            enable_whitelist: request.enable_whitelist,
             marker: place.marker,
             pool: service.pool,
             tags: request.tags,
@@ -172,6 +193,30 @@ impl Endpoint {
             fault: None,
             created: place.created,
             updated_at: place.created.at,
+        }
+    }
+
+    /// The type of its service.
+    pub fn service_type(&self) -> ServiceType {
+        match self.leg {
+            Leg::Interface(_) => ServiceType::Interface,
+            Leg::Gateway(_) => ServiceType::Gateway,
+        }
+    }
+
+    /// What it has as an interface endpoint, if it is one.
+    pub fn interface(&self) -> Option<&InterfaceLeg> {
+        match &self.leg {
+            Leg::Interface(leg) => Some(leg),
+            Leg::Gateway(_) => None,
+        }
+    }
+
+    /// What it has as a gateway endpoint, if it is one.
+    pub fn gateway(&self) -> Option<&GatewayLeg> {
+        match &self.leg {
+            Leg::Interface(_) => None,
+            Leg::Gateway(leg) => Some(leg),
         }
     }
 
@@ -197,7 +242,7 @@ impl Endpoint {
             EndpointStatus::Rejected => self.accepted_once,
             _ => false,
         };
-        self.ip.filter(|_| shown)
+        self.interface()?.ip.filter(|_| shown)
     }
 
     /// The owner's `receive`: `pendingAcceptance` or `rejected` → `creating`. Answers `false` where it was `accepted`
@@ -241,6 +286,64 @@ impl Endpoint {
             code,
             format!("Endpoint {} is {}.", self.id, self.status),
         ))
+    }
+
+    /// Replaces the route tables of a gateway endpoint (spec B.2).
+    ///
+    /// # Errors
+    /// 0002 for an interface endpoint; 2019, 2018, 2047 by state.
+    pub fn set_route_tables(&mut self, tables: Vec<RouteTableId>, now: Timestamp) -> Result<(), ApiError> {
+        if self.gateway().is_some() {
+            self.check_action()?;
+        }
+        let Leg::Gateway(leg) = &mut self.leg else {
+            return Err(ApiError::because(
+                Code::E0002,
+                format!(
+                    "routetables: endpoint {} is of type interface and has none.",
+                    self.id
+                ),
+            ));
+        };
+        leg.route_tables = tables;
+        self.touch(now);
+        Ok(())
+    }
+
+    /// Replaces the policy of a gateway endpoint; an empty one allows everything (spec B.3).
+    ///
+    /// # Errors
+    /// 2048 for an interface endpoint; 2018, 2047 by state.
+    pub fn set_policy(&mut self, policy: Vec<Statement>, now: Timestamp) -> Result<(), ApiError> {
+        if self.gateway().is_some() && self.status != EndpointStatus::Creating {
+            self.check_action()?;
+        }
+        let Leg::Gateway(leg) = &mut self.leg else {
+            return Err(ApiError::because(
+                Code::E2048,
+                format!(
+                    "Endpoint {} is of type interface and can have no policy.",
+                    self.id
+                ),
+            ));
+        };
+        leg.policy = policy;
+        self.touch(now);
+        Ok(())
+    }
+
+    /// Takes the policy of a gateway endpoint away: everything is allowed again (spec B.4).
+    ///
+    /// # Errors
+    /// 2049 where there is none; 2018, 2047 by state.
+    pub fn clear_policy(&mut self, now: Timestamp) -> Result<(), ApiError> {
+        if self.gateway().is_none_or(|leg| leg.policy.is_empty()) {
+            return Err(ApiError::because(
+                Code::E2049,
+                format!("Endpoint {} has no policy of its own.", self.id),
+            ));
+        }
+        self.set_policy(Vec::new(), now)
     }
 
     /// The gateway says that it listens: `creating` → `accepted`; anything else stays as it is and answers `false`.
@@ -292,324 +395,10 @@ impl Endpoint {
 
     fn enter(&mut self, status: EndpointStatus, now: Timestamp) {
         self.status = status;
+        self.touch(now);
+    }
+
+    fn touch(&mut self, now: Timestamp) {
         self.updated_at = now.at_least(self.updated_at);
-    }
-}
-
-/// A request to create an endpoint, judged step by step, because the table's order (spec A.13) puts look-ups between
-/// field rules: [`EndpointDraft::parse`] → [`EndpointDraft::check_service`] → [`EndpointDraft::check_vpc`] →
-/// [`EndpointDraft::finish`].
-#[derive(Clone, Debug)]
-pub struct EndpointDraft {
-    /// The service to connect to.
-    pub service: ServiceId,
-    /// The VPC to live in.
-    pub vpc: VpcId,
-    enable_dns: bool,
-    tags: Vec<Tag>,
-    description: String,
-    body: Body,
-}
-
-/// A request to create an interface endpoint that no rule refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointCreate {
-    /// The VPC to live in.
-    pub vpc: VpcId,
-    /// That VPC's virtual network, where it has a number.
-    pub vni: Option<Vni>,
-    /// The subnet that the address is from.
-    pub subnet: SubnetId,
-    /// That subnet's block.
-    pub subnet_cidr: Ipv4Net,
-    /// The address that the caller chose.
-    pub port_ip: Option<Ipv4Addr>,
-    /// Whether to give it a private name.
-    pub enable_dns: bool,
-    /// Access-control entries.
-    pub whitelist: Vec<String>,
-    /// Whether they are enforced.
-    pub enable_whitelist: bool,
-    /// The tags.
-    pub tags: Vec<Tag>,
-    /// Free text.
-    pub description: String,
-}
-
-impl EndpointDraft {
-    /// Rules 2 to 6.
-    ///
-    /// # Errors
-    /// The code of the first rule that is broken.
-    pub fn parse(body: Body) -> Result<Self, ApiError> {
-        let service = body::id(&body, "endpoint_service_id", Code::E2029, Code::E3062)?;
-        let vpc = body::id(&body, "vpc_id", Code::E2011, Code::E0020)?;
-        let enable_dns = body::boolean(&body, "enable_dns", Code::E2033)?.unwrap_or(false);
-        if let Some(name) = body::string(&body, "specification_name", Code::E0015)?
-            && name != SPECIFICATION
-        {
-            return Err(ApiError::because(
-                Code::E2009,
-                format!("specification_name: \"{name:.80}\" is not \"{SPECIFICATION}\"."),
-            ));
-        }
-        let tags = tag::parse_list(body.get("tags"))?;
-        let description = body::description(&body)?.unwrap_or_default();
-        Ok(Self {
-            service,
-            vpc,
-            enable_dns,
-            tags,
-            description,
-            body,
-        })
-    }
-
-    /// Rules 7 to 9: the service exists, the caller's account may connect to it, and it is available. `admitted` says
-    /// whether the whitelist names the account.
-    ///
-    /// # Errors
-    /// 2003, 2012, 2004.
-    pub fn check_service(
-        &self,
-        service: Option<&Service>,
-        caller: &DomainId,
-        admitted: bool,
-    ) -> Result<(), ApiError> {
-        let unknown = || ApiError::because(Code::E2003, format!("endpoint_service_id: {}.", self.service));
-        let service = service.ok_or_else(unknown)?;
-        if service.domain != *caller && !admitted {
-            return Err(ApiError::because(
-                Code::E2012,
-                format!(
-                    "endpoint_service_id: {} does not have your account on its whitelist.",
-                    self.service
-                ),
-            ));
-        }
-        if service.status() != ServiceStatus::Available {
-            return Err(ApiError::because(
-                Code::E2004,
-                format!("endpoint_service_id: {} is {}.", self.service, service.status()),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Rules 10 and 11: the VPC is the caller's, and a subnet is named.
-    ///
-    /// # Errors
-    /// 2001, 2010, 0023.
-    pub fn check_vpc(&self, vpc: Option<&VpcView>) -> Result<SubnetId, ApiError> {
-        if vpc.is_none() {
-            return Err(ApiError::because(
-                Code::E2001,
-                format!("vpc_id: {} is not one of yours.", self.vpc),
-            ));
-        }
-        body::id(&self.body, "subnet_id", Code::E2010, Code::E0023)
-    }
-
-    /// Rules 12 to 22 for an interface endpoint. `is_free` tells whether an address of the subnet is.
-    ///
-    /// # Errors
-    /// The code of the first rule that is broken.
-    pub fn finish(
-        self,
-        vpc: &VpcView,
-        subnet_id: SubnetId,
-        subnet: Option<&SubnetView>,
-        is_free: impl Fn(Ipv4Addr) -> bool,
-        quota: Usage,
-    ) -> Result<EndpointCreate, ApiError> {
-        let subnet = subnet.ok_or_else(|| {
-            ApiError::because(
-                Code::E4004,
-                format!("subnet_id: {subnet_id} is not one of yours."),
-            )
-        })?;
-        // A network that has no addresses yet cannot be part of a VPC.
-        let (Some(range), true) = (subnet.range.as_ref(), subnet.vpc == Some(vpc.id)) else {
-            return Err(ApiError::because(
-                Code::E2037,
-                format!("subnet_id: {subnet_id} is not a subnet of VPC {}.", vpc.id),
-            ));
-        };
-        if overlaps(range.cidr, RESERVED) {
-            return Err(ApiError::because(
-                Code::E3009,
-                format!(
-                    "subnet_id: the subnet's block {} overlaps {RESERVED}.",
-                    range.cidr
-                ),
-            ));
-        }
-        check_routes(vpc)?;
-        let port_ip = parse_port_ip(&self.body)?;
-        if let Some(ip) = port_ip {
-            if !usable_address(range, ip) {
-                return Err(ApiError::because(
-                    Code::E2043,
-                    format!("port_ip: {ip} is not a usable address of {}.", range.cidr),
-                ));
-            }
-            if ip == range.gateway || !is_free(ip) {
-                return Err(ApiError::because(Code::E2042, format!("port_ip: {ip} is taken.")));
-            }
-        }
-        let whitelist = parse_whitelist(body::get(&self.body, "whitelist"))?;
-        let enable_whitelist = body::boolean(&self.body, "enable_whitelist", Code::E0002)?.unwrap_or(false);
-        if body::get(&self.body, "policy_statement")
-            .is_some_and(|p| p.as_array().is_none_or(|p| !p.is_empty()))
-        {
-            return Err(ApiError::because(
-                Code::E2048,
-                "policy_statement: only an endpoint of a gateway service can have a policy.",
-            ));
-        }
-        quota.check("endpoints")?;
-        Ok(EndpointCreate {
-            vpc: self.vpc,
-            vni: vpc.vni,
-            subnet: subnet_id,
-            subnet_cidr: range.cidr,
-            port_ip,
-            enable_dns: self.enable_dns,
-            whitelist,
-            enable_whitelist,
-            tags: self.tags,
-            description: self.description,
-        })
-    }
-}
-
-/// Rule 14, first part.
-fn parse_port_ip(body: &Body) -> Result<Option<Ipv4Addr>, ApiError> {
-    let Some(value) = body::get(body, "port_ip") else {
-        return Ok(None);
-    };
-    value
-        .as_str()
-        .and_then(|s| s.parse().ok())
-        .map(Some)
-        .ok_or_else(|| {
-            ApiError::because(
-                Code::E2041,
-                format!("port_ip: {} is not an IPv4 address.", body::show(value)),
-            )
-        })
-}
-
-/// Reads access-control entries (spec semantics 10): addresses and blocks, host bits allowed, at most 20.
-///
-/// # Errors
-/// 2044 for anything else in the list, 2045 for more.
-pub fn parse_whitelist(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
-    let list = match value {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(list)) => list,
-        Some(other) => {
-            return Err(ApiError::because(
-                Code::E2044,
-                format!("whitelist: {} is not a list of addresses.", body::show(other)),
-            ));
-        }
-    };
-    let entries = list
-        .iter()
-        .enumerate()
-        .map(|(i, value)| match value.as_str() {
-            Some(text) if parse_entry(text).is_some() => Ok(text.to_owned()),
-            _ => Err(ApiError::because(
-                Code::E2044,
-                format!(
-                    "whitelist[{i}]: {} is not an IPv4 address or block.",
-                    body::show(value)
-                ),
-            )),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if entries.len() > WHITELIST_MAX {
-        return Err(ApiError::because(
-            Code::E2045,
-            format!(
-                "whitelist holds {} entries, more than {WHITELIST_MAX}.",
-                entries.len()
-            ),
-        ));
-    }
-    Ok(entries)
-}
-
-/// One access-control entry as a block.
-pub fn parse_entry(text: &str) -> Option<Ipv4Net> {
-    // Only as it would be printed: ipnet alone also reads leading zeros, which some read as octal.
-    match text.parse::<Ipv4Net>() {
-        Ok(block) => Some(block).filter(|block| block.to_string() == text),
-        Err(_) => text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from),
-    }
-}
-
-/// What a service's owner does to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// `receive` on the wire.
-    Receive,
-    /// `reject` on the wire.
-    Reject,
-}
-
-/// A well-formed request to accept or reject one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionAction {
-    /// What to do.
-    pub decision: Decision,
-    /// To which endpoint.
-    pub endpoint: EndpointId,
-}
-
-impl ConnectionAction {
-    /// The field rules of spec A.10, in the table's order.
-    ///
-    /// # Errors
-    /// 2027 (action), 2002 (no endpoint), 2031 (more than one), 2017 (not a UUID).
-    pub fn parse(body: &Body) -> Result<Self, ApiError> {
-        let decision = match body.get("action") {
-            Some(Value::String(s)) if s == "receive" => Decision::Receive,
-            Some(Value::String(s)) if s == "reject" => Decision::Reject,
-            other => {
-                let shown = other.map_or_else(|| "nothing".to_owned(), body::show);
-                return Err(ApiError::because(
-                    Code::E2027,
-                    format!("action: {shown} is neither receive nor reject."),
-                ));
-            }
-        };
-        let list = match body::get(body, "endpoints") {
-            None => return Err(ApiError::because(Code::E2002, "endpoints is missing.")),
-            Some(Value::Array(list)) => list,
-            Some(other) => {
-                return Err(ApiError::because(
-                    Code::E0002,
-                    format!("endpoints: {} is not a list.", body::show(other)),
-                ));
-            }
-        };
-        let endpoint = match list.as_slice() {
-            [] => return Err(ApiError::because(Code::E2002, "endpoints: [] names no endpoint.")),
-            [one] => one.as_str().and_then(|s| s.parse().ok()).ok_or_else(|| {
-                ApiError::because(
-                    Code::E2017,
-                    format!("endpoints[0]: {} is not a UUID.", body::show(one)),
-                )
-            })?,
-            more => {
-                return Err(ApiError::because(
-                    Code::E2031,
-                    format!("endpoints names {} endpoints; name one.", more.len()),
-                ));
-            }
-        };
-        Ok(Self { decision, endpoint })
     }
 }

@@ -1,8 +1,9 @@
 //! The rules of a VPC Endpoint service as pure values.
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
-//! [`whitelist`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`], [`proxy`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what
-//! a gateway is told), [`iam`] (what policies allow), [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
+//! [`whitelist`], [`policy`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`],
+//! [`proxy`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what a gateway is told), [`iam`] (what IAM's policies allow),
+//! [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
 pub mod body;
@@ -15,6 +16,7 @@ pub mod id;
 pub mod listing;
 pub mod name;
 pub mod network;
+pub mod policy;
 pub mod port_mapping;
 pub mod proxy;
 pub mod quota;

@@ -39,6 +39,47 @@ pub fn check_short(name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The longest name of a public service, in characters.
+pub const PUBLIC_NAME_CHARS_MAX: usize = 128;
+
+/// The longest name of a public service's owner, in characters.
+pub const OWNER_CHARS_MAX: usize = 64;
+
+/// Checks the name of a public service: free-form, but one that lists can be filtered by.
+///
+/// # Errors
+/// 3076.
+pub fn check_public(name: &str) -> Result<(), ApiError> {
+    let wrong = |why: &str| {
+        Err(ApiError::because(
+            Code::E3076,
+            format!("service_name: \"{name:.200}\" {why}"),
+        ))
+    };
+    let chars = name.chars().count();
+    if name.trim() != name || !(1..=PUBLIC_NAME_CHARS_MAX).contains(&chars) {
+        return wrong("does not have 1 to 128 characters without a space at either end.");
+    }
+    if check_filter(name).is_err() {
+        return wrong("has a control character, '<' or '>'.");
+    }
+    Ok(())
+}
+
+/// Checks the name of a public service's owner.
+///
+/// # Errors
+/// 0002.
+pub fn check_owner(owner: &str) -> Result<(), ApiError> {
+    if (1..=OWNER_CHARS_MAX).contains(&owner.chars().count()) && check_filter(owner).is_ok() {
+        return Ok(());
+    }
+    Err(ApiError::because(
+        Code::E0002,
+        format!("owner: \"{owner:.200}\" does not have 1 to 64 characters without '<' and '>'."),
+    ))
+}
+
 /// The composed name: `region.short.id`, or `region.id` without a short name.
 pub fn compose(region: &str, short: &str, id: ServiceId) -> String {
     if short.is_empty() {
@@ -46,6 +87,11 @@ pub fn compose(region: &str, short: &str, id: ServiceId) -> String {
     } else {
         format!("{region}.{short}.{id}")
     }
+}
+
+/// The id that a composed name ends in, if it does.
+pub fn id_of(name: &str) -> Option<ServiceId> {
+    name.rsplit('.').next()?.parse().ok()
 }
 
 /// The name of an endpoint in the private DNS of its VPC.
@@ -86,6 +132,22 @@ mod tests {
         let id: ServiceId = "2cf745d6-b57a-5b26-823d-dd9761a6cda4".parse().unwrap();
         assert_eq!(compose("eu-de", "orders", id), format!("eu-de.orders.{id}"));
         assert_eq!(compose("eu-de", "", id), format!("eu-de.{id}"));
+        assert_eq!(id_of(&compose("eu-de", "orders", id)), Some(id));
+        assert_eq!(id_of("com.t-systems.otc.eu-de.obs"), None);
+    }
+
+    #[test]
+    fn the_name_of_a_public_service_is_free_but_can_be_looked_for() {
+        for good in ["com.t-systems.otc.eu-de.obs", "a", "Ä b/c", &"x".repeat(128)] {
+            assert_eq!(check_public(good), Ok(()), "{good}");
+        }
+        for bad in ["", " a", "a ", "a\n", "<", &"x".repeat(129)] {
+            assert_eq!(check_public(bad).unwrap_err().code, Code::E3076, "{bad}");
+        }
+        assert_eq!(check_owner("OTC"), Ok(()));
+        for bad in ["", "a>", &"x".repeat(65)] {
+            assert_eq!(check_owner(bad).unwrap_err().code, Code::E0002, "{bad}");
+        }
     }
 
     #[test]

@@ -34,6 +34,10 @@ pub const OWNER_LOAD_BALANCER: &str = "neutron:LOADBALANCERV2";
 /// What the `device_owner` of a server's interface begins with.
 pub const OWNER_COMPUTE: &str = "compute:";
 
+/// The type of a route that a gateway endpoint is behind, under the name that the VPC API of such clouds has for it; its
+/// `nexthop` is the endpoint's id.
+pub const ROUTE_ENDPOINT: &str = "egw";
+
 /// A VPC; Neutron's router of the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vpc {
@@ -169,7 +173,7 @@ pub struct RouteTable {
 /// A custom route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// `ecs`, `eni`, `vip`, `nat`, `peering`, `vpn`, `dc` or `local`.
+    /// `ecs`, `eni`, `vip`, `nat`, `peering`, `vpn`, `dc` or `local`; [`ROUTE_ENDPOINT`] for an endpoint's own.
     #[serde(rename = "type")]
     pub kind: String,
     /// Where it leads to.
@@ -178,6 +182,78 @@ pub struct Route {
     pub nexthop: String,
     /// Free text.
     pub description: String,
+}
+
+impl Route {
+    /// The route of a gateway endpoint to one of its service's blocks.
+    pub fn of_endpoint(endpoint: EndpointId, destination: Ipv4Net) -> Self {
+        Self {
+            kind: ROUTE_ENDPOINT.to_owned(),
+            destination,
+            nexthop: endpoint.to_string(),
+            description: String::new(),
+        }
+    }
+
+    /// Whether it leads to an endpoint: the service writes it and takes it out, the tenant cannot.
+    pub fn is_endpoint(&self) -> bool {
+        self.kind == ROUTE_ENDPOINT
+    }
+
+    /// Whether the tenant made it, and it leads out of the VPC's own subnets.
+    pub fn is_custom(&self) -> bool {
+        !self.is_endpoint() && self.kind != "local"
+    }
+}
+
+/// Why a route table cannot lead to a service through an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteClash {
+    /// It leads elsewhere.
+    #[error("it has a route to {0} already")]
+    Taken(Ipv4Net),
+    /// It leads to another endpoint, which may be on its way out.
+    #[error("its route to {0} leads to endpoint {1}")]
+    Endpoint(Ipv4Net, String),
+    /// It has as many routes as it may.
+    #[error("it would have more than {0} routes")]
+    Full(usize),
+}
+
+/// The routes of a table once exactly `prefixes` in it lead to `endpoint`; routes of others are left alone.
+///
+/// # Errors
+/// Where another route is in the way, and where they would be too many.
+pub fn route_to_endpoint(
+    routes: &[Route],
+    endpoint: EndpointId,
+    prefixes: &[Ipv4Net],
+    routes_max: usize,
+) -> Result<Vec<Route>, RouteClash> {
+    let wanted: Vec<Route> = prefixes
+        .iter()
+        .map(|prefix| Route::of_endpoint(endpoint, *prefix))
+        .collect();
+    let nexthop = endpoint.to_string();
+    let mut new: Vec<Route> = routes
+        .iter()
+        .filter(|r| !r.is_endpoint() || r.nexthop != nexthop || wanted.contains(r))
+        .cloned()
+        .collect();
+    for route in wanted {
+        match new.iter().find(|r| r.destination == route.destination) {
+            Some(same) if *same == route => {}
+            Some(other) if other.is_endpoint() => {
+                return Err(RouteClash::Endpoint(route.destination, other.nexthop.clone()));
+            }
+            Some(_) => return Err(RouteClash::Taken(route.destination)),
+            None => new.push(route),
+        }
+    }
+    if new.len() > routes_max.max(routes.len()) {
+        return Err(RouteClash::Full(routes_max));
+    }
+    Ok(new)
 }
 
 /// A load balancer: a name for a port that holds its private address.
@@ -210,10 +286,43 @@ pub struct VpcView {
     pub id: VpcId,
     /// Its blocks; none for a router without one of its own.
     pub cidrs: Vec<Ipv4Net>,
-    /// The destinations of the custom routes in its route tables.
-    pub custom_routes: Vec<Ipv4Net>,
+    /// Its route tables.
+    pub route_tables: Vec<RouteTableView>,
     /// The number of its virtual network, where it has one.
     pub vni: Option<Vni>,
+}
+
+impl VpcView {
+    /// The destinations of the custom routes in its route tables.
+    pub fn custom_routes(&self) -> impl Iterator<Item = Ipv4Net> {
+        let routes = self.route_tables.iter().flat_map(|table| &table.routes);
+        routes
+            .filter(|route| route.is_custom())
+            .map(|route| route.destination)
+    }
+
+    /// One of its route tables.
+    pub fn route_table(&self, id: RouteTableId) -> Option<&RouteTableView> {
+        self.route_tables.iter().find(|table| table.id == id)
+    }
+
+    /// The default one of its route tables.
+    pub fn default_route_table(&self) -> Option<&RouteTableView> {
+        self.route_tables.iter().find(|table| table.default)
+    }
+}
+
+/// What the rules need to know of a route table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTableView {
+    /// Its id.
+    pub id: RouteTableId,
+    /// Whether it is its VPC's default one.
+    pub default: bool,
+    /// Its routes, other than the local ones of the VPC's subnets.
+    pub routes: Vec<Route>,
+    /// How many routes it can have.
+    pub routes_max: usize,
 }
 
 /// What the rules need to know of a subnet.

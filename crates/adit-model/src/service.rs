@@ -6,23 +6,30 @@
 //!                        ▲── available, where a changed tcp_proxy cannot be done by any gateway
 //! ```
 //!
-//! Owns what a service is and when a request about one is refused; never looks anything up: the facts are passed in.
-//! Read next: [`crate::port_mapping`] for the list of mappings, [`crate::endpoint`] for the other side.
+//! A tenant publishes a port ([`ServiceCreate`]); the operator publishes ports and blocks of addresses for everybody
+//! ([`PublicCreate`]). Owns what a service is and when a request about one is refused; never looks anything up: the facts
+//! are passed in. Read next: [`crate::port_mapping`] for the list of mappings, [`crate::endpoint`] for the other side.
+
+mod create;
+mod public;
+mod update;
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use create::{ServiceCreate, ServiceFacts, check_kind, check_port, check_routes};
+pub use public::{OWNER, PREFIXES_MAX, PublicCreate, parse_prefixes};
+pub use update::{ServiceUpdate, check_private};
+
 use crate::{
-    body::{self, Body},
     catalogue::{ApiError, Code},
     id::{DomainId, PoolId, PortId, ProjectId, ServiceId, VpcId},
     name,
-    network::{PortKind, PortView, RESERVED, VpcView, overlaps},
-    port_mapping::{self, Claims, PortMapping},
+    port_mapping::PortMapping,
     proxy::ProxyProfile,
-    quota::Usage,
-    tag::{self, Tag},
+    tag::Tag,
     time::{Created, Timestamp},
 };
 
@@ -147,6 +154,43 @@ impl From<ApiError> for Fault {
     }
 }
 
+/// What is behind a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "service_type")]
+pub enum Backend {
+    /// One port of its VPC; the service is of type `interface`.
+    #[serde(rename = "interface")]
+    Port(BackendPort),
+    /// Whole blocks, which clients reach at the addresses that they have; the service is of type `gateway`.
+    #[serde(rename = "gateway")]
+    Prefixes {
+        /// The blocks, none of which overlaps another; at least one.
+        prefixes: Vec<Ipv4Net>,
+    },
+}
+
+/// A port that is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendPort {
+    /// The port.
+    #[serde(rename = "port")]
+    pub id: PortId,
+    /// What it is said to belong to.
+    pub server_type: ServerType,
+    /// Its address, once it is known; only the store and the gateway see it.
+    #[serde(rename = "backend_ip")]
+    pub ip: Option<Ipv4Addr>,
+}
+
+/// That the operator runs a service for everybody: whoever asks may connect, and no tenant can change it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Public {
+    /// Whose it is said to be.
+    pub owner: String,
+    /// Whether its use is said to cost something.
+    pub is_charge: bool,
+}
+
 /// An endpoint service as it is stored. Its status changes through its own methods only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -158,14 +202,12 @@ pub struct Service {
     pub domain: DomainId,
     /// The composed name, as every reply shows it.
     pub name: String,
-    /// `interface` or `gateway`.
-    pub service_type: ServiceType,
-    /// The kind of backend.
-    pub server_type: ServerType,
-    /// The backend port.
-    pub port: PortId,
-    /// The backend port's address, once it is known; only the store and the gateway see it.
-    pub backend_ip: Option<Ipv4Addr>,
+    /// Present for a public service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<Public>,
+    /// What is behind it.
+    #[serde(flatten)]
+    pub backend: Backend,
     /// The backend's VPC.
     pub vpc: VpcId,
     /// The pool of gateways that serves it.
@@ -183,8 +225,8 @@ pub struct Service {
     pub tags: Vec<Tag>,
     /// Free text.
     pub description: String,
-    /// Which of the project's quota slots it fills.
-    pub quota_slot: u32,
+    /// Which of the project's quota slots it fills; a public service fills none.
+    pub quota_slot: Option<u32>,
     status: ServiceStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
@@ -209,8 +251,8 @@ pub struct ServicePlace<'a> {
     pub pool: PoolId,
     /// The backend port's address, where it has one.
     pub backend_ip: Option<Ipv4Addr>,
-    /// The quota slot that was free.
-    pub quota_slot: u32,
+    /// The quota slot that was free, where one is needed.
+    pub quota_slot: Option<u32>,
     /// When.
     pub created: Created,
 }
@@ -223,10 +265,12 @@ impl Service {
             name: name::compose(place.region, &request.short_name, place.id),
             project: place.project,
             domain: place.domain,
-            service_type: ServiceType::Interface,
-            server_type: request.server_type,
-            port: request.port,
-            backend_ip: place.backend_ip,
+            public: None,
+            backend: Backend::Port(BackendPort {
+                id: request.port,
+                server_type: request.server_type,
+                ip: place.backend_ip,
+            }),
             vpc: request.vpc,
             pool: request.pool.unwrap_or(place.pool),
             approval_enabled: request.approval_enabled,
@@ -240,6 +284,51 @@ impl Service {
             fault: None,
             created: place.created,
             updated_at: place.created.at,
+        }
+    }
+
+    /// A new public service in `creating`; nobody's approval is needed to connect to it.
+    pub fn new_public(request: PublicCreate, place: ServicePlace<'_>) -> Self {
+        let mut backend = request.backend;
+        if let Backend::Port(port) = &mut backend {
+            port.ip = place.backend_ip;
+        }
+        Self {
+            id: place.id,
+            name: request.name,
+            project: place.project,
+            domain: place.domain,
+            public: Some(request.public),
+            backend,
+            vpc: request.vpc,
+            pool: request.pool.unwrap_or(place.pool),
+            approval_enabled: false,
+            tcp_proxy: request.tcp_proxy,
+            proxy_profile: None,
+            ports: request.ports,
+            tags: Vec::new(),
+            description: request.description,
+            quota_slot: place.quota_slot,
+            status: ServiceStatus::Creating,
+            fault: None,
+            created: place.created,
+            updated_at: place.created.at,
+        }
+    }
+
+    /// `interface` or `gateway`: what is behind it decides.
+    pub fn service_type(&self) -> ServiceType {
+        match self.backend {
+            Backend::Port(_) => ServiceType::Interface,
+            Backend::Prefixes { .. } => ServiceType::Gateway,
+        }
+    }
+
+    /// The backend port, where there is one.
+    pub fn port(&self) -> Option<&BackendPort> {
+        match &self.backend {
+            Backend::Port(port) => Some(port),
+            Backend::Prefixes { .. } => None,
         }
     }
 
@@ -343,7 +432,12 @@ impl Service {
             self.name = name::compose(region, &short, self.id);
         }
         self.ports = ports.unwrap_or_else(|| std::mem::take(&mut self.ports));
-        self.port = port.unwrap_or(self.port);
+        if let (Backend::Port(backend), Some(port)) = (&mut self.backend, port)
+            && backend.id != port
+        {
+            backend.id = port;
+            backend.ip = None;
+        }
         self.tcp_proxy = tcp_proxy.unwrap_or(self.tcp_proxy);
         self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));
         self.touch(now);
@@ -357,279 +451,5 @@ impl Service {
 
     fn touch(&mut self, now: Timestamp) {
         self.updated_at = now.at_least(self.updated_at);
-    }
-}
-
-/// A well-formed request to create a service: rules 1 to 20 hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceCreate {
-    /// The backend port.
-    pub port: PortId,
-    /// The backend's VPC.
-    pub vpc: VpcId,
-    /// The kind of backend.
-    pub server_type: ServerType,
-    /// The short name; empty for none.
-    pub short_name: String,
-    /// Whether endpoints wait for approval.
-    pub approval_enabled: bool,
-    /// The port mappings.
-    pub ports: Vec<PortMapping>,
-    /// How the backend learns of the client.
-    pub tcp_proxy: TcpProxy,
-    /// The tags.
-    pub tags: Vec<Tag>,
-    /// Free text.
-    pub description: String,
-    /// The pool, where the caller named one.
-    pub pool: Option<PoolId>,
-}
-
-impl ServiceCreate {
-    /// Rules 2 to 20 of spec A.4, in the table's order (rule 1 is [`body::parse`]). `strict_toa` refuses the two modes
-    /// that the documents promise for OBS backends only (rule 17).
-    ///
-    /// # Errors
-    /// The code of the first rule that is broken.
-    pub fn parse(body: &Body, strict_toa: bool) -> Result<Self, ApiError> {
-        let port = body::id(body, "port_id", Code::E2002, Code::E3063)?;
-        let vpc = body::id(body, "vpc_id", Code::E2011, Code::E0020)?;
-        let server_type = parse_server_type(body)?;
-        let short_name = parse_short_name(body)?.unwrap_or_default();
-        let approval_enabled = body::boolean(body, "approval_enabled", Code::E0002)?.unwrap_or(true);
-        check_service_type(body)?;
-        let ports = port_mapping::parse_list(body.get("ports"))?;
-        let tcp_proxy = parse_tcp_proxy(body, strict_toa)?.unwrap_or_default();
-        let tags = tag::parse_list(body.get("tags"))?;
-        let description = body::description(body)?.unwrap_or_default();
-        let pool = body::optional_id(body, "pool_id", Code::E0002)?;
-        Ok(Self {
-            port,
-            vpc,
-            server_type,
-            short_name,
-            approval_enabled,
-            ports,
-            tcp_proxy,
-            tags,
-            description,
-            pool,
-        })
-    }
-
-    /// Rules 21 to 30 of spec A.4, in the table's order.
-    ///
-    /// Answers the claims of the backend port as they will be with this service's mappings in them.
-    ///
-    /// # Errors
-    /// The code of the first rule that is broken.
-    pub fn check(&self, id: ServiceId, facts: &ServiceFacts<'_>) -> Result<Claims, ApiError> {
-        let vpc = facts.vpc.ok_or_else(|| {
-            ApiError::because(Code::E2001, format!("vpc_id: {} is not one of yours.", self.vpc))
-        })?;
-        let port = check_port(self.port, self.vpc, facts.port)?;
-        check_kind(self.server_type, self.port, port.kind)?;
-        if let Some(pool) = self.pool
-            && !facts.pools.contains(&pool)
-        {
-            return Err(ApiError::because(Code::E2038, format!("pool_id: {pool}.")));
-        }
-        if let Some(cidr) = vpc.cidrs.iter().find(|c| overlaps(**c, RESERVED)) {
-            return Err(ApiError::because(
-                Code::E3009,
-                format!("vpc_id: the VPC's block {cidr} overlaps {RESERVED}, which gateways connect from."),
-            ));
-        }
-        check_routes(vpc)?;
-        let claims = facts.claims.replace(id, &self.ports)?;
-        if facts
-            .services_per_port_max
-            .is_some_and(|max| claims.services() > max)
-        {
-            return Err(ApiError::because(
-                Code::E3056,
-                format!(
-                    "port_id: {} backs {} endpoint services already.",
-                    self.port,
-                    claims.services() - 1
-                ),
-            ));
-        }
-        facts.quota.check("endpoint services")?;
-        Ok(claims)
-    }
-}
-
-/// What rules 21 to 30 look at.
-#[derive(Clone, Debug)]
-pub struct ServiceFacts<'a> {
-    /// The VPC, where it exists and belongs to the project.
-    pub vpc: Option<&'a VpcView>,
-    /// The backend port, where it exists and belongs to the project.
-    pub port: Option<&'a PortView>,
-    /// The pools there are.
-    pub pools: &'a [PoolId],
-    /// Who uses which port of the backend port.
-    pub claims: &'a Claims,
-    /// The operator's cap of services on one backend port; no cap by default.
-    pub services_per_port_max: Option<usize>,
-    /// The project's quota of services.
-    pub quota: Usage,
-}
-
-/// Rules 22 and 23: the backend port exists and lies in the VPC.
-///
-/// # Errors
-/// 3008, 3042.
-pub fn check_port(port: PortId, vpc: VpcId, found: Option<&PortView>) -> Result<&PortView, ApiError> {
-    let view = found.ok_or_else(|| {
-        ApiError::because(Code::E3008, format!("port_id: {port} is not one of your ports."))
-    })?;
-    if view.vpc != Some(vpc) {
-        return Err(ApiError::because(
-            Code::E3042,
-            format!("port_id: {port} is not in VPC {vpc}."),
-        ));
-    }
-    Ok(view)
-}
-
-/// Rule 24: a load balancer's port is published as one, a server's interface is not published as a load balancer, an
-/// endpoint's address not at all. What
-/// cannot be told is taken at the caller's word.
-///
-/// # Errors
-/// 3021.
-pub fn check_kind(server_type: ServerType, port: PortId, kind: PortKind) -> Result<(), ApiError> {
-    let what = match (kind, server_type) {
-        (PortKind::LoadBalancer, ServerType::Vm | ServerType::Bms) => "is a load balancer's port",
-        (PortKind::Server, ServerType::Lb) => "is a server's interface",
-        // A service behind a service's endpoint could lead into itself.
-        (PortKind::Endpoint, _) => "is an endpoint's address",
-        _ => return Ok(()),
-    };
-    Err(ApiError::because(
-        Code::E3021,
-        format!("server_type: {server_type}, but port_id {port} {what}."),
-    ))
-}
-
-/// Rule 27 (and rule 13 of spec A.13): no custom route but a default route leads into the reserved range.
-///
-/// # Errors
-/// 3017.
-pub fn check_routes(vpc: &VpcView) -> Result<(), ApiError> {
-    match vpc
-        .custom_routes
-        .iter()
-        .find(|r| r.prefix_len() > 0 && overlaps(**r, RESERVED))
-    {
-        None => Ok(()),
-        Some(route) => Err(ApiError::because(
-            Code::E3017,
-            format!(
-                "vpc_id: the VPC's custom route to {route} overlaps {RESERVED}, which gateways connect from."
-            ),
-        )),
-    }
-}
-
-fn parse_server_type(body: &Body) -> Result<ServerType, ApiError> {
-    let value = body::get(body, "server_type")
-        .ok_or_else(|| ApiError::because(Code::E3021, "server_type is missing."))?;
-    value.as_str().and_then(ServerType::from_wire).ok_or_else(|| {
-        ApiError::because(
-            Code::E3021,
-            format!(
-                "server_type: {} is not one of LB, VM, VIP, BMS.",
-                body::show(value)
-            ),
-        )
-    })
-}
-
-fn parse_short_name(body: &Body) -> Result<Option<String>, ApiError> {
-    let short = body::string(body, "service_name", Code::E3076)?;
-    short
-        .map(|s| name::check_short(s).map(|()| s.to_owned()))
-        .transpose()
-}
-
-/// Rule 9: tenants make interface services only.
-fn check_service_type(body: &Body) -> Result<(), ApiError> {
-    match body::string(body, "service_type", Code::E0002)? {
-        None => Ok(()),
-        Some(t) if t.eq_ignore_ascii_case("interface") => Ok(()),
-        Some(t) if t.eq_ignore_ascii_case("gateway") => Err(ApiError::because(
-            Code::E0002,
-            "service_type: gateway services are the operator's; leave it out or say interface.",
-        )),
-        Some(t) => Err(ApiError::because(
-            Code::E0002,
-            format!("service_type: \"{t:.80}\" is not interface."),
-        )),
-    }
-}
-
-fn parse_tcp_proxy(body: &Body, strict_toa: bool) -> Result<Option<TcpProxy>, ApiError> {
-    let Some(word) = body::string(body, "tcp_proxy", Code::E0002)? else {
-        return Ok(None);
-    };
-    let mode = TcpProxy::from_wire(word).ok_or_else(|| {
-        ApiError::because(
-            Code::E0002,
-            format!("tcp_proxy: \"{word:.80}\" is not one of close, toa_open, proxy_open, open, proxy_vni."),
-        )
-    })?;
-    if strict_toa && matches!(mode, TcpProxy::ToaOpen | TcpProxy::Open) {
-        return Err(ApiError::because(
-            Code::E0002,
-            format!("tcp_proxy: {mode} is for OBS backends, and this region refuses it for others."),
-        ));
-    }
-    Ok(Some(mode))
-}
-
-/// A well-formed request to change a service (spec A.7); a field left out keeps its value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceUpdate {
-    /// Whether later endpoints wait for approval.
-    pub approval_enabled: Option<bool>,
-    /// The short name; empty removes it.
-    pub short_name: Option<String>,
-    /// The whole new list of mappings.
-    pub ports: Option<Vec<PortMapping>>,
-    /// The new backend port.
-    pub port: Option<PortId>,
-    /// How the backend learns of the client.
-    pub tcp_proxy: Option<TcpProxy>,
-    /// Free text.
-    pub description: Option<String>,
-}
-
-impl ServiceUpdate {
-    /// The field rules of spec A.7, in the table's order.
-    ///
-    /// # Errors
-    /// The code of the first rule that is broken; 2002 where no known field is there.
-    pub fn parse(body: &Body, strict_toa: bool) -> Result<Self, ApiError> {
-        let update = Self {
-            approval_enabled: body::boolean(body, "approval_enabled", Code::E0002)?,
-            short_name: parse_short_name(body)?,
-            ports: match body::get(body, "ports") {
-                None => None,
-                list => Some(port_mapping::parse_list(list)?),
-            },
-            port: body::optional_id(body, "port_id", Code::E3063)?,
-            tcp_proxy: parse_tcp_proxy(body, strict_toa)?,
-            description: body::description(body)?,
-        };
-        if update == Self::default() {
-            return Err(ApiError::because(
-                Code::E2002,
-                "Name at least one of approval_enabled, service_name, ports, port_id, tcp_proxy, description.",
-            ));
-        }
-        Ok(update)
     }
 }

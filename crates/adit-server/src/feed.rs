@@ -189,6 +189,8 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
     if service.status() != ServiceStatus::Available || !can_serve {
         return None;
     }
+    // A gateway endpoint has no address to listen on; until gateways serve prefixes they are told nothing of it.
+    let leg = endpoint.interface()?;
     Some(EndpointSpec {
         id,
         generation: endpoint.revision.max(service.revision).0,
@@ -197,22 +199,21 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         consumer: ConsumerLeg {
             namespace: (config.namespace)(endpoint.vpc),
             vni: endpoint.vni,
-            ip: endpoint.ip?,
-            subnet: endpoint.subnet_cidr?,
+            ip: leg.ip?,
+            subnet: leg.subnet_cidr,
         },
         provider: ProviderLeg {
             namespace: (config.namespace)(service.vpc),
             source: endpoint.source?.ip,
-            backend: service.backend_ip?,
+            backend: service.port()?.ip?,
         },
         ports: ports(service)?,
         tcp_proxy: service.tcp_proxy,
         proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
-        allowed: endpoint.enable_whitelist.then(|| {
-            endpoint
-                .whitelist
+        allowed: leg.enable_whitelist.then(|| {
+            leg.whitelist
                 .iter()
                 .filter_map(|entry| parse_entry(entry))
                 .collect()

@@ -62,6 +62,16 @@ const ACTIONS: &[(Method, &str, &str)] = &[
         "vpcep:permissions:update",
     ),
     (
+        Method::GET,
+        "/v1/{project_id}/vpc-endpoint-services/public",
+        "vpcep:pubEpservices:list",
+    ),
+    (
+        Method::GET,
+        "/v1/{project_id}/vpc-endpoint-services/describe",
+        "vpcep:epserviceDesc:get",
+    ),
+    (
         Method::POST,
         "/v1/{project_id}/vpc-endpoints",
         "vpcep:endpoints:create",

@@ -7,11 +7,12 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use adit_model::{
-    id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
-    network::{Mac, PortView, SubnetView, VpcView},
+    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    network::{Mac, PortView, RouteClash, SubnetView, VpcView},
 };
 use adit_store::Revision;
 use async_trait::async_trait;
+use ipnet::Ipv4Net;
 
 /// A document that an answer was read from: whoever decides on the answer compares it in the same transaction. Networks
 /// outside of our store have none.
@@ -58,6 +59,14 @@ pub enum NetworkError {
     /// The wanted address is not one of the subnet's.
     #[error("{0} is not an address of the subnet")]
     BadAddress(Ipv4Addr),
+    /// A route table cannot take the routes of an endpoint.
+    #[error("route table {table}: {why}")]
+    Route {
+        /// The table.
+        table: RouteTableId,
+        /// What is in the way.
+        why: RouteClash,
+    },
     /// The project's quota of ports is used up.
     #[error("the network's quota is used up")]
     Quota,
@@ -97,6 +106,26 @@ pub trait Network: Send + Sync + 'static {
     /// Where the network cannot be asked.
     async fn get_port(&self, id: PortId, project: &ProjectId)
     -> Result<Option<Seen<PortView>>, NetworkError>;
+
+    /// Whether the project has a route table of this id, in whatever VPC.
+    ///
+    /// # Errors
+    /// Where the network cannot be asked.
+    async fn has_route_table(&self, id: RouteTableId, project: &ProjectId) -> Result<bool, NetworkError>;
+
+    /// Makes the route tables of a VPC lead to a gateway endpoint: those in `tables` to exactly the `prefixes`, the VPC's
+    /// others not at all. Asked again, nothing changes; a VPC that is gone is done.
+    ///
+    /// # Errors
+    /// [`NetworkError::Route`] by table, where another route is in the way; [`NetworkError::Unavailable`] is worth
+    /// another try.
+    async fn route(
+        &self,
+        endpoint: EndpointId,
+        vpc: VpcId,
+        tables: &[RouteTableId],
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), NetworkError>;
 
     /// Keeps an address for an endpoint: the wanted one, or any free one. Asked again for the same endpoint, the answer is
     /// the same.

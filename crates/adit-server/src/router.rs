@@ -14,8 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        connection, endpoint, operator, quota, service, shape::ErrorBody, tag, version, whitelist,
-        whitelist_batch,
+        connection, endpoint, operator, public_service, quota, service, shape::ErrorBody, tag, version,
+        whitelist, whitelist_batch,
     },
     app::App,
     auth, edge,
@@ -88,6 +88,8 @@ fn tenants() -> OpenApiRouter<Arc<App>> {
             service::service_update,
             service::service_delete
         ))
+        .routes(routes!(public_service::public_service_list))
+        .routes(routes!(public_service::service_describe))
         .routes(routes!(connection::connection_list))
         .routes(routes!(connection::connection_action))
         .routes(routes!(whitelist::whitelist_list))

@@ -8,7 +8,8 @@
 //! endpoint/{endpoint}          whitelist/{service}          subnet/{subnet}             guard/subnet/{subnet}
 //! claims/{port}                marker/{marker id}           port/{port}                 guard/port/{port}
 //! address/{subnet}/{ip}        source/{vpc}/{ip}            routetable/{table}          loadbalancer/{balancer}
-//! quota/{project}/{type}/{n}   limits/{project}             anything else: its owner's business
+//! quota/{project}/{type}/{n}   limits/{project}             binding/{table}/{service}   publicname/{name}
+//! anything else: its owner's business
 //! ```
 //!
 //! A **guard** closes write skew: whoever creates a dependent puts its parent's guard, whoever checks that there is no
@@ -90,6 +91,10 @@ pub enum Key {
     Port(PortId),
     /// A route table.
     RouteTable(RouteTableId),
+    /// Which endpoint of a gateway service a route table serves.
+    Binding(RouteTableId, ServiceId),
+    /// Which public service has a name.
+    PublicName(String),
     /// A load balancer.
     LoadBalancer(LoadBalancerId),
 }
@@ -134,6 +139,8 @@ impl Key {
             "subnet" => one(rest, Key::Subnet),
             "port" => one(rest, Key::Port),
             "routetable" => one(rest, Key::RouteTable),
+            "binding" => two(rest, Key::Binding),
+            "publicname" if !rest.is_empty() => Some(Key::PublicName(rest.to_owned())),
             "loadbalancer" => one(rest, Key::LoadBalancer),
             _ => None,
         }
@@ -157,6 +164,8 @@ impl std::fmt::Display for Key {
             Key::Subnet(id) => write!(f, "subnet/{id}"),
             Key::Port(id) => write!(f, "port/{id}"),
             Key::RouteTable(id) => write!(f, "routetable/{id}"),
+            Key::Binding(table, service) => write!(f, "binding/{table}/{service}"),
+            Key::PublicName(name) => write!(f, "publicname/{name}"),
             Key::LoadBalancer(id) => write!(f, "loadbalancer/{id}"),
         }
     }
@@ -192,6 +201,8 @@ mod tests {
             Key::Port(PortId::random()),
             Key::RouteTable(RouteTableId::random()),
             Key::LoadBalancer(LoadBalancerId::random()),
+            Key::Binding(RouteTableId::random(), ServiceId::random()),
+            Key::PublicName("com.t-systems.otc.eu-de.obs / 1".to_owned()),
         ] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));
         }
@@ -202,6 +213,8 @@ mod tests {
             "identity/key",
             "marker/0",
             "guard/x/y",
+            "publicname/",
+            "binding/x/y",
         ] {
             assert_eq!(Key::parse(other), None, "{other}");
         }

@@ -76,6 +76,8 @@ type Table<K, T> = HashMap<K, Stored<T>>;
 pub struct State {
     services: Table<ServiceId, Service>,
     services_by_project: Children<ProjectId, ServiceId>,
+    public_services: Children<(), ServiceId>,
+    public_names: HashMap<String, ServiceId>,
     services_by_port: HashMap<PortId, BTreeSet<ServiceId>>,
     endpoints: Table<EndpointId, Endpoint>,
     endpoints_by_project: Children<ProjectId, EndpointId>,
@@ -87,6 +89,7 @@ pub struct State {
     claims: Table<PortId, Claims>,
     addresses: HashMap<SubnetId, BTreeMap<Ipv4Addr, Held>>,
     sources: HashMap<VpcId, BTreeMap<Ipv4Addr, EndpointId>>,
+    bindings: HashMap<RouteTableId, BTreeMap<ServiceId, Stored<EndpointId>>>,
     markers: HashMap<MarkerId, EndpointId>,
     slots: HashMap<(ProjectId, QuotaType), Slots>,
     limits: Table<ProjectId, Limits>,
@@ -149,7 +152,20 @@ tables! {
 }
 
 impl State {
-    /// A project's services.
+    /// The public services.
+    pub fn public_services(&self) -> Records<'_, ServiceId, Service> {
+        Records {
+            orders: self.public_services.get(&()),
+            table: &self.services,
+        }
+    }
+
+    /// The public service of a name.
+    pub fn public_name(&self, name: &str) -> Option<ServiceId> {
+        self.public_names.get(name).copied()
+    }
+
+    /// A project's services; those that it runs for everybody are not among them.
     pub fn services_of_project(&self, project: &ProjectId) -> Records<'_, ServiceId, Service> {
         Records {
             orders: self.services_by_project.get(project),
@@ -202,6 +218,20 @@ impl State {
     /// Which endpoint's connections come from an address in a provider's VPC.
     pub fn source(&self, vpc: VpcId, ip: Ipv4Addr) -> Option<EndpointId> {
         self.sources.get(&vpc)?.get(&ip).copied()
+    }
+
+    /// Which endpoint of a gateway service a route table serves.
+    pub fn binding(&self, table: RouteTableId, service: ServiceId) -> Option<&Stored<EndpointId>> {
+        self.bindings.get(&table)?.get(&service)
+    }
+
+    /// The endpoints that a route table serves, each with its service.
+    pub fn bindings_of_table(
+        &self,
+        table: RouteTableId,
+    ) -> impl Iterator<Item = (ServiceId, &Stored<EndpointId>)> {
+        let bindings = self.bindings.get(&table).into_iter().flatten();
+        bindings.map(|(service, endpoint)| (*service, endpoint))
     }
 
     /// Which endpoint has a packet id.
@@ -298,17 +328,17 @@ fn mark<P: Eq + Hash, K: Ord>(index: &mut HashMap<P, BTreeSet<K>>, parent: P, me
     }
 }
 
-/// Sets, or takes away, what is at an address of a parent that vanishes when it is empty.
-fn place<P: Eq + Hash, V>(
-    table: &mut HashMap<P, BTreeMap<Ipv4Addr, V>>,
+/// Sets, or takes away, what is under a key of a parent that vanishes when it is empty.
+fn place<P: Eq + Hash, K: Ord, V>(
+    table: &mut HashMap<P, BTreeMap<K, V>>,
     parent: P,
-    ip: Ipv4Addr,
+    key: K,
     value: Option<V>,
 ) {
     if let Some(value) = value {
-        table.entry(parent).or_default().insert(ip, value);
+        table.entry(parent).or_default().insert(key, value);
     } else if let Some(held) = table.get_mut(&parent) {
-        held.remove(&ip);
+        held.remove(&key);
         if held.is_empty() {
             table.remove(&parent);
         }
@@ -338,6 +368,9 @@ impl View for State {
             Reading::Claims(port, new) => drop(replace(&mut self.claims, port, new)),
             Reading::Address(subnet, ip, held) => place(&mut self.addresses, subnet, ip, held),
             Reading::Source(vpc, ip, endpoint) => place(&mut self.sources, vpc, ip, endpoint),
+            Reading::Binding(table, service, held) => place(&mut self.bindings, table, service, held),
+            Reading::PublicName(name, Some(id)) => drop(self.public_names.insert(name, id)),
+            Reading::PublicName(name, None) => drop(self.public_names.remove(&name)),
             Reading::Marker(marker, Some(id)) => drop(self.markers.insert(marker, id)),
             Reading::Marker(marker, None) => drop(self.markers.remove(&marker)),
             Reading::Quota(project, kind, n, used) => self.apply_slot((project, kind), n, used),
@@ -368,13 +401,21 @@ impl State {
         let old = replace(&mut self.services, id, new.clone());
         for (service, present) in [(old, false), (new, true)] {
             let Some(service) = service else { continue };
-            let project = service.project.clone();
+            let document = &*service.value;
             if !present {
-                self.projects.release(&project);
-                self.domains.release(&service.domain);
+                self.projects.release(&document.project);
+                self.domains.release(&document.domain);
             }
-            records::mark(&mut self.services_by_project, project, &*service.value, present);
-            mark(&mut self.services_by_port, service.port, id, present);
+            match document.public {
+                None => {
+                    let project = service.project.clone();
+                    records::mark(&mut self.services_by_project, project, document, present);
+                }
+                Some(_) => records::mark(&mut self.public_services, (), document, present),
+            }
+            if let Some(port) = service.port() {
+                mark(&mut self.services_by_port, port.id, id, present);
+            }
         }
     }
 
@@ -397,8 +438,8 @@ impl State {
             records::mark(&mut self.endpoints_by_project, project, &*endpoint.value, present);
             let service = endpoint.service;
             records::mark(&mut self.endpoints_by_service, service, &*endpoint.value, present);
-            if let Some(subnet) = endpoint.subnet {
-                mark(&mut self.endpoints_by_subnet, subnet, id, present);
+            if let Some(leg) = endpoint.interface() {
+                mark(&mut self.endpoints_by_subnet, leg.subnet, id, present);
             }
             if endpoint.is_live() {
                 let count = self.live.entry(endpoint.service).or_default();

@@ -83,7 +83,7 @@ impl NeutronError {
                 Clash::AddressInUse => "IpAddressInUse",
                 Clash::NoAddressLeft => "IpAddressGenerationFailure",
                 Clash::Quota => "OverQuota",
-                Clash::DefaultTable => "Conflict",
+                Clash::DefaultTable | Clash::RouteTableInUse | Clash::RouteInUse => "Conflict",
             },
             Failure::Forbidden(_) => "PolicyNotAuthorized",
             Failure::Store(_) | Failure::Cache(_) | Failure::Timeout | Failure::Busy(_) => {
@@ -112,7 +112,7 @@ impl VpcError {
                 }
                 Clash::AddressInUse | Clash::NoAddressLeft => "VPC.0212",
                 Clash::Quota => "VPC.2701",
-                Clash::DefaultTable => "VPC.2703",
+                Clash::DefaultTable | Clash::RouteTableInUse | Clash::RouteInUse => "VPC.2703",
             },
             Failure::Forbidden(_) => "VPC.0010",
             Failure::Store(_) | Failure::Cache(_) | Failure::Timeout | Failure::Busy(_) => "VPC.0011",

@@ -2,7 +2,7 @@
 //!
 //! One model under three APIs ([`adit_model::network`]): a VPC is a router, a subnet of VPC v1 is a Neutron network. What
 //! must be unique is a key (`address/{subnet}/{ip}`), compared for absence. Guards close write skew: whoever makes a
-//! dependent puts its parent's guard (VPC ← subnet, VPC ← route table, subnet ← port), whoever checks that there is none
+//! dependent puts its parent's guard (VPC ← subnet, VPC ← route table, VPC ← gateway endpoint, subnet ← port), whoever checks that there is none
 //! compares it. Knows nothing of HTTP.
 //!
 //! Read next: [`subnet`], [`port`], then [`reservation`] (what the control plane asks for).
@@ -75,6 +75,10 @@ pub enum Clash {
     Quota,
     /// The VPC's default route table stays as long as the VPC.
     DefaultTable,
+    /// An endpoint is behind the route table.
+    RouteTableInUse,
+    /// The route is an endpoint's.
+    RouteInUse,
 }
 
 /// Why an operation was not done. What is said here is for the client.

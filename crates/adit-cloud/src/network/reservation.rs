@@ -1,4 +1,5 @@
-//! What the control plane asks of the network: look-ups that it may decide on, and addresses kept for endpoints.
+//! What the control plane asks of the network: look-ups that it may decide on, routes to endpoints, and addresses kept for
+//! them.
 //!
 //! A reservation is a port whose id is the endpoint's, made in one transaction with its address key. An address that the
 //! endpoint's request claimed already (`Holder::Endpoint`) is kept as it is. The control plane frees the address key itself
@@ -8,17 +9,22 @@ use std::net::Ipv4Addr;
 
 use adit_model::{
     error_chain,
-    id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
-    network::{Holder, Mac, OWNER_ENDPOINT, Port, PortView, Subnet, SubnetView, VpcView, usable_address},
+    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    network::{
+        Holder, Mac, OWNER_ENDPOINT, Port, PortView, RouteTableView, Subnet, SubnetView, VpcView,
+        usable_address,
+    },
 };
 use adit_server::{Fence, Network, NetworkError, Reservation, Seen};
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 use async_trait::async_trait;
+use ipnet::Ipv4Net;
 
 use super::{
     Clash, Failure, own_subnet, own_vpc,
     port::{Picked, plan_removal},
     put_guard,
+    route_table::{ROUTES_MAX, own_table},
 };
 use crate::cloud::Cloud;
 
@@ -33,21 +39,20 @@ impl Network for Cloud {
             return Ok(None);
         };
         let mut fences = vec![fence(Key::Vpc(id), &vpc)];
-        let mut custom_routes = Vec::new();
+        let mut route_tables = Vec::new();
         for table in state.route_tables_of_vpc(id) {
             fences.push(fence(Key::RouteTable(table.id), table));
-            custom_routes.extend(
-                table
-                    .routes
-                    .iter()
-                    .filter(|r| r.kind != "local")
-                    .map(|r| r.destination),
-            );
+            route_tables.push(RouteTableView {
+                id: table.id,
+                default: table.default,
+                routes: table.routes.clone(),
+                routes_max: ROUTES_MAX,
+            });
         }
         let view = VpcView {
             id,
             cidrs: vpc.cidr.into_iter().collect(),
-            custom_routes,
+            route_tables,
             vni: Some(vpc.vni),
         };
         Ok(Some(Seen { view, fences }))
@@ -95,6 +100,20 @@ impl Network for Cloud {
             },
             fences,
         }))
+    }
+
+    async fn has_route_table(&self, id: RouteTableId, project: &ProjectId) -> Result<bool, NetworkError> {
+        Ok(own_table(&self.cache.read(), project, id).is_ok())
+    }
+
+    async fn route(
+        &self,
+        endpoint: EndpointId,
+        vpc: VpcId,
+        tables: &[RouteTableId],
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), NetworkError> {
+        self.route_endpoint(endpoint, vpc, tables, prefixes).await
     }
 
     async fn reserve(
@@ -264,6 +283,6 @@ fn as_network_error(failure: Failure, subnet: SubnetId, wanted: Option<Ipv4Addr>
     }
 }
 
-fn unavailable(failure: Failure) -> NetworkError {
+pub(super) fn unavailable(failure: Failure) -> NetworkError {
     NetworkError::Unavailable(error_chain(&failure))
 }

@@ -1,19 +1,20 @@
 //! Route tables and their custom routes.
 
 use adit_model::{
-    id::{ProjectId, RouteTableId, VpcId},
-    network::{Route, RouteTable, Subnet},
+    id::{EndpointId, ProjectId, RouteTableId, VpcId},
+    network::{Route, RouteClash, RouteTable, Subnet, route_to_endpoint},
 };
+use adit_server::NetworkError;
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 use ipnet::Ipv4Net;
 
-use super::{Clash, Failure, Kind, compare_guard, own_vpc, put_guard};
+use super::{Clash, Failure, Kind, compare_guard, own_vpc, put_guard, reservation::unavailable};
 use crate::cloud::Cloud;
 
 /// Most route tables of a VPC: all of them are compared by whoever decides on the VPC's routes.
 const TABLES_MAX: usize = 10;
 /// Most custom routes of a table, as the real service has it.
-const ROUTES_MAX: usize = 200;
+pub(super) const ROUTES_MAX: usize = 200;
 
 /// What a new route table is to be.
 #[derive(Clone, Debug)]
@@ -173,24 +174,88 @@ impl Cloud {
                     ),
                 ));
             }
-            Ok((
-                Txn::new()
-                    .unchanged(Key::RouteTable(id), old.revision)
-                    .delete(Key::RouteTable(id)),
-                (),
-            ))
+            check_unbound(state, id, Clash::RouteTableInUse)?;
+            let txn = Txn::new()
+                .unchanged(Key::RouteTable(id), old.revision)
+                .delete(Key::RouteTable(id));
+            // An endpoint that comes to be behind one of the VPC's tables puts its guard.
+            Ok((compare_guard(txn, Key::Vpc(old.vpc), state), ()))
         })
         .await
     }
 
-    /// The custom routes of a router: those of its default table.
+    /// Makes a VPC's route tables lead to a gateway endpoint: those in `tables` to exactly the `prefixes`, the others not at
+    /// all. First those that are to lead there, so that an endpoint that changes its tables is never without.
+    pub(super) async fn route_endpoint(
+        &self,
+        endpoint: EndpointId,
+        vpc: VpcId,
+        tables: &[RouteTableId],
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), NetworkError> {
+        let all: Vec<RouteTableId> = self
+            .look(|state| state.route_tables_of_vpc(vpc).map(|table| table.id).collect())
+            .await
+            .map_err(unavailable)?;
+        if let Some(gone) = tables.iter().find(|table| !all.contains(table)) {
+            return Err(NetworkError::NotFound(format!("route table {gone}")));
+        }
+        for table in tables {
+            self.route_one(endpoint, *table, prefixes).await?;
+        }
+        for table in all.iter().filter(|table| !tables.contains(table)) {
+            self.route_one(endpoint, *table, &[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn route_one(
+        &self,
+        endpoint: EndpointId,
+        id: RouteTableId,
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), NetworkError> {
+        let decided = self.decide(|state| {
+            let Some(old) = state.route_table(&id) else {
+                return Ok((Txn::new(), Ok(())));
+            };
+            // Routes to an endpoint that is gone, or on its way, would stay for ever.
+            let stands = state.endpoint(&endpoint).filter(|e| e.is_live());
+            let prefixes = stands.map_or(&[][..], |_| prefixes);
+            let routes = match route_to_endpoint(&old.routes, endpoint, prefixes, ROUTES_MAX) {
+                Ok(routes) if routes == old.routes => return Ok((Txn::new(), Ok(()))),
+                Ok(routes) => routes,
+                Err(why) => return Ok((Txn::new(), Err(refusal(state, id, why)))),
+            };
+            let table = RouteTable {
+                routes,
+                ..(*old.value).clone()
+            };
+            let mut txn = self.plan_table(old, table);
+            if let Some(endpoint) = stands {
+                txn = txn.unchanged(Key::Endpoint(endpoint.id), endpoint.revision);
+            }
+            Ok((txn, Ok(())))
+        });
+        decided.await.map_err(unavailable)?
+    }
+
+    /// The custom routes of a router: those of its default table, less those to endpoints, which Neutron knows nothing of.
     pub(crate) async fn router_routes(
         &self,
         project: &ProjectId,
         router: VpcId,
     ) -> Result<Vec<Route>, Failure> {
-        self.look(|state| default_table(state, project, router).map(|table| table.routes.clone()))
-            .await?
+        self.look(|state| {
+            let table = default_table(state, project, router)?;
+            Ok(table
+                .routes
+                .iter()
+                .filter(|r| !r.is_endpoint())
+                .cloned()
+                .collect())
+        })
+        .await?
     }
 
     /// Changes a router's routes in Neutron's form. Routes that stay keep their type and description.
@@ -207,8 +272,8 @@ impl Cloud {
             let mut table = (*old.value).clone();
             let named = |route: &Route| routes.iter().any(|r| same(r, route));
             match how {
-                RouterRoutes::Replace => table.routes.retain(named),
-                RouterRoutes::Remove => table.routes.retain(|route| !named(route)),
+                RouterRoutes::Replace => table.routes.retain(|route| route.is_endpoint() || named(route)),
+                RouterRoutes::Remove => table.routes.retain(|route| route.is_endpoint() || !named(route)),
                 RouterRoutes::Add => {}
             }
             if how != RouterRoutes::Remove {
@@ -239,7 +304,11 @@ impl Cloud {
     }
 }
 
-fn own_table(state: &State, project: &ProjectId, id: RouteTableId) -> Result<Stored<RouteTable>, Failure> {
+pub(super) fn own_table(
+    state: &State,
+    project: &ProjectId,
+    id: RouteTableId,
+) -> Result<Stored<RouteTable>, Failure> {
     let found = state.route_table(&id).filter(|table| table.project == *project);
     found
         .cloned()
@@ -254,9 +323,50 @@ fn default_table(state: &State, project: &ProjectId, vpc: VpcId) -> Result<Store
         .ok_or_else(|| Failure::not_found(Kind::RouteTable, format!("of VPC {vpc}")))
 }
 
-/// Deletes, modifies, adds, in this order; each destination occurs once.
+/// What of a clash is worth another try: a route of an endpoint that is gone, or on its way, goes by itself.
+fn refusal(state: &State, table: RouteTableId, why: RouteClash) -> NetworkError {
+    if let RouteClash::Endpoint(_, other) = &why {
+        let found = other.parse().ok().and_then(|id| state.endpoint(&id));
+        if found.is_none_or(|endpoint| !endpoint.is_live()) {
+            return NetworkError::Unavailable(format!("route table {table}: {why}, which is on its way out"));
+        }
+    }
+    NetworkError::Route { table, why }
+}
+
+/// Refuses where an endpoint is behind a table.
+pub(super) fn check_unbound(state: &State, table: RouteTableId, clash: Clash) -> Result<(), Failure> {
+    match state.bindings_of_table(table).next() {
+        None => Ok(()),
+        Some((_, endpoint)) => Err(Failure::clash(
+            clash,
+            format!(
+                "Route table {table} is in use: endpoint {} is behind it.",
+                endpoint.value
+            ),
+        )),
+    }
+}
+
+/// Deletes, modifies, adds, in this order; each destination occurs once. Routes to endpoints are the service's own.
 fn change_routes(routes: &mut Vec<Route>, update: &RouteTableUpdate) -> Result<(), Failure> {
     let unknown = |destination| Failure::Invalid(format!("routes: the table has no route to {destination}."));
+    let named = update
+        .delete
+        .iter()
+        .chain(update.modify.iter().map(|r| &r.destination));
+    for destination in named {
+        let theirs = |r: &&Route| r.destination == *destination && r.is_endpoint();
+        if let Some(route) = routes.iter().find(theirs) {
+            return Err(Failure::clash(
+                Clash::RouteInUse,
+                format!(
+                    "routes: the route to {destination} is endpoint {}'s, and goes with it.",
+                    route.nexthop
+                ),
+            ));
+        }
+    }
     for destination in &update.delete {
         let at = routes
             .iter()

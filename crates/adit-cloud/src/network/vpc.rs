@@ -7,7 +7,7 @@ use adit_model::{
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 use ipnet::Ipv4Net;
 
-use super::{Clash, Failure, compare_guard, own_vpc};
+use super::{Clash, Failure, compare_guard, own_vpc, route_table::check_unbound};
 use crate::cloud::Cloud;
 
 /// Draws of a network's number before we say that we are busy: with half of the 16 million taken, all miss once in 2^32.
@@ -148,6 +148,7 @@ impl Cloud {
                 .delete(vni_key(old.vni));
             txn = compare_guard(txn, Key::Vpc(id), state).delete(Key::Vpc(id).guard());
             for table in state.route_tables_of_vpc(id) {
+                check_unbound(state, table.id, Clash::VpcInUse)?;
                 txn = txn.delete(Key::RouteTable(table.id));
             }
             Ok((txn, ()))

@@ -3,14 +3,17 @@
 use adit_model::{
     ApiError,
     body::{self, Body},
-    endpoint::{ConnectionAction, EndpointDraft, parse_entry, parse_whitelist},
+    endpoint::{
+        ConnectionAction, EndpointDraft, parse_entry, parse_policy_update, parse_route_tables_update,
+        parse_whitelist,
+    },
     id::{DomainId, NeutronSubnetId, PortId, ProjectId},
     listing::{LIMIT_MAX, Listing, Query, WHITELIST_LIMIT_MAX},
     name,
-    network::{Mac, SubnetRange, SubnetView, VpcView},
-    port_mapping,
+    network::{Mac, SubnetRange, SubnetView},
+    policy, port_mapping,
     quota::{QuotaType, Usage},
-    service::{ServiceCreate, ServiceStatus, ServiceUpdate},
+    service::{PublicCreate, ServiceCreate, ServiceStatus, ServiceUpdate, parse_prefixes},
     tag,
     time::Timestamp,
     whitelist::WhitelistAction,
@@ -18,7 +21,7 @@ use adit_model::{
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
-use crate::sample::{object, uuid};
+use crate::sample::{object, uuid, vpc_view};
 
 /// The longest message that a client is sent, in characters; it quotes the request in part only.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -92,7 +95,8 @@ fn good_body() -> Body {
         "tags": [{"key": "team", "value": "web"}], "description": "Orders",
         "endpoint_service_id": uuid(3), "subnet_id": uuid(6), "port_ip": "10.20.5.40", "enable_dns": true,
         "specification_name": "default", "whitelist": ["10.20.0.0/24"], "enable_whitelist": true,
-        "policy_statement": [], "action": "receive", "endpoints": [uuid(7)], "permissions": ["*"],
+        "policy_statement": [{"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}], "routetables": [uuid(20)],
+        "prefixes": ["100.125.0.0/16"], "owner": "OTC", "is_charge": true, "action": "receive", "endpoints": [uuid(7)], "permissions": ["*"],
     }))
 }
 
@@ -111,19 +115,20 @@ fn parse_all(body: &Body) {
         check(ServiceCreate::parse(body, strict_toa));
         check(ServiceUpdate::parse(body, strict_toa));
     }
+    check(PublicCreate::parse(body));
+    check(parse_route_tables_update(body));
+    check(parse_policy_update(body));
     check(ConnectionAction::parse(body));
     check(WhitelistAction::parse(body, true));
     check(body::description(body));
     let Some(draft) = check(EndpointDraft::parse(body.clone())) else {
         return;
     };
-    let vpc = VpcView {
-        id: draft.vpc,
-        cidrs: Vec::new(),
-        vni: None,
-        custom_routes: Vec::new(),
-    };
-    let Some(subnet_id) = check(draft.check_vpc(Some(&vpc))) else {
+    let vpc = vpc_view(draft.vpc, &[], &[]);
+    let quota = Usage { used: 0, quota: 1 };
+    draft.foreign_route_table(&vpc);
+    check(draft.clone().finish_gateway(&vpc, false, |_| true, quota));
+    let Some(subnet_id) = check(draft.subnet()) else {
         return;
     };
     let subnet = SubnetView {
@@ -138,7 +143,6 @@ fn parse_all(body: &Body) {
             dns: Vec::new(),
         }),
     };
-    let quota = Usage { used: 0, quota: 1 };
     check(draft.finish(&vpc, subnet_id, Some(&subnet), |_| true, quota));
 }
 
@@ -148,6 +152,8 @@ proptest! {
         check(port_mapping::parse_list(Some(&value)));
         check(tag::parse_list(Some(&value)));
         check(parse_whitelist(Some(&value)));
+        check(parse_prefixes(Some(&value)));
+        check(policy::parse(Some(&value)));
         if let Some(body) = check(body::parse(value.to_string().as_bytes())) {
             parse_all(&body);
         }
@@ -165,6 +171,8 @@ proptest! {
         check(body::parse(text.as_bytes()));
         check(name::check_short(&text));
         check(name::check_filter(&text));
+        check(name::check_public(&text));
+        check(name::check_owner(&text));
         check(QuotaType::parse(&text));
         if let Some(block) = parse_entry(&text) {
             // What is an access rule reads back as the same.

@@ -11,12 +11,13 @@ use adit_model::{
         Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, MissingMode, ProviderLeg, Report,
     },
     id::{EndpointId, MarkerId, ServiceId, Vni, VpcId},
+    policy::full_access,
     proxy::ProxyHeader,
     service::{Service, ServiceStatus, TcpProxy},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sample::{at, endpoint, service, service_request, uuid};
+use crate::sample::{at, endpoint, gateway_endpoint, public_service, service, service_request, uuid};
 
 fn read_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(document: &T) {
     let bytes = serde_json::to_vec(document).unwrap();
@@ -39,6 +40,8 @@ fn a_service_in_every_state_reads_back() {
     }
     insta::assert_json_snapshot!("service", service(ServiceStatus::Available));
     insta::assert_json_snapshot!("service-failed", service(ServiceStatus::Failed));
+    read_back(&public_service());
+    insta::assert_json_snapshot!("service-public", public_service());
 }
 
 #[test]
@@ -52,6 +55,11 @@ fn an_endpoint_in_every_state_reads_back() {
     read_back(&served());
     insta::assert_json_snapshot!("endpoint", served());
     insta::assert_json_snapshot!("endpoint-failed", orphan);
+    let mut behind_routes = gateway_endpoint(EndpointStatus::Accepted);
+    read_back(&behind_routes);
+    behind_routes.set_policy(full_access(), at(1300)).unwrap();
+    read_back(&behind_routes);
+    insta::assert_json_snapshot!("endpoint-gateway", behind_routes);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! The rules of creating an interface endpoint (spec A.13).
+//! The rules of creating an interface endpoint (spec A.13); `endpoint_gateway` has the other type.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use adit_model::{
     ApiError, Code,
     body::{self, Body},
-    endpoint::{EndpointCreate, EndpointDraft, parse_entry},
+    endpoint::{EndpointCreate, EndpointDraft, InterfaceLeg, Leg, parse_entry},
     id::{DomainId, NeutronSubnetId, SubnetId, VpcId},
     network::{SubnetRange, SubnetView, VpcView},
     quota::Usage,
@@ -49,12 +49,7 @@ fn world() -> World {
         caller: "a-stranger".parse().unwrap(),
         admitted: true,
         vpc_found: true,
-        vpc: VpcView {
-            id: VpcId(uuid(5)),
-            cidrs: vec!["10.20.0.0/16".parse().unwrap()],
-            vni: None,
-            custom_routes: vec!["0.0.0.0/0".parse().unwrap(), "198.19.0.0/17".parse().unwrap()],
-        },
+        vpc: sample::vpc_view(VpcId(uuid(5)), &["10.20.0.0/16"], &["0.0.0.0/0", "198.19.0.0/17"]),
         subnet_found: true,
         subnet: SubnetView {
             id: SubnetId(uuid(6)),
@@ -81,7 +76,8 @@ fn create(world: &World) -> Result<EndpointCreate, ApiError> {
     };
     let draft = EndpointDraft::parse(body)?;
     draft.check_service(world.service.as_ref(), &world.caller, world.admitted)?;
-    let subnet_id = draft.check_vpc(world.vpc_found.then_some(&world.vpc))?;
+    draft.check_vpc(world.vpc_found.then_some(&world.vpc))?;
+    let subnet_id = draft.subnet()?;
     let subnet = SubnetView {
         range: world.subnet.range.clone().or_else(|| Some(world.range.clone())),
         ..world.subnet.clone()
@@ -220,7 +216,7 @@ fn breakers_of_facts() -> Vec<Breaker<World>> {
     }
     let says = ["vpc_id", "198.19.255.255/32", "198.19.128.0/17"];
     all.push(Breaker::new((13, 1), Code::E3017, &says, |w: &mut World| {
-        w.vpc.custom_routes.push("198.19.255.255/32".parse().unwrap());
+        sample::add_route(&mut w.vpc, "198.19.255.255/32");
     }));
     all
 }
@@ -376,12 +372,14 @@ fn what_is_left_out_has_its_documented_default() {
         EndpointCreate {
             vpc: VpcId(uuid(5)),
             vni: None,
-            subnet: SubnetId(uuid(6)),
-            subnet_cidr: world.range.cidr,
-            port_ip: None,
-            enable_dns: false,
-            whitelist: Vec::new(),
-            enable_whitelist: false,
+            leg: Leg::Interface(InterfaceLeg {
+                subnet: SubnetId(uuid(6)),
+                subnet_cidr: world.range.cidr,
+                ip: None,
+                enable_dns: false,
+                whitelist: Vec::new(),
+                enable_whitelist: false,
+            }),
             tags: Vec::new(),
             description: String::new(),
         }

@@ -8,7 +8,7 @@ use adit_model::{
         ConnectionAction, Decision, Endpoint, EndpointDraft, EndpointPlace, EndpointStatus, SPECIFICATION,
     },
     id::{DomainId, EndpointId, MarkerId, NeutronSubnetId, VpcId},
-    network::{SubnetRange, SubnetView, VpcView},
+    network::{SubnetRange, SubnetView},
     quota::Usage,
     service::{Service, ServiceStatus},
     time::Created,
@@ -16,12 +16,12 @@ use adit_model::{
 use serde_json::{Value, json};
 
 use crate::{
-    sample::{at, domain, endpoint_place, service, uuid},
+    sample::{at, domain, endpoint_place, service, uuid, vpc_view},
     service_exchanges::{Exchange, exchanges},
 };
 
-/// The samples about gateway services, which only an operator has.
-const GATEWAY: [&str; 4] = [
+/// The samples about gateway services; `endpoint_gateway` has them.
+pub(crate) const GATEWAY: [&str; 4] = [
     "gateway, default route table and policy",
     "gateway, own policy",
     "route table taken",
@@ -30,11 +30,12 @@ const GATEWAY: [&str; 4] = [
 
 /// The document under the names of spec 0.7, as the reply to a create shows it.
 fn shown(e: &Endpoint) -> Value {
+    let leg = e.interface().unwrap();
     json!({
-        "id": e.id, "status": e.status(), "service_type": e.service_type, "active_status": ["active"],
+        "id": e.id, "status": e.status(), "service_type": e.service_type(), "active_status": ["active"],
         "enable_status": "enable", "endpoint_service_id": e.service, "endpoint_service_name": e.service_name,
-        "marker_id": e.marker, "vpc_id": e.vpc, "subnet_id": e.subnet, "project_id": e.project,
-        "enable_dns": e.enable_dns, "whitelist": e.whitelist, "enable_whitelist": e.enable_whitelist,
+        "marker_id": e.marker, "vpc_id": e.vpc, "subnet_id": leg.subnet, "project_id": e.project,
+        "enable_dns": leg.enable_dns, "whitelist": leg.whitelist, "enable_whitelist": leg.enable_whitelist,
         "specification_name": SPECIFICATION, "endpoint_pool_id": e.pool, "tags": e.tags,
         "description": e.description, "created_at": e.created.at, "updated_at": e.updated_at,
     })
@@ -64,13 +65,9 @@ fn create(exchange: &Exchange) -> Result<Endpoint, ApiError> {
         &caller,
         note != "not whitelisted",
     )?;
-    let vpc = VpcView {
-        id: draft.vpc,
-        cidrs: vec!["10.20.0.0/16".parse().unwrap()],
-        vni: None,
-        custom_routes: Vec::new(),
-    };
-    let subnet_id = draft.check_vpc(Some(&vpc))?;
+    let vpc = vpc_view(draft.vpc, &["10.20.0.0/16"], &[]);
+    draft.check_vpc(Some(&vpc))?;
+    let subnet_id = draft.subnet()?;
     let subnet = SubnetView {
         id: subnet_id,
         vpc: Some(match note {
@@ -108,7 +105,7 @@ fn create(exchange: &Exchange) -> Result<Endpoint, ApiError> {
     Ok(Endpoint::new(request, &service, place))
 }
 
-const CREATE: &str = include_str!("../examples/a13-create-endpoint.json");
+pub(crate) const CREATE: &str = include_str!("../examples/a13-create-endpoint.json");
 
 #[test]
 fn creating_an_interface_endpoint_answers_as_documented() {

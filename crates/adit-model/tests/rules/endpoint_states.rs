@@ -1,8 +1,10 @@
 //! The state machine of an endpoint, which is also its connection's (spec A.10, A.16, semantics 7).
 
+use std::net::Ipv4Addr;
+
 use adit_model::{
     ApiError, Code,
-    endpoint::{Endpoint, EndpointStatus},
+    endpoint::{Endpoint, EndpointStatus, Leg},
     service::{Fault, ServiceStatus},
 };
 use proptest::prelude::*;
@@ -161,10 +163,21 @@ fn every_step_in_every_state_follows_the_table() {
     }
 }
 
+/// The address that an endpoint holds, shown or not.
+fn held(endpoint: &Endpoint) -> Option<Ipv4Addr> {
+    endpoint.interface().and_then(|leg| leg.ip)
+}
+
+fn set_ip(leg: &mut Leg, ip: Option<Ipv4Addr>) {
+    if let Leg::Interface(leg) = leg {
+        leg.ip = ip;
+    }
+}
+
 #[test]
 fn rejected_keeps_the_address_only_if_it_was_accepted() {
     let mut never = endpoint(EndpointStatus::Rejected);
-    assert_eq!((never.shown_ip(), never.ip.is_some()), (None, true));
+    assert_eq!((never.shown_ip(), held(&never).is_some()), (None, true));
     let mut once = endpoint(EndpointStatus::Accepted);
     let ip = once.shown_ip();
     assert!(ip.is_some());
@@ -192,19 +205,19 @@ proptest! {
         let mut service = service(ServiceStatus::Available);
         service.approval_enabled = approval;
         let mut request = endpoint_request();
-        request.port_ip = None;
+        set_ip(&mut request.leg, None);
         let mut endpoint = Endpoint::new(request, &service, endpoint_place());
         let mut accepted_once = false;
         for (step, now) in steps {
             let before = endpoint.clone();
             match step {
                 Some(step) => check(&mut endpoint, step, now),
-                None => endpoint.ip = Some([10, 20, 5, 40].into()),
+                None => set_ip(&mut endpoint.leg, Some([10, 20, 5, 40].into())),
             }
             accepted_once |= endpoint.status() == EndpointStatus::Accepted;
             let shown = match endpoint.status() {
-                EndpointStatus::Accepted => endpoint.ip,
-                EndpointStatus::Rejected if accepted_once => endpoint.ip,
+                EndpointStatus::Accepted => held(&endpoint),
+                EndpointStatus::Rejected if accepted_once => held(&endpoint),
                 _ => None,
             };
             prop_assert_eq!(endpoint.shown_ip(), shown);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     broken::{Breaker, Change, check_boundaries, check_table},
-    sample::{object, set, uuid},
+    sample::{add_route, object, set, uuid, vpc_view},
 };
 
 /// A request and all that it meets.
@@ -51,12 +51,11 @@ fn world() -> World {
         })),
         strict_toa: true,
         vpc_found: true,
-        vpc: VpcView {
-            id: VpcId(uuid(2)),
-            cidrs: vec!["10.0.0.0/8".parse().unwrap(), "198.19.0.0/17".parse().unwrap()],
-            vni: None,
-            custom_routes: vec!["198.20.0.0/16".parse().unwrap()],
-        },
+        vpc: vpc_view(
+            VpcId(uuid(2)),
+            &["10.0.0.0/8", "198.19.0.0/17"],
+            &["198.20.0.0/16"],
+        ),
         port_found: true,
         port: PortView {
             id: PortId(uuid(1)),
@@ -457,7 +456,7 @@ fn breakers_of_facts() -> Vec<Breaker<World>> {
             Code::E3017,
             &["vpc_id", route, "198.19.128.0/17"],
             |w| {
-                w.vpc.custom_routes.push(route.parse().unwrap());
+                add_route(&mut w.vpc, route);
             },
         ));
     }
@@ -564,7 +563,7 @@ fn what_a_request_meets_is_taken_at_its_boundary() {
     all.push(("a VPC without a block", Box::new(|w| w.vpc.cidrs.clear())));
     all.push((
         "a default route",
-        Box::new(|w| w.vpc.custom_routes.push("0.0.0.0/0".parse().unwrap())),
+        Box::new(|w| add_route(&mut w.vpc, "0.0.0.0/0")),
     ));
     all.push(("no cap", Box::new(|w| w.services_per_port_max = None)));
     check_boundaries(world, all, order);

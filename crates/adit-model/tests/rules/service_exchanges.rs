@@ -7,7 +7,7 @@ use adit_model::{
     ApiError,
     body::Body,
     id::{PoolId, ServiceId, VpcId},
-    network::{PortKind, PortView, VpcView},
+    network::{PortKind, PortView},
     port_mapping::{Claim, Claims, Protocol},
     quota::Usage,
     service::{Service, ServiceCreate, ServiceFacts, ServicePlace, ServiceStatus, ServiceUpdate},
@@ -16,7 +16,7 @@ use adit_model::{
 };
 use serde_json::{Value, json};
 
-use crate::sample::{REGION, at, domain, fault, object, project, uuid};
+use crate::sample::{REGION, at, domain, fault, object, project, uuid, vpc_view};
 
 /// One documented exchange.
 pub(crate) struct Exchange {
@@ -30,7 +30,10 @@ pub(crate) fn exchanges(json: &str) -> Vec<Exchange> {
     let file: Value = serde_json::from_str(json).unwrap();
     let read = |e: &Value| Exchange {
         note: e["note"].as_str().unwrap_or_default().to_owned(),
-        body: object(e["request"]["body"].clone()),
+        body: match &e["request"]["body"] {
+            Value::Null => Body::new(),
+            body => object(body.clone()),
+        },
         status: e["response"]["status"].as_u64().unwrap(),
         reply: e["response"]["body"].clone(),
     };
@@ -62,8 +65,8 @@ impl Exchange {
 /// The document under the names of spec 0.7.
 fn shown(s: &Service) -> Value {
     json!({
-        "id": s.id, "port_id": s.port, "vpc_id": s.vpc, "pool_id": s.pool, "service_name": s.name,
-        "service_type": s.service_type, "server_type": s.server_type, "approval_enabled": s.approval_enabled,
+        "id": s.id, "port_id": s.port().unwrap().id, "vpc_id": s.vpc, "pool_id": s.pool, "service_name": s.name,
+        "service_type": s.service_type(), "server_type": s.port().unwrap().server_type, "approval_enabled": s.approval_enabled,
         "status": s.status(), "project_id": s.project, "ports": s.ports, "tcp_proxy": s.tcp_proxy, "tags": s.tags,
         "description": s.description, "created_at": s.created.at, "updated_at": s.updated_at,
     })
@@ -77,18 +80,15 @@ fn pool() -> PoolId {
 fn create(exchange: &Exchange) -> Result<Service, ApiError> {
     let note = exchange.note.as_str();
     let request = ServiceCreate::parse(&exchange.body, false)?;
-    let vpc = VpcView {
-        id: request.vpc,
-        cidrs: vec![match note {
-            "VPC overlaps 198.19.128.0/17" => "198.18.0.0/15".parse().unwrap(),
-            _ => "192.168.0.0/16".parse().unwrap(),
-        }],
-        vni: None,
-        custom_routes: match note {
-            "custom route overlaps 198.19.128.0/17" => vec!["198.19.200.0/24".parse().unwrap()],
-            _ => Vec::new(),
-        },
+    let cidr = match note {
+        "VPC overlaps 198.19.128.0/17" => "198.18.0.0/15",
+        _ => "192.168.0.0/16",
     };
+    let routes: &[&str] = match note {
+        "custom route overlaps 198.19.128.0/17" => &["198.19.200.0/24"],
+        _ => &[],
+    };
+    let vpc = vpc_view(request.vpc, &[cidr], routes);
     let port = PortView {
         id: request.port,
         vpc: Some(match note {
@@ -131,7 +131,7 @@ fn create(exchange: &Exchange) -> Result<Service, ApiError> {
         region: REGION,
         pool: pool(),
         backend_ip: port.ip,
-        quota_slot: 0,
+        quota_slot: Some(0),
         created: Created {
             order: 1,
             at: created,

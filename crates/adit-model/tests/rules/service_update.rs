@@ -4,13 +4,13 @@ use adit_model::{
     ApiError, Code,
     body::Body,
     id::PortId,
-    service::{ServiceStatus, ServiceUpdate},
+    service::{Backend, ServiceStatus, ServiceUpdate, check_private},
 };
 use serde_json::{Value, json};
 
 use crate::{
     broken::{Breaker, check_table},
-    sample::{REGION, at, object, service, set, uuid},
+    sample::{REGION, at, object, public_service, service, set, uuid},
 };
 
 fn body() -> Body {
@@ -111,7 +111,13 @@ fn each_field_alone_changes_itself_and_nothing_else() {
                     };
                 }
                 "ports" => expected.ports = serde_json::from_value(with_protocol(value)).unwrap(),
-                "port_id" => expected.port = PortId(uuid(11)),
+                "port_id" => {
+                    let Backend::Port(port) = &mut expected.backend else {
+                        panic!("a tenant publishes a port")
+                    };
+                    // The new one's address is looked up by whoever changes it.
+                    (port.id, port.ip) = (PortId(uuid(11)), None);
+                }
                 "tcp_proxy" => expected.tcp_proxy = adit_model::service::TcpProxy::Close,
                 "description" => expected.description = String::new(),
                 other => panic!("{other}"),
@@ -151,4 +157,15 @@ fn only_an_available_service_can_be_changed() {
         assert!(error.message.contains(&before.id.to_string()), "{error}");
         assert_eq!(after, before);
     }
+}
+
+#[test]
+fn no_tenant_changes_what_the_operator_runs() {
+    let code = |port| check_private(&public_service(), port).unwrap_err().code;
+    assert_eq!(code(None), Code::E0004);
+    assert_eq!(code(Some(PortId(uuid(11)))), Code::E3054);
+    assert_eq!(
+        check_private(&service(ServiceStatus::Available), Some(PortId(uuid(11)))),
+        Ok(())
+    );
 }

@@ -5,8 +5,9 @@ use std::{net::Ipv4Addr, sync::Arc};
 use adit_model::{
     body,
     endpoint::{EndpointStatus, SPECIFICATION},
-    id::{EndpointId, MarkerId, PoolId, ProjectId, ServiceId, SubnetId, VpcId},
+    id::{EndpointId, MarkerId, PoolId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
     name,
+    policy::{self, Statement},
     service::ServiceType,
 };
 use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
@@ -15,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::schema::{
     Address, Block, EndpointStatusSchema, IdText, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema,
-    TagSchema,
+    StatementSchema, TagSchema,
 };
 use super::shape::{EndpointPath, Failures, FaultView, QueryString, Tags, Time};
 use crate::{
@@ -50,7 +51,10 @@ pub(crate) struct Endpoint {
     subnet_id: Option<SubnetId>,
     #[schema(value_type = String)]
     project_id: ProjectId,
-    enable_dns: bool,
+    /// Of an interface endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required = false)]
+    enable_dns: Option<bool>,
     /// Once there is an address to name; never in the reply to a create.
     #[serde(skip_serializing_if = "Option::is_none")]
     dns_names: Option<Vec<String>>,
@@ -58,8 +62,22 @@ pub(crate) struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "ipv4")]
     ip: Option<Ipv4Addr>,
-    whitelist: Vec<String>,
-    enable_whitelist: bool,
+    /// Of an interface endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>, required = false)]
+    whitelist: Option<Vec<String>>,
+    /// Of an interface endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required = false)]
+    enable_whitelist: Option<bool>,
+    /// Of a gateway endpoint: the route tables that lead to the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>, required = false)]
+    routetables: Option<Vec<RouteTableId>>,
+    /// Of a gateway endpoint: what may be done through it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<StatementSchema>, required = false)]
+    policy_statement: Option<Vec<Statement>>,
     specification_name: &'static str,
     #[schema(value_type = String, format = "uuid")]
     endpoint_pool_id: PoolId,
@@ -76,15 +94,15 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn of(seen: EndpointSeen, config: &Config) -> Self {
+    pub(super) fn of(seen: EndpointSeen, config: &Config) -> Self {
         let e = &*seen.endpoint;
         let ip = e.shown_ip();
         let dns = ip
-            .filter(|_| e.enable_dns)
+            .filter(|_| e.interface().is_some_and(|leg| leg.enable_dns))
             .map(|_| vec![name::dns(e.id, &config.region, &config.dns_suffix)]);
         Self {
             id: e.id,
-            service_type: e.service_type,
+            service_type: e.service_type(),
             status: e.status(),
             active_status: ["active"],
             enable_status: "enable",
@@ -92,13 +110,21 @@ impl Endpoint {
             endpoint_service_name: seen.service_name,
             marker_id: e.marker,
             vpc_id: e.vpc,
-            subnet_id: e.subnet,
+            subnet_id: e.interface().map(|leg| leg.subnet),
             project_id: e.project.clone(),
-            enable_dns: e.enable_dns,
+            enable_dns: e.interface().map(|leg| leg.enable_dns),
             dns_names: dns,
             ip,
-            whitelist: e.whitelist.clone(),
-            enable_whitelist: e.enable_whitelist,
+            whitelist: e.interface().map(|leg| leg.whitelist.clone()),
+            enable_whitelist: e.interface().map(|leg| leg.enable_whitelist),
+            routetables: e.gateway().map(|leg| leg.route_tables.clone()),
+            policy_statement: e.gateway().map(|leg| {
+                if leg.policy.is_empty() {
+                    policy::full_access()
+                } else {
+                    leg.policy.clone()
+                }
+            }),
             specification_name: SPECIFICATION,
             endpoint_pool_id: e.pool,
             tags: e.tags.clone(),
@@ -129,7 +155,7 @@ pub(crate) struct CreateEndpoint {
     endpoint_service_id: IdText,
     /// The VPC to live in.
     vpc_id: IdText,
-    /// The subnet that its address is from.
+    /// Interface services: the subnet that its address is from.
     #[schema(nullable)]
     subnet_id: Option<IdText>,
     /// Its address; any free one by default.
@@ -144,6 +170,12 @@ pub(crate) struct CreateEndpoint {
     /// Whether the list is enforced.
     #[schema(nullable)]
     enable_whitelist: Option<bool>,
+    /// Gateway services: the route tables that are to lead there; the VPC's default one by default.
+    #[schema(nullable)]
+    routetables: Option<Vec<IdText>>,
+    /// Gateway services: what may be done through it; everything by default.
+    #[schema(nullable, max_items = 10)]
+    policy_statement: Option<Vec<StatementSchema>>,
     /// There is one.
     #[schema(nullable, pattern = "^default$")]
     specification_name: Option<String>,

@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod operator;
+pub(crate) mod public_service;
 pub(crate) mod quota;
 pub(crate) mod schema;
 pub(crate) mod service;

@@ -334,3 +334,30 @@ pub(crate) enum ResourceTypeSchema {
     Endpoint,
     EndpointService,
 }
+
+/// A statement of a policy.
+#[derive(ToSchema)]
+#[schema(as = PolicyStatement, rename_all = "PascalCase")]
+pub(crate) struct StatementSchema {
+    /// Its name.
+    #[schema(nullable)]
+    sid: Option<String>,
+    #[schema(inline)]
+    effect: EffectSchema,
+    /// The actions that it names.
+    #[schema(min_items = 1)]
+    action: Vec<String>,
+    /// The resources that it names.
+    #[schema(min_items = 1)]
+    resource: Vec<String>,
+    /// When it holds.
+    #[schema(nullable, value_type = Option<Object>)]
+    condition: Option<()>,
+}
+
+/// Whether a statement allows or denies; who denies wins.
+#[derive(ToSchema)]
+pub(crate) enum EffectSchema {
+    Allow,
+    Deny,
+}

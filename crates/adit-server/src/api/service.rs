@@ -26,8 +26,10 @@ use crate::{
 pub(crate) struct EndpointService {
     #[schema(value_type = String, format = "uuid")]
     id: ServiceId,
-    #[schema(value_type = String, format = "uuid")]
-    port_id: PortId,
+    /// The backend port; an operator's gateway service has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = "uuid")]
+    port_id: Option<PortId>,
     #[schema(value_type = String, format = "uuid")]
     vpc_id: VpcId,
     #[schema(value_type = String, format = "uuid")]
@@ -36,8 +38,10 @@ pub(crate) struct EndpointService {
     service_name: String,
     #[schema(value_type = ServiceTypeSchema)]
     service_type: ServiceType,
-    #[schema(value_type = ServerTypeSchema)]
-    server_type: ServerType,
+    /// Of the backend port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ServerTypeSchema, required = false)]
+    server_type: Option<ServerType>,
     approval_enabled: bool,
     #[schema(value_type = ServiceStatusSchema)]
     status: ServiceStatus,
@@ -70,12 +74,12 @@ impl From<ServiceSeen> for EndpointService {
         let s = &*seen.service;
         Self {
             id: s.id,
-            port_id: s.port,
+            port_id: s.port().map(|p| p.id),
             vpc_id: s.vpc,
             pool_id: s.pool,
             service_name: s.name.clone(),
-            service_type: s.service_type,
-            server_type: s.server_type,
+            service_type: s.service_type(),
+            server_type: s.port().map(|p| p.server_type),
             approval_enabled: s.approval_enabled,
             status: s.status(),
             project_id: s.project.clone(),

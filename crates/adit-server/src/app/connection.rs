@@ -17,7 +17,7 @@ use super::{ATTEMPTS_MAX, App, Scope, put_guard};
 use crate::error::Failure;
 
 /// How long `receive` waits for the listener, and `reject` for its end, before it answers what is so far.
-const EFFECT_TIMEOUT: Duration = Duration::from_millis(1500);
+pub(super) const EFFECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl App {
     /// A page of a service's connections, and how many there are.

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use adit_model::{
     ApiError, Code,
     body::Body,
-    endpoint::{Endpoint, EndpointDraft, EndpointPlace},
-    id::{EndpointId, MarkerId, VpcId},
+    endpoint::{Endpoint, EndpointDraft, EndpointPlace, Leg},
+    id::{EndpointId, MarkerId, RouteTableId, SubnetId, VpcId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
-    network::Holder,
+    network::{Holder, SubnetView, VpcView},
     quota::QuotaType,
-    service::Service,
+    service::{Service, ServiceType},
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
 use super::{ATTEMPTS_MAX, App, Scope, as_seen, fence, in_flight::Held, put_guard};
-use crate::error::Failure;
+use crate::{error::Failure, network::Seen};
 
 /// An endpoint with what replies say of it and the document does not.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct EndpointSeen {
 }
 
 impl EndpointSeen {
-    fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
         Self {
             service_name: present_name(state, &endpoint).to_owned(),
             endpoint,
@@ -42,6 +42,17 @@ fn present_name<'a>(state: &'a State, endpoint: &'a Endpoint) -> &'a str {
     service.map_or(&endpoint.service_name, |s| &s.name)
 }
 
+/// Where in its VPC an endpoint is to be.
+enum Ground {
+    /// In a subnet, if there is one of that id.
+    Subnet(SubnetId, Option<Seen<SubnetView>>),
+    /// Behind route tables.
+    RouteTables {
+        /// Whether the first one named that is not of the VPC is there at all.
+        foreign_exists: bool,
+    },
+}
+
 impl App {
     /// Orders an endpoint.
     ///
@@ -51,26 +62,35 @@ impl App {
         let draft = EndpointDraft::parse(body)?;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
-            usable_service(&self.cache.read(), scope, &draft)?;
+            let service_type = usable_service(&self.cache.read(), scope, &draft)?.service_type();
             let vpc = self.network.get_vpc(draft.vpc, &scope.project).await?;
-            let subnet_id = draft.check_vpc(vpc.as_ref().map(|v| &v.view))?;
+            draft.check_vpc(vpc.as_ref().map(|v| &v.view))?;
             let Some(vpc) = vpc else {
                 return Err(Code::E2001.into());
             };
-            let subnet = self.network.get_subnet(subnet_id, &scope.project).await?;
+            let ground = self.ground(scope, &draft, service_type, &vpc.view).await?;
             let created = self.created();
             let (txn, endpoint, service_name, _held) = {
                 let state = self.cache.read();
                 // Looked at again, since it is this state that the compares below are of: during the look-ups the service may
                 // have been deleted, or the account taken off its whitelist.
                 let service = usable_service(&state, scope, &draft)?;
-                let request = draft.clone().finish(
-                    &vpc.view,
-                    subnet_id,
-                    subnet.as_ref().map(|s| &s.view),
-                    |ip| state.address(subnet_id, ip).is_none(),
-                    state.usage(&scope.project, QuotaType::Endpoint),
-                )?;
+                let quota = state.usage(&scope.project, QuotaType::Endpoint);
+                let request = match &ground {
+                    Ground::Subnet(id, subnet) => draft.clone().finish(
+                        &vpc.view,
+                        *id,
+                        subnet.as_ref().map(|s| &s.view),
+                        |ip| state.address(*id, ip).is_none(),
+                        quota,
+                    )?,
+                    Ground::RouteTables { foreign_exists } => draft.clone().finish_gateway(
+                        &vpc.view,
+                        *foreign_exists,
+                        |table| state.binding(table, service.id).is_none(),
+                        quota,
+                    )?,
+                };
                 let (quota_slot, slot) = self.pick_slot(&state, &scope.project, QuotaType::Endpoint);
                 let marker = self.pick_marker(&state);
                 let place = EndpointPlace {
@@ -88,11 +108,13 @@ impl App {
                     Key::Limits(scope.project.clone()),
                     state.limits_of(&scope.project),
                 );
-                if endpoint.domain != service.domain {
+                if endpoint.domain != service.domain && service.public.is_none() {
                     txn = as_seen(txn, Key::Whitelist(service.id), state.whitelist(&service.id));
                 }
                 txn = fence(txn, &vpc.fences);
-                txn = fence(txn, subnet.as_ref().map_or(&[], |s| &s.fences));
+                if let Ground::Subnet(_, Some(subnet)) = &ground {
+                    txn = fence(txn, &subnet.fences);
+                }
                 (txn, endpoint, service.name.clone(), (slot, marker))
             };
             if self.commit(txn).await? {
@@ -103,6 +125,30 @@ impl App {
             }
         }
         Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
+    /// Looks up where in its VPC the endpoint is to be: rule 11, and what rules 12 and 18 look at.
+    async fn ground(
+        &self,
+        scope: &Scope,
+        draft: &EndpointDraft,
+        service_type: ServiceType,
+        vpc: &VpcView,
+    ) -> Result<Ground, Failure> {
+        match service_type {
+            ServiceType::Interface => {
+                let id = draft.subnet()?;
+                let subnet = self.network.get_subnet(id, &scope.project).await?;
+                Ok(Ground::Subnet(id, subnet))
+            }
+            ServiceType::Gateway => {
+                let foreign_exists = match draft.foreign_route_table(vpc) {
+                    Some(id) => self.network.has_route_table(id, &scope.project).await?,
+                    None => false,
+                };
+                Ok(Ground::RouteTables { foreign_exists })
+            }
+        }
     }
 
     /// A packet id that nobody has: random, so that one that was freed does not come back soon.
@@ -160,7 +206,7 @@ impl App {
         Ok(EndpointSeen::of(&state, own_endpoint(&state, scope, id)?.value))
     }
 
-    /// Orders an endpoint's deletion. Its address and its quota are free when this returns.
+    /// Orders an endpoint's deletion. Its address, its route tables and its quota are free when this returns.
     ///
     /// # Errors
     /// 2006.
@@ -183,10 +229,7 @@ impl App {
                         QuotaType::Endpoint,
                         old.quota_slot,
                     ));
-                match held_address(&state, &old) {
-                    None => txn,
-                    Some((key, revision)) => txn.unchanged(key.clone(), revision).delete(key),
-                }
+                let_go(txn, &state, &old)
             };
             if self.commit(txn).await? {
                 return Ok(());
@@ -217,23 +260,61 @@ fn order(endpoint: &Endpoint, service: &Stored<Service>) -> Txn {
         .put(Key::Marker(endpoint.marker), encode(&endpoint.id))
         .put(Key::Endpoint(endpoint.id), encode(endpoint));
     txn = put_guard(txn, Key::Service(service.id));
-    if let Some(subnet) = endpoint.subnet {
-        txn = put_guard(txn, Key::Subnet(subnet));
-        if let Some(ip) = endpoint.ip {
-            let address = Key::Address(subnet, ip);
-            txn = txn
-                .absent(address.clone())
-                .put(address, encode(&Holder::Endpoint(endpoint.id)));
+    match &endpoint.leg {
+        Leg::Interface(leg) => {
+            txn = put_guard(txn, Key::Subnet(leg.subnet));
+            if let Some(ip) = leg.ip {
+                let address = Key::Address(leg.subnet, ip);
+                txn = txn
+                    .absent(address.clone())
+                    .put(address, encode(&Holder::Endpoint(endpoint.id)));
+            }
+            txn
         }
+        Leg::Gateway(leg) => bind(txn, endpoint, &leg.route_tables),
+    }
+}
+
+/// Makes route tables serve a gateway endpoint: none of them may serve another one of its service, and neither they nor the
+/// VPC may go meanwhile.
+pub(super) fn bind(txn: Txn, endpoint: &Endpoint, tables: &[RouteTableId]) -> Txn {
+    let mut txn = put_guard(txn, Key::Vpc(endpoint.vpc));
+    for table in tables {
+        let binding = Key::Binding(*table, endpoint.service);
+        txn = txn.absent(binding.clone()).put(binding, encode(&endpoint.id));
     }
     txn
 }
 
-/// The key of the address that the endpoint holds, if it does.
-pub(crate) fn held_address(state: &State, endpoint: &Endpoint) -> Option<(Key, adit_store::Revision)> {
-    let (subnet, ip) = (endpoint.subnet?, endpoint.ip?);
-    let held = state.address(subnet, ip)?;
-    (held.holder == Holder::Endpoint(endpoint.id)).then_some((Key::Address(subnet, ip), held.revision))
+/// Frees what others may have as soon as an endpoint is on its way out: its address, or its route tables.
+pub(crate) fn let_go(txn: Txn, state: &State, endpoint: &Endpoint) -> Txn {
+    let held: Vec<(Key, adit_store::Revision)> = match &endpoint.leg {
+        Leg::Interface(leg) => {
+            let held = leg.ip.and_then(|ip| {
+                let held = state.address(leg.subnet, ip)?;
+                (held.holder == Holder::Endpoint(endpoint.id))
+                    .then_some((Key::Address(leg.subnet, ip), held.revision))
+            });
+            held.into_iter().collect()
+        }
+        Leg::Gateway(leg) => unbound(state, endpoint, &leg.route_tables),
+    };
+    held.into_iter().fold(txn, |txn, (key, revision)| {
+        txn.unchanged(key.clone(), revision).delete(key)
+    })
+}
+
+/// The keys of the endpoint's hold on route tables, as far as it has it.
+pub(super) fn unbound(
+    state: &State,
+    endpoint: &Endpoint,
+    tables: &[RouteTableId],
+) -> Vec<(Key, adit_store::Revision)> {
+    let bound = tables.iter().filter_map(|table| {
+        let holder = state.binding(*table, endpoint.service)?;
+        (*holder.value == endpoint.id).then_some((Key::Binding(*table, endpoint.service), holder.revision))
+    });
+    bound.collect()
 }
 
 /// An endpoint of the caller's project; of another project it does not exist.

@@ -8,7 +8,10 @@
 pub mod connection;
 pub mod endpoint;
 mod in_flight;
+pub mod policy;
+pub mod public_service;
 pub mod quota;
+pub mod route_table;
 pub mod service;
 pub mod tag;
 pub mod whitelist;
@@ -182,7 +185,7 @@ impl App {
         self.clock.next(self.cache.read().newest_order())
     }
 
-    /// A service of the caller's project; of another project it does not exist.
+    /// A service of the caller's project; of another project it does not exist, and neither does a public one.
     pub(crate) fn own_service(
         state: &State,
         scope: &Scope,
@@ -190,7 +193,7 @@ impl App {
     ) -> Result<Stored<Service>, ApiError> {
         state
             .service(&id)
-            .filter(|s| s.project == scope.project)
+            .filter(|s| s.project == scope.project && s.public.is_none())
             .cloned()
             .ok_or_else(|| {
                 ApiError::because(

@@ -12,11 +12,11 @@ use adit_model::{
     port_mapping::{Claims, PortMapping},
     quota::QuotaType,
     service::{
-        Service, ServiceCreate, ServiceFacts, ServicePlace, ServiceStatus, ServiceUpdate, check_kind,
-        check_port,
+        Backend, Service, ServiceCreate, ServiceFacts, ServicePlace, ServiceStatus, ServiceUpdate,
+        check_kind, check_port, check_private,
     },
 };
-use adit_store::{Key, State, Txn, keys::encode};
+use adit_store::{Key, State, Stored, Txn, keys::encode};
 
 use super::{ATTEMPTS_MAX, App, Scope, as_seen, compare_guard, fence};
 use crate::{error::Failure, network::Seen};
@@ -31,7 +31,7 @@ pub struct ServiceSeen {
 }
 
 impl ServiceSeen {
-    fn of(state: &State, service: Arc<Service>) -> Self {
+    pub(super) fn of(state: &State, service: Arc<Service>) -> Self {
         Self {
             connection_count: state.live_endpoints(service.id),
             service,
@@ -78,7 +78,7 @@ impl App {
                         region: &self.config.region,
                         pool: self.config.pool,
                         backend_ip: port.as_ref().and_then(|p| p.view.ip),
-                        quota_slot,
+                        quota_slot: Some(quota_slot),
                         created,
                     },
                 );
@@ -168,7 +168,16 @@ impl App {
         let update = ServiceUpdate::parse(body, self.config.strict_toa)?;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
-            let old = Self::own_service(&self.cache.read(), scope, id)?;
+            let old = {
+                let state = self.cache.read();
+                if let Some(service) = state.service(&id) {
+                    check_private(service, update.port)?;
+                }
+                Self::own_service(&state, scope, id)?
+            };
+            let Backend::Port(published) = &old.backend else {
+                return Err(Code::E0001.into());
+            };
             let mut new = (*old.value).clone();
             new.update(update.clone(), &self.config.region, self.now())?;
             // A create is told later, by `failed`; a service that works is not broken by a word.
@@ -179,14 +188,17 @@ impl App {
             {
                 return Err(self.config.cannot_serve(mode, profile).into());
             }
-            let _turn = self.backend_ports.enter(&new.port).await;
+            let to = update.port.unwrap_or(published.id);
+            let _turn = self.backend_ports.enter(&to).await;
             let port = match update.port {
                 None => None,
                 Some(port) => {
                     let found = self.network.get_port(port, &scope.project).await?;
                     let view = check_port(port, old.vpc, found.as_ref().map(|p| &p.view))?;
-                    check_kind(old.server_type, port, view.kind)?;
-                    new.backend_ip = view.ip;
+                    check_kind(published.server_type, port, view.kind)?;
+                    if let Backend::Port(backend) = &mut new.backend {
+                        backend.ip = view.ip;
+                    }
                     found
                 }
             };
@@ -196,7 +208,7 @@ impl App {
                     .unchanged(Key::Service(id), old.revision)
                     .put(Key::Service(id), encode(&new));
                 let txn = fence(txn, port.as_ref().map_or(&[], |p: &Seen<PortView>| &p.fences));
-                move_claims(txn, &state, id, old.port, new.port, &new.ports)?
+                move_claims(txn, &state, id, published.id, to, &new.ports)?
             };
             if self.commit(txn).await? {
                 return Ok(ServiceSeen::of(&self.cache.read(), Arc::new(new)));
@@ -210,23 +222,39 @@ impl App {
     /// # Errors
     /// By spec A.8.
     pub async fn service_delete(&self, scope: &Scope, id: ServiceId) -> Result<(), Failure> {
+        self.delete_service(id, |state| {
+            if let Some(service) = state.service(&id) {
+                check_private(service, None)?;
+            }
+            Self::own_service(state, scope, id)
+        })
+        .await
+    }
+
+    /// Orders the deletion of the service that `find` answers; its name is free too, where it was a public one's.
+    pub(super) async fn delete_service(
+        &self,
+        id: ServiceId,
+        find: impl Fn(&State) -> Result<Stored<Service>, ApiError>,
+    ) -> Result<(), Failure> {
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let txn = {
                 let state = self.cache.read();
-                let old = Self::own_service(&state, scope, id)?;
+                let old = find(&state)?;
                 let mut new = (*old.value).clone();
                 if !new.delete(state.live_endpoints(id), self.now())? {
                     return Ok(());
                 }
-                let txn = Txn::new()
+                let mut txn = Txn::new()
                     .unchanged(Key::Service(id), old.revision)
-                    .put(Key::Service(id), encode(&new))
-                    .delete(Key::Quota(
-                        old.project.clone(),
-                        QuotaType::EndpointService,
-                        old.quota_slot,
-                    ));
+                    .put(Key::Service(id), encode(&new));
+                if let Some(slot) = old.quota_slot {
+                    txn = txn.delete(Key::Quota(old.project.clone(), QuotaType::EndpointService, slot));
+                }
+                if old.public.is_some() {
+                    txn = txn.delete(Key::PublicName(old.name.clone()));
+                }
                 let txn = compare_guard(txn, Key::Service(id), &state);
                 drop_claims(txn, &state, &old)
             };
@@ -240,8 +268,11 @@ impl App {
 
 /// Takes a service's claims off its backend port, in the transaction that makes them end.
 pub(crate) fn drop_claims(txn: Txn, state: &State, service: &Service) -> Txn {
-    let key = Key::Claims(service.port);
-    let Some(seen) = state.claims_of(&service.port) else {
+    let Some(port) = service.port() else {
+        return txn;
+    };
+    let key = Key::Claims(port.id);
+    let Some(seen) = state.claims_of(&port.id) else {
         return txn;
     };
     let rest = seen.without(service.id);

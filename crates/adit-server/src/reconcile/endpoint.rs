@@ -1,19 +1,20 @@
-//! Makes endpoints true: gives them their addresses, has them served, and takes both away again.
+//! Makes endpoints true: gives them their addresses or routes, has them served, and takes both away again.
 
 use std::net::Ipv4Addr;
 
 use adit_model::{
     ApiError, Code,
-    endpoint::{Endpoint, EndpointStatus, Source},
+    endpoint::{Endpoint, EndpointStatus, GatewayLeg, Leg, Source},
     id::{EndpointId, VpcId},
     network::RESERVED,
-    service::{Service, ServiceStatus},
+    service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
+use ipnet::Ipv4Net;
 
 use super::{Outcome, Work};
 use crate::{
-    app::{App, endpoint::held_address},
+    app::{App, endpoint::let_go},
     error::Failure,
     feed::{self, Serving},
     network::NetworkError,
@@ -32,6 +33,7 @@ pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Fail
         }
         EndpointStatus::PendingAcceptance | EndpointStatus::Failed => {
             app.feed.remove(id).await;
+            unroute(app, &endpoint).await?;
             Ok(Outcome::REST)
         }
         EndpointStatus::Deleting => remove(app, &endpoint).await,
@@ -54,23 +56,56 @@ async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failur
         return place(app, endpoint, &service).await;
     }
     tell(app, endpoint.id).await;
-    if endpoint.status() == EndpointStatus::Accepted {
-        return Ok(Outcome::REST);
+    match (&endpoint.leg, &service.backend) {
+        (Leg::Gateway(leg), Backend::Prefixes { prefixes }) => route(app, endpoint, leg, prefixes).await,
+        (Leg::Gateway(_), Backend::Port(_)) => Ok(Outcome::REST),
+        (Leg::Interface(_), _) if endpoint.status() == EndpointStatus::Accepted => Ok(Outcome::REST),
+        (Leg::Interface(_), _) => match app.feed.serving(endpoint.id) {
+            Serving::Yes => accept(app, endpoint).await,
+            // The gateway's word wakes us again; it retries by itself.
+            Serving::NotYet(_) => Ok(Outcome::REST),
+        },
     }
-    match app.feed.serving(endpoint.id) {
-        Serving::Yes => {
-            let mut new = (*endpoint.value).clone();
-            if new.accept(app.now()) && replace(app, endpoint, &new).await? {
-                tracing::info!(
-                    endpoint.id = %endpoint.id, endpoint.ip = ?endpoint.ip, service.id = %service.id,
-                    "An endpoint is accepted and answers."
-                );
-            }
-            Ok(Outcome::REST)
-        }
-        // The gateway's word wakes us again; it retries by itself.
-        Serving::NotYet(_) => Ok(Outcome::REST),
+}
+
+/// Leads the endpoint's route tables to the service's blocks; with that a gateway endpoint is what it promises.
+async fn route(
+    app: &App,
+    endpoint: &Stored<Endpoint>,
+    leg: &GatewayLeg,
+    prefixes: &[Ipv4Net],
+) -> Result<Outcome, Failure> {
+    let routed = app
+        .network
+        .route(endpoint.id, endpoint.vpc, &leg.route_tables, prefixes)
+        .await;
+    match routed {
+        Ok(()) if endpoint.status() == EndpointStatus::Creating => accept(app, endpoint).await,
+        Ok(()) => Ok(Outcome::REST),
+        Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => Err(e.into()),
+        // An endpoint that worked is not ended by a route that somebody else has made since.
+        Err(e) if endpoint.status() == EndpointStatus::Accepted => Ok(Outcome::Waiting(format!("{e}"))),
+        Err(e) => fail(app, endpoint, ApiError::because(Code::E4028, format!("{e}."))).await,
     }
+}
+
+/// Takes a gateway endpoint's routes out of every route table of its VPC.
+async fn unroute(app: &App, endpoint: &Endpoint) -> Result<(), Failure> {
+    if endpoint.gateway().is_some() {
+        app.network.route(endpoint.id, endpoint.vpc, &[], &[]).await?;
+    }
+    Ok(())
+}
+
+async fn accept(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
+    let mut new = (*endpoint.value).clone();
+    if new.accept(app.now()) && replace(app, endpoint, &new).await? {
+        tracing::info!(
+            endpoint.id = %endpoint.id, endpoint.ip = ?new.shown_ip(), service.id = %endpoint.service,
+            "An endpoint is accepted and answers."
+        );
+    }
+    Ok(Outcome::REST)
 }
 
 /// Tells the gateways what an endpoint's documents say.
@@ -82,42 +117,35 @@ async fn tell(app: &App, id: EndpointId) {
     }
 }
 
-/// Gives the endpoint its address in the consumer's subnet and its source address in the provider's VPC.
+/// Gives an interface endpoint its address in the consumer's subnet, and any endpoint its source address in the provider's VPC.
 async fn place(
     app: &App,
     endpoint: &Stored<Endpoint>,
     service: &Stored<Service>,
 ) -> Result<Outcome, Failure> {
-    let Some(subnet) = endpoint.subnet else {
-        return fail(
-            app,
-            endpoint,
-            ApiError::because(Code::E2022, "The endpoint has no subnet."),
-        )
-        .await;
-    };
     let _turn = app.placing.enter(&endpoint.id).await;
     if app.cache.read().endpoint(&endpoint.id).map(|e| e.revision) != Some(endpoint.revision) {
         // It has changed while we waited, and whoever changed it woke us again.
         return Ok(Outcome::REST);
     }
-    let reserved = match app
-        .network
-        .reserve(endpoint.id, &endpoint.project, subnet, endpoint.ip)
-        .await
-    {
-        Ok(reserved) => reserved,
-        Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => return Err(e.into()),
-        Err(e) => return fail(app, endpoint, ApiError::because(Code::E2022, format!("{e}."))).await,
-    };
+    let mut new = (*endpoint.value).clone();
+    if let Leg::Interface(leg) = &mut new.leg {
+        let reserved = app
+            .network
+            .reserve(endpoint.id, &endpoint.project, leg.subnet, leg.ip)
+            .await;
+        leg.ip = match reserved {
+            Ok(reserved) => Some(reserved.ip),
+            Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => return Err(e.into()),
+            Err(e) => return fail(app, endpoint, ApiError::because(Code::E2022, format!("{e}."))).await,
+        };
+    }
     let Some(source) = pick_source(&app.cache.read(), service.vpc) else {
         return Ok(Outcome::Waiting(format!(
             "no address of {RESERVED} is free in VPC {}",
             service.vpc
         )));
     };
-    let mut new = (*endpoint.value).clone();
-    new.ip = Some(reserved.ip);
     new.source = Some(Source {
         vpc: service.vpc,
         ip: source,
@@ -170,16 +198,17 @@ async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failu
         // The gateway's word wakes us again.
         return Ok(Outcome::REST);
     }
-    app.network.release(endpoint.id).await?;
+    match endpoint.leg {
+        Leg::Interface(_) => app.network.release(endpoint.id).await?,
+        Leg::Gateway(_) => unroute(app, endpoint).await?,
+    }
     let txn = {
         let state = app.cache.read();
-        let mut txn = Txn::new()
+        let txn = Txn::new()
             .unchanged(Key::Endpoint(endpoint.id), endpoint.revision)
             .delete(Key::Endpoint(endpoint.id))
             .delete(Key::Marker(endpoint.marker));
-        if let Some((key, revision)) = held_address(&state, endpoint) {
-            txn = txn.unchanged(key.clone(), revision).delete(key);
-        }
+        let mut txn = let_go(txn, &state, endpoint);
         if let Some(Source { vpc, ip }) = endpoint.source {
             txn = txn.delete(Key::Source(vpc, ip));
         }

@@ -3,7 +3,7 @@
 use adit_model::{
     endpoint::EndpointStatus,
     id::ServiceId,
-    service::{Service, ServiceStatus},
+    service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{Key, Stored, Txn, keys::encode};
 
@@ -29,16 +29,19 @@ pub(super) async fn reconcile(app: &App, id: ServiceId) -> Result<Outcome, Failu
     }
 }
 
-/// A service is available as soon as its backend's address is known and its mode can be served.
+/// A service is available as soon as its backend's address is known and its mode can be served; blocks of addresses are
+/// known from the beginning.
 async fn build(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
     let mut new = (*service.value).clone();
-    if new.backend_ip.is_none() {
-        let port = app.network.get_port(service.port, &service.project).await?;
-        new.backend_ip = port.and_then(|p| p.view.ip);
-        if new.backend_ip.is_none() {
+    if let Backend::Port(backend) = &mut new.backend
+        && backend.ip.is_none()
+    {
+        let port = app.network.get_port(backend.id, &service.project).await?;
+        backend.ip = port.and_then(|p| p.view.ip);
+        if backend.ip.is_none() {
             return Ok(Outcome::Waiting(format!(
                 "backend port {} has no address",
-                service.port
+                backend.id
             )));
         }
     }

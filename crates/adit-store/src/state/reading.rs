@@ -43,6 +43,10 @@ pub enum Reading {
     Address(SubnetId, Ipv4Addr, Option<Held>),
     /// A source address in a provider's VPC.
     Source(VpcId, Ipv4Addr, Option<EndpointId>),
+    /// Which endpoint of a gateway service a route table serves.
+    Binding(RouteTableId, ServiceId, Option<Stored<EndpointId>>),
+    /// Which public service has a name.
+    PublicName(String, Option<ServiceId>),
     /// A packet id.
     Marker(MarkerId, Option<EndpointId>),
     /// A quota slot: whether it is in use.
@@ -81,6 +85,8 @@ impl Reading {
                 Self::Address(subnet, ip, held)
             }
             Key::Source(vpc, ip) => Self::Source(vpc, ip, document(entry).map(|(id, _)| id)),
+            Key::Binding(table, service) => Self::Binding(table, service, stored(entry)),
+            Key::PublicName(name) => Self::PublicName(name, document(entry).map(|(id, _)| id)),
             Key::Marker(marker) => Self::Marker(marker, document(entry).map(|(id, _)| id)),
             Key::Quota(project, kind, n) => Self::Quota(project, kind, n, entry.is_some()),
             Key::Limits(project) => Self::Limits(project, stored(entry)),

@@ -3,247 +3,24 @@
 //! Ids are few, so that histories meet themselves: documents move between projects, services, subnets and VPCs, lose
 //! their parents, and are replaced by bytes that nobody can read.
 
+mod documents;
+
 use std::fmt::Debug;
 
 use adit_model::{
-    ApiError, Code,
-    endpoint::{EndpointCreate, EndpointPlace, EndpointStatus},
-    id::{DomainId, PoolId, RecordId, Vni},
+    endpoint::EndpointStatus,
     listing::{Listing, SortKey},
-    network::{Holder, Mac, Route, SubnetRange},
-    port_mapping::{Claim, PortMapping, Protocol},
-    service::{ServerType, ServiceCreate, ServicePlace, TcpProxy},
-    time::{Created, Timestamp},
-    whitelist::WhitelistRecord,
+    network::Holder,
 };
+use documents::*;
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::*;
 use crate::keys::encode;
 
-/// So many ids of each kind.
-const IDS: u8 = 3;
-
-fn uuid(n: u8) -> Uuid {
-    Uuid::from_u128(u128::from(n))
-}
-
-fn project(n: u8) -> ProjectId {
-    format!("{n:032x}").parse().unwrap()
-}
-
-fn domain() -> DomainId {
-    "an-account".parse().unwrap()
-}
-
-fn ip(n: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, n)
-}
-
-fn marker(n: u8) -> MarkerId {
-    MarkerId::new(u32::from(n) + 1).unwrap()
-}
-
-/// Two Neutron ids for each subnet, because a network can lose its subnet and get another.
-fn neutron(subnet: u8, which: u8) -> NeutronSubnetId {
-    NeutronSubnetId(uuid(100 + 2 * subnet + which % 2))
-}
-
-fn created(n: u8) -> Created {
-    Created {
-        order: u64::from(n % 4),
-        at: Timestamp::from_unix_s(0),
-    }
-}
-
-/// What a document is made of: a few small numbers, read differently by each kind.
-type Seed = [u8; 4];
-
-fn service(id: u8, [a, b, c, status]: Seed) -> Service {
-    let request = ServiceCreate {
-        port: PortId(uuid(a)),
-        vpc: VpcId(uuid(b)),
-        server_type: ServerType::Vm,
-        short_name: String::new(),
-        approval_enabled: status % 2 == 0,
-        ports: vec![PortMapping {
-            client_port: 1,
-            server_port: u16::from(c) + 1,
-            protocol: Protocol::Tcp,
-        }],
-        tcp_proxy: TcpProxy::Close,
-        tags: Vec::new(),
-        description: String::new(),
-        pool: None,
-    };
-    let place = ServicePlace {
-        id: ServiceId(uuid(id)),
-        project: project(b),
-        domain: domain(),
-        region: "eu-de",
-        pool: PoolId(uuid(9)),
-        backend_ip: None,
-        quota_slot: 0,
-        created: created(c),
-    };
-    let now = place.created.at;
-    let mut service = Service::new(request, place);
-    let fault = || ApiError::new(Code::E3001).into();
-    match status % 4 {
-        0 => {}
-        1 => assert!(service.build(now)),
-        2 => assert!(service.fail(fault(), now)),
-        _ => {
-            assert!(service.fail(fault(), now));
-            assert_eq!(service.delete(0, now), Ok(true));
-        }
-    }
-    service
-}
-
-fn endpoint(id: u8, [a, b, c, status]: Seed) -> Endpoint {
-    let request = EndpointCreate {
-        vpc: VpcId(uuid(a)),
-        vni: None,
-        subnet: SubnetId(uuid(b)),
-        subnet_cidr: "10.0.0.0/24".parse().unwrap(),
-        port_ip: None,
-        enable_dns: false,
-        whitelist: Vec::new(),
-        enable_whitelist: false,
-        tags: Vec::new(),
-        description: String::new(),
-    };
-    let place = EndpointPlace {
-        id: EndpointId(uuid(id)),
-        project: project(c % IDS),
-        domain: domain(),
-        marker: marker(id),
-        quota_slot: 0,
-        created: created(c),
-    };
-    let now = place.created.at;
-    let mut of = service(a, [a, b, c, 0]);
-    // Only an endpoint that waits for approval begins elsewhere than in `creating`.
-    of.approval_enabled = status.is_multiple_of(6);
-    let mut endpoint = Endpoint::new(request, &of, place);
-    match status % 6 {
-        0 | 1 => {}
-        2 => assert!(endpoint.accept(now)),
-        3 => {
-            assert!(endpoint.accept(now));
-            assert_eq!(endpoint.reject(now), Ok(true));
-        }
-        4 => assert!(endpoint.fail(ApiError::new(Code::E3001).into(), now)),
-        _ => assert!(endpoint.delete(now)),
-    }
-    // One in a few is of a gateway service.
-    endpoint.subnet = endpoint.subnet.filter(|_| c != 3);
-    endpoint
-}
-
-fn subnet(id: u8, [vpc, which, c, d]: Seed) -> Subnet {
-    let range = SubnetRange {
-        id: neutron(id, which),
-        name: String::new(),
-        cidr: "10.0.0.0/24".parse().unwrap(),
-        gateway: ip(1),
-        dhcp: false,
-        dns: Vec::new(),
-    };
-    Subnet {
-        id: SubnetId(uuid(id)),
-        project: project(0),
-        name: String::new(),
-        description: String::new(),
-        vpc: (c != 0).then_some(VpcId(uuid(vpc))),
-        range: (d != 0).then_some(range),
-        created: created(0),
-        updated_at: Timestamp::from_unix_s(0),
-    }
-}
-
-fn port(id: u8, [subnet, ..]: Seed) -> Port {
-    Port {
-        id: PortId(uuid(id)),
-        project: project(0),
-        name: String::new(),
-        subnet: SubnetId(uuid(subnet)),
-        ip: None,
-        mac: Mac::of_port(PortId(uuid(id))),
-        device_id: String::new(),
-        device_owner: String::new(),
-        created: created(0),
-        updated_at: Timestamp::from_unix_s(0),
-    }
-}
-
-fn vpc(id: u8) -> Vpc {
-    Vpc {
-        id: VpcId(uuid(id)),
-        project: project(0),
-        name: String::new(),
-        description: String::new(),
-        cidr: None,
-        vni: Vni::from_random(id.into()),
-        created: created(0),
-        updated_at: Timestamp::from_unix_s(0),
-    }
-}
-
-fn route_table(id: u8, [vpc, ..]: Seed) -> RouteTable {
-    RouteTable {
-        id: RouteTableId(uuid(id)),
-        project: project(0),
-        vpc: VpcId(uuid(vpc)),
-        name: String::new(),
-        description: String::new(),
-        default: true,
-        routes: Vec::<Route>::new(),
-        created: created(0),
-        updated_at: Timestamp::from_unix_s(0),
-    }
-}
-
-fn load_balancer(id: u8, [port, ..]: Seed) -> LoadBalancer {
-    LoadBalancer {
-        id: LoadBalancerId(uuid(id)),
-        project: project(0),
-        name: String::new(),
-        description: String::new(),
-        port: PortId(uuid(port)),
-        v3: false,
-        zones: Vec::new(),
-        created: created(0),
-        updated_at: Timestamp::from_unix_s(0),
-    }
-}
-
-fn whitelist(seed: Seed) -> Whitelist {
-    Whitelist {
-        records: vec![WhitelistRecord {
-            id: RecordId(uuid(seed[0])),
-            permission: "*".to_owned(),
-            description: String::new(),
-            created: created(0),
-        }],
-    }
-}
-
-fn claims(seed: Seed) -> Claims {
-    Claims {
-        claims: vec![Claim {
-            server_port: 80,
-            protocol: Protocol::Tcp,
-            service: ServiceId(uuid(seed[0])),
-        }],
-    }
-}
-
 /// How many kinds of keys there are; [`put`] knows each, the last is a key of nobody's.
-const KINDS: u8 = 18;
+const KINDS: u8 = 20;
 
 /// The key and the value of a document of this kind.
 fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
@@ -290,6 +67,14 @@ fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
         16 => (
             Key::LoadBalancer(LoadBalancerId(uuid(at))),
             encode(&load_balancer(at, seed)),
+        ),
+        17 => (
+            Key::Binding(RouteTableId(uuid(at)), ServiceId(uuid(other))),
+            encode(&EndpointId(uuid(seed[0]))),
+        ),
+        18 => (
+            Key::PublicName(format!("name {at}")),
+            encode(&ServiceId(uuid(seed[0]))),
         ),
         _ => return (format!("other/{at}").into(), encode(&seed)),
     };
@@ -397,14 +182,22 @@ fn expected(stock: &Stock) -> Answers {
     let tables = all!(stock, RouteTable: RouteTable);
     say.say_table("route table", &tables);
     say.say_table("load balancer", &all!(stock, LoadBalancer: LoadBalancer));
+    let mut public: Vec<_> = services.iter().filter(|(_, s)| s.public.is_some()).collect();
+    public.sort_by_key(|(id, s)| (s.created.order, *id));
+    let public: Vec<_> = public.iter().map(|(id, _)| id).collect();
+    say.say("public services", public);
     for n in 0..IDS {
         let project = project(n);
-        let mut own: Vec<_> = services.iter().filter(|(_, s)| s.project == project).collect();
+        let own = |s: &Service| s.project == project && s.public.is_none();
+        let mut own: Vec<_> = services.iter().filter(|(_, s)| own(s)).collect();
         own.sort_by_key(|(id, s)| (s.created.order, *id));
         let own: Vec<_> = own.iter().map(|(id, _)| id).collect();
         say.say(format!("services of project {n}"), (own.len(), &own));
         let port = PortId(uuid(n));
-        let on_port = services.iter().filter(|(_, s)| s.port == port).map(|(id, _)| *id);
+        let on_port = services
+            .iter()
+            .filter(|(_, s)| s.port().is_some_and(|p| p.id == port));
+        let on_port = on_port.map(|(id, _)| *id);
         say.say_set(format!("services of port {n}"), on_port);
         let ids = |keep: &dyn Fn(&Endpoint) -> bool| {
             let mut kept: Vec<_> = endpoints.iter().filter(|(_, e)| keep(e)).collect();
@@ -422,7 +215,7 @@ fn expected(stock: &Stock) -> Answers {
         let subnet = SubnetId(uuid(n));
         say.say_set(
             format!("endpoints of subnet {n}"),
-            ids(&|e| e.subnet == Some(subnet)),
+            ids(&|e| e.interface().is_some_and(|leg| leg.subnet == subnet)),
         );
         let live = [EndpointStatus::Creating, EndpointStatus::Accepted];
         let live = ids(&|e| e.service == service && live.contains(&e.status()));
@@ -455,6 +248,11 @@ fn expected_of_keys(stock: &Stock, say: &mut Answers) {
         Key::Source(vpc, ip) => Some((vpc, ip)),
         _ => None,
     });
+    let bindings = documents::<_, EndpointId>(stock, |key| match key {
+        Key::Binding(table, service) => Some((table, service)),
+        _ => None,
+    });
+    let names = all!(stock, PublicName: ServiceId);
     let markers = all!(stock, Marker: EndpointId);
     let limits = all!(stock, Limits: Limits);
     for n in 0..IDS {
@@ -466,6 +264,17 @@ fn expected_of_keys(stock: &Stock, say: &mut Answers) {
             let find = sources.iter().find(|(at, _)| *at == (VpcId(uuid(n)), ip(m)));
             say.say(format!("source {n} {m}"), find.map(|(_, d)| *d.value));
         }
+        let table = RouteTableId(uuid(n));
+        let of = bindings.iter().filter(|((t, _), _)| *t == table);
+        let of = of.map(|((_, service), d)| (*service, *d.value));
+        say.say_set(format!("bindings of table {n}"), of);
+        for m in 0..IDS {
+            let find = bindings.iter().find(|(at, _)| *at == (table, ServiceId(uuid(m))));
+            say.say(format!("binding {n} {m}"), find.map(|(_, d)| d));
+        }
+        let name = format!("name {n}");
+        let find = names.iter().find(|(at, _)| *at == name);
+        say.say(format!("public {name}"), find.map(|(_, d)| *d.value));
         let find = markers.iter().find(|(at, _)| *at == marker(n));
         say.say(format!("marker {n}"), find.map(|(_, d)| *d.value));
         for kind in [QuotaType::Endpoint, QuotaType::EndpointService] {
@@ -541,6 +350,9 @@ fn answers(state: &State) -> Answers {
         "route table": route_table, route_tables, |n| RouteTableId(uuid(n));
         "load balancer": load_balancer, load_balancers, |n| LoadBalancerId(uuid(n));
     }
+    let public: Vec<_> = state.public_services().iter().map(|s| s.id).collect();
+    say.say("public services", public);
+    check_pages(&state.public_services(), |s| s.id.0.as_bytes()[15] % 2 == 0);
     for n in 0..IDS {
         let project = project(n);
         let (service, port, subnet) = (ServiceId(uuid(n)), PortId(uuid(n)), SubnetId(uuid(n)));
@@ -592,6 +404,16 @@ fn answers(state: &State) -> Answers {
             say.say(format!("address {n} {m}"), held.as_ref());
             say.say(format!("source {n} {m}"), state.source(vpc, ip(m)));
         }
+        let table = RouteTableId(uuid(n));
+        let of = state.bindings_of_table(table);
+        let of = of.map(|(service, endpoint)| (service, *endpoint.value));
+        say.say_set(format!("bindings of table {n}"), of);
+        for m in 0..IDS {
+            let found = state.binding(table, ServiceId(uuid(m)));
+            say.say(format!("binding {n} {m}"), found);
+        }
+        let name = format!("name {n}");
+        say.say(format!("public {name}"), state.public_name(&name));
         say.say(format!("marker {n}"), state.marker(marker(n)));
         for kind in [QuotaType::Endpoint, QuotaType::EndpointService] {
             let usage = state.usage(&project, kind);

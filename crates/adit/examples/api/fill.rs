@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 use adit_cloud::{Cloud, Region};
 use adit_model::{
     body::Body,
-    endpoint::{Endpoint, EndpointDraft, EndpointPlace, Source},
+    endpoint::{Endpoint, EndpointDraft, EndpointPlace, Leg, Source},
     id::{EndpointId, MarkerId, PortId, ServiceId, SubnetId, VpcId},
     network::{Holder, Mac, OWNER_ENDPOINT, Port, RESERVED, SubnetRange, SubnetView, VpcView},
     port_mapping::Claims,
@@ -115,7 +115,11 @@ impl Fill {
         for k in 0..services {
             let service = self.service(id, vpc, ip, k, pool);
             claims = claims.replace(service.id, &service.ports).unwrap();
-            let slot = Key::Quota(PROVIDER.project(), QuotaType::EndpointService, service.quota_slot);
+            let slot = Key::Quota(
+                PROVIDER.project(),
+                QuotaType::EndpointService,
+                service.quota_slot.unwrap(),
+            );
             let document = encode(&service);
             self.json_bytes += document.len() as u64 - 1;
             entries.push((Key::Service(service.id), document));
@@ -150,7 +154,7 @@ impl Fill {
             region: "eu-de",
             pool,
             backend_ip: Some(ip),
-            quota_slot: n as u32,
+            quota_slot: Some(n as u32),
             created,
         };
         let mut service = Service::new(ServiceCreate::parse(&body, false).unwrap(), place);
@@ -169,7 +173,9 @@ impl Fill {
         let mut endpoint = new_endpoint(&service, vpc, id, n, created);
         // The number of its provider's VPC has no part in `n`'s last digits: each VPC has room for its own.
         let source = Ipv4Addr::from(u32::from(RESERVED.network()) + 1 + (n / VPCS) as u32);
-        endpoint.ip = Some(ip);
+        if let Leg::Interface(leg) = &mut endpoint.leg {
+            leg.ip = Some(ip);
+        }
         endpoint.source = Some(Source {
             vpc: service.vpc,
             ip: source,
@@ -224,8 +230,8 @@ fn new_endpoint(service: &Service, vpc: usize, id: EndpointId, n: usize, created
     let vpc_view = VpcView {
         id: vpc_id,
         cidrs: vec![cidr],
+        route_tables: Vec::new(),
         vni: None,
-        custom_routes: Vec::new(),
     };
     let subnet_view = SubnetView {
         id: subnet,

@@ -1,7 +1,8 @@
 //! Whether a region's store agrees with itself: nothing is left over, and nothing leads nowhere.
 
 use adit_model::{
-    endpoint::{Endpoint, EndpointStatus},
+    endpoint::{Endpoint, EndpointStatus, Leg},
+    id::{EndpointId, ServiceId},
     network::{Holder, OWNER_ENDPOINT},
     port_mapping::Claims,
     service::{Service, ServiceStatus},
@@ -43,22 +44,32 @@ fn holds(state: &State, entry: &Entry) -> bool {
     match Key::parse(&entry.key) {
         Some(Key::Service(id)) => {
             let service: Service = decode(&entry.value).unwrap();
-            let claims = state.claims_of(&service.port);
+            let claims = service.port().and_then(|port| state.claims_of(&port.id));
             let claimed = claims.is_some_and(|c| c.claims.iter().any(|c| c.service == id));
-            claimed == (service.status() == ServiceStatus::Available)
+            let named = state.public_name(&service.name) == Some(id);
+            claimed == (service.status() == ServiceStatus::Available && service.port().is_some())
+                && named == service.public.is_some()
         }
         Some(Key::Endpoint(_)) => {
             let endpoint: Endpoint = decode(&entry.value).unwrap();
+            let bound = |table| {
+                let holder = state.binding(table, endpoint.service);
+                holder.is_some_and(|holder| *holder.value == endpoint.id)
+            };
+            let placed = match &endpoint.leg {
+                Leg::Interface(leg) => state.subnet(&leg.subnet).is_some(),
+                Leg::Gateway(leg) => leg.route_tables.iter().all(|table| bound(*table)),
+            };
             endpoint.status() == EndpointStatus::Failed
-                || state.service(&endpoint.service).is_some()
-                    && state.subnet(&endpoint.subnet.unwrap()).is_some()
+                || state.service(&endpoint.service).is_some() && placed
         }
         Some(Key::Whitelist(service)) => state.service(&service).is_some(),
         Some(Key::Claims(port)) => {
             let claims: Claims = decode(&entry.value).unwrap();
             claims.claims.iter().all(|claim| {
                 state.service(&claim.service).is_some_and(|s| {
-                    s.port == port && s.ports.iter().any(|m| m.server_port == claim.server_port)
+                    s.port().is_some_and(|p| p.id == port)
+                        && s.ports.iter().any(|m| m.server_port == claim.server_port)
                 })
             })
         }
@@ -68,8 +79,35 @@ fn holds(state: &State, entry: &Entry) -> bool {
                 .is_some_and(|p| p.subnet == subnet && p.ip == Some(ip)),
             Holder::Endpoint(id) => state
                 .endpoint(&id)
-                .is_some_and(|e| e.subnet == Some(subnet) && e.ip == Some(ip)),
+                .and_then(|e| e.interface())
+                .is_some_and(|leg| leg.subnet == subnet && leg.ip == Some(ip)),
         },
+        Some(Key::Binding(table, service)) => {
+            let id: EndpointId = decode(&entry.value).unwrap();
+            let endpoint = state.endpoint(&id).filter(|e| e.service == service);
+            let leg = endpoint.and_then(|e| e.gateway());
+            state.route_table(&table).is_some() && leg.is_some_and(|leg| leg.route_tables.contains(&table))
+        }
+        Some(Key::PublicName(name)) => {
+            let id: ServiceId = decode(&entry.value).unwrap();
+            state
+                .service(&id)
+                .is_some_and(|s| s.name == name && s.public.is_some())
+        }
+        Some(Key::RouteTable(id)) => {
+            let table = state.route_table(&id).unwrap();
+            // A route to an endpoint is there as long as the endpoint stands behind the table, and no longer.
+            let mut routes = table.routes.iter().filter(|r| r.is_endpoint());
+            let stands = |endpoint: &Endpoint| {
+                let leg = endpoint.gateway();
+                endpoint.is_live() && leg.is_some_and(|leg| leg.route_tables.contains(&id))
+            };
+            let held = routes.all(|route| {
+                let id = route.nexthop.parse().unwrap();
+                state.endpoint(&id).is_some_and(|e| stands(e))
+            });
+            state.vpc(&table.vpc).is_some() && held
+        }
         Some(Key::Source(vpc, ip)) => {
             let id = state.source(vpc, ip).unwrap();
             let source = state.endpoint(&id).and_then(|e| e.source);
@@ -84,7 +122,7 @@ fn holds(state: &State, entry: &Entry) -> bool {
             let service = state
                 .services()
                 .find(|s| s.id.0 == id)
-                .map(|s| (&s.project, s.quota_slot));
+                .and_then(|s| Some((&s.project, s.quota_slot?)));
             let endpoint = state
                 .endpoints()
                 .find(|e| e.id.0 == id)
@@ -100,7 +138,10 @@ fn holds(state: &State, entry: &Entry) -> bool {
         },
         Some(Key::Port(id)) => {
             let port = state.port(&id).unwrap();
-            let of_endpoint = || state.endpoints().any(|e| e.id.0 == id.0 && e.ip == port.ip);
+            let of_endpoint = || {
+                let mut legs = state.endpoints().filter(|e| e.id.0 == id.0);
+                legs.any(|e| e.interface().is_some_and(|leg| leg.ip == port.ip))
+            };
             state.subnet(&port.subnet).is_some() && (port.device_owner != OWNER_ENDPOINT || of_endpoint())
         }
         _ => true,

@@ -60,6 +60,8 @@ fn operations() -> Vec<Operation> {
         open("/v2"),
         guarded("POST", "/vpc-endpoint-services", Some(service_body(80)), false),
         guarded("GET", "/vpc-endpoint-services", None, true),
+        guarded("GET", "/vpc-endpoint-services/public", None, true),
+        guarded("GET", "/vpc-endpoint-services/describe", None, true),
         guarded("GET", service, None, true),
         guarded("PUT", service, Some(change), false),
         guarded("DELETE", service, None, false),
@@ -142,6 +144,11 @@ impl Operation {
             .replace("{resource_type}", "endpoint_service")
             .replace("{resource_id}", NOBODY)
             .replace("{permission_id}", NOBODY);
+        // What is described has to be named.
+        let path = match path.strip_suffix("/describe") {
+            Some(_) => format!("{path}?id={NOBODY}"),
+            None => path,
+        };
         client.send(self.method, &path, self.body.as_ref()).await
     }
 }

@@ -3,11 +3,12 @@
 use std::{net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use adit_model::{
-    id::{EndpointId, PortId, ProjectId, SubnetId, VpcId},
+    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
     network::{PortView, SubnetView, VpcView},
 };
 use adit_server::{Network, NetworkError, Reservation, Seen};
 use async_trait::async_trait;
+use ipnet::Ipv4Net;
 
 /// What was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Asked {
     Port,
     Reserve,
     Release,
+    RouteTable,
+    Route,
 }
 
 /// What happens after the answer is known; an error takes the answer's place.
@@ -62,6 +65,24 @@ impl<H: Fn(Asked) -> Hook + Send + Sync + 'static> Network for Hooked<H> {
     ) -> Result<Option<Seen<PortView>>, NetworkError> {
         let answer = self.network.get_port(id, project).await;
         (self.hook)(Asked::Port).await?;
+        answer
+    }
+
+    async fn has_route_table(&self, id: RouteTableId, project: &ProjectId) -> Result<bool, NetworkError> {
+        let answer = self.network.has_route_table(id, project).await;
+        (self.hook)(Asked::RouteTable).await?;
+        answer
+    }
+
+    async fn route(
+        &self,
+        endpoint: EndpointId,
+        vpc: VpcId,
+        tables: &[RouteTableId],
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), NetworkError> {
+        let answer = self.network.route(endpoint, vpc, tables, prefixes).await;
+        (self.hook)(Asked::Route).await?;
         answer
     }
 
