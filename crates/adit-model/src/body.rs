@@ -50,22 +50,35 @@ pub fn get<'a>(body: &'a Body, name: &str) -> Option<&'a Value> {
 
 /// A text as a message quotes it: on one line, whatever is in it, and not long.
 pub fn quote(text: &str) -> String {
-    let (shown, rest) = match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        None => (text, ""),
-        Some((end, _)) => (&text[..end], "…"),
-    };
-    format!("\"{}{rest}\"", shown.escape_debug())
+    let (shown, rest) = cut(text);
+    let mut quoted = format!("{shown:?}");
+    quoted.insert_str(quoted.len() - 1, rest);
+    quoted
 }
 
-/// A value as an error message quotes it: JSON, cut to a length that a person reads.
+/// A value as an error message quotes it: JSON, on one line, cut to a length that a person reads.
 pub fn show(value: &Value) -> String {
     if let Value::String(text) = value {
         return quote(text);
     }
     let text = value.to_string();
+    let (shown, rest) = cut(&text);
+    // JSON leaves some control characters as they are.
+    let printed = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    shown.chars().map(printed).collect::<String>() + rest
+}
+
+/// As much of a text as is shown, and what stands for the rest.
+fn cut(text: &str) -> (&str, &str) {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
+        None => (text, ""),
+        Some((end, _)) => (&text[..end], "…"),
     }
 }
 
@@ -223,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_quoted_text_is_one_line() {
-        assert_eq!(quote("a\"b\n\u{7f}ü"), r#""a\"b\n\u{7f}ü""#);
+        assert_eq!(quote("it's \"b\n\u{7f}ü"), r#""it's \"b\n\u{7f}ü""#);
         assert_eq!(quote(&"x".repeat(81)), format!("\"{}…\"", "x".repeat(80)));
     }
 
@@ -237,7 +250,7 @@ mod tests {
         fn a_quoted_value_is_short(text in ".*") {
             let shown = show(&json!([text])).chars().count();
             prop_assert!(shown <= SHOWN_CHARS_MAX + 1);
-            prop_assert!(!quote(&text).chars().any(char::is_control));
+            prop_assert!(!(quote(&text) + &show(&json!([text]))).chars().any(char::is_control));
         }
     }
 }

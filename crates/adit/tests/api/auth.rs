@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use crate::app::{Client, DEMO_PROJECT, ENDPOINTS, NOBODY, SERVICES, TestApp, service_body};
 
 /// An operation, as the document has it and as it is called.
-struct Operation {
-    method: &'static str,
+pub(crate) struct Operation {
+    pub(crate) method: &'static str,
     /// The path's pattern.
-    pattern: &'static str,
+    pub(crate) pattern: &'static str,
     /// What is sent; nothing, for operations without a body.
-    body: Option<Value>,
-    who: Who,
+    pub(crate) body: Option<Value>,
+    pub(crate) who: Who,
 }
 
 /// Who may call an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
+pub(crate) enum Who {
     Anybody,
     /// Whoever may look at the project.
     Readers,
@@ -29,7 +29,7 @@ enum Who {
 }
 
 /// Every operation. A new one has to be put here, or [`the_table_has_every_operation`] fails.
-fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     const PROJECT: &str = "/v1/{project_id}";
     let guarded = |method, pattern: &str, body, reads| Operation {
         method,

@@ -26,6 +26,7 @@ mod audit;
 mod auth;
 mod companion;
 mod edge;
+mod hostile;
 mod lifecycle;
 mod openapi;
 mod race;

@@ -300,6 +300,14 @@ impl Client {
         )
     }
 
+    /// The same tenant with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// Where the region is.
     pub(crate) fn api(&self) -> &str {
         &self.api
