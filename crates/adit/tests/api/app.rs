@@ -81,6 +81,12 @@ impl Builder {
         self
     }
 
+    /// Who exists in it.
+    pub(crate) fn region(mut self, region: Region) -> Self {
+        self.region = region;
+        self
+    }
+
     /// Where attempts to change something are recorded.
     pub(crate) fn audit(mut self, path: &Path) -> Self {
         self.audit = Some(Sink::File(path.to_owned()));
@@ -152,6 +158,11 @@ impl TestApp {
         Self::builder().start().await
     }
 
+    /// A user of a region that this one was started with.
+    pub(crate) async fn log_in(&self, region: &Region, user: &str) -> Client {
+        self.demo.log_in_again(region, user).await
+    }
+
     /// An available service of `demo` which both tenants may use.
     pub(crate) async fn service(&self, server_port: u16, approval: bool) -> String {
         let id = self.demo.service(server_port, approval).await;
@@ -220,6 +231,26 @@ impl Client {
         let token = reply.headers.get("x-subject-token").unwrap();
         client.token = Some(token.to_str().unwrap().to_owned());
         client
+    }
+
+    /// A user of a region, at the same router.
+    pub(crate) async fn log_in_again(&self, region: &Region, user: &str) -> Self {
+        let logins = region.logins();
+        let login = logins.iter().find(|login| login.user == user).unwrap();
+        Self::log_in(&self.router, login).await
+    }
+
+    /// The same user in another scope, by a token that is got by this one.
+    pub(crate) async fn in_scope(&self, scope: &Value) -> Self {
+        let identity = json!({"methods": ["token"], "token": {"id": self.token}});
+        let body = json!({"auth": {"identity": identity, "scope": scope}});
+        let reply = self.post("/v3/auth/tokens", &body).await;
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        let token = reply.headers["x-subject-token"].to_str().unwrap();
+        Self {
+            project: text(&reply.body["token"]["project"]["id"]),
+            ..self.with_token(Some(token))
+        }
     }
 
     /// The same user at another router of the same store.

@@ -435,7 +435,7 @@ fn mutated_bodies() {
         edits.into_iter().for_each(|edit| apply(&mut body, edit));
         let client = client(arena, operation);
         let request = client
-            .request(operation.method, &path)
+            .request(&operation.method, &path)
             .body(Body::from(body.to_string()))
             .unwrap();
         arena.judge(client, request, true).await?;
@@ -466,7 +466,7 @@ fn bodies_of_any_bytes() {
         }
         let client = client(arena, operation);
         let request = client
-            .request(operation.method, &path)
+            .request(&operation.method, &path)
             .body(Body::from(bytes))
             .unwrap();
         arena.judge(client, request, true).await?;
@@ -566,7 +566,7 @@ fn wild_paths_and_methods() {
         *at.get_mut(&mut parts) = segment;
         let path = format!("/{}", parts.join("/").trim_start_matches('/'));
         let client = client(arena, operation);
-        let method = if keep { operation.method } else { method };
+        let method = if keep { &*operation.method } else { method };
         let request = client.request(method, &path);
         let body = body.map_or(Body::empty(), |body| Body::from(body.to_string()));
         let Ok(request) = request.body(body) else {
@@ -624,7 +624,7 @@ fn wild_headers() {
         let (path, body) = filled(operation, &things);
         let body = body.map_or(Body::empty(), |body| Body::from(body.to_string()));
         let client = client(arena, operation);
-        let mut request = client.request(operation.method, &path).body(body).unwrap();
+        let mut request = client.request(&operation.method, &path).body(body).unwrap();
         for (name, value) in headers {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 request.headers_mut().insert(HeaderName::from_static(name), value);
