@@ -7,17 +7,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddrV4},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use adit_model::{error_chain, feed::EndpointSpec, id::EndpointId, network::RESERVED};
 use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route};
 use adit_relay::{
-    Admission, Close, Consumer, Listener, ListenerId, OpenError, Relay, RetargetError, Stalled,
+    Admission, Close, Consumer, Listener, ListenerId, OpenError, Owner, Relay, RetargetError, Stalled,
 };
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
 
-use crate::plan::{Action, HeldAddress, NoNetworkNumber, Place, Target, Wanted, header};
+use crate::plan::{Action, HeldAddress, NoNetworkNumber, Place, Rest, Target, Wanted, header};
 
 /// Why an action was not done. All of them may pass: the action is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub(crate) enum ApplyError {
     /// The header.
     #[error(transparent)]
     Header(#[from] NoNetworkNumber),
+    /// Connections that may go on for a while.
+    #[error("{0} connections are being drained")]
+    Draining(u32),
     /// The relay is busy.
     #[error("the listener cannot be closed")]
     Close(#[from] Stalled),
@@ -79,12 +83,40 @@ impl Entered {
     }
 }
 
-/// Who is let in through an endpoint.
-pub(crate) fn admission(spec: &EndpointSpec) -> Admission {
-    Admission {
-        max_connections: spec.connections_max,
-        new_per_second: spec.new_per_second_max,
-        allowed: spec.allowed.as_ref().map(|allowed| allowed.as_slice().into()),
+/// What holds for all that an endpoint has.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    owner: Owner,
+    admission: Admission,
+    /// What becomes of connections once nothing is served.
+    ending: Close,
+}
+
+impl Terms {
+    /// Of an endpoint that is served as its specification says.
+    pub(crate) fn of(spec: &EndpointSpec, ending: Close) -> Self {
+        Self {
+            owner: Owner {
+                endpoint: spec.id.0.as_u128(),
+                service: spec.service.0.as_u128(),
+                marker: spec.marker.get(),
+            },
+            admission: Admission {
+                max_connections: spec.connections_max,
+                new_per_second: spec.new_per_second_max,
+                allowed: spec.allowed.as_ref().map(|allowed| allowed.as_slice().into()),
+            },
+            ending,
+        }
+    }
+
+    /// Of an endpoint that is not served any more.
+    pub(crate) fn without(id: EndpointId, ending: Close) -> Self {
+        Self {
+            owner: id.0.as_u128().into(),
+            admission: Admission::default(),
+            ending,
+        }
     }
 }
 
@@ -223,11 +255,16 @@ impl Apply {
     }
 
     /// Sets who is let in through an endpoint's open listeners from now on.
-    pub(crate) fn admit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, admission: &Admission) {
+    pub(crate) fn admit(&self, id: EndpointId, ports: impl Iterator<Item = u16>, terms: &Terms) {
         let listeners = self.listeners.lock();
         for listener in ports.filter_map(|port| listeners.get(&(id, port))) {
-            self.relay.admit(*listener, admission.clone());
+            self.relay.admit(*listener, terms.admission.clone());
         }
+    }
+
+    /// How many connections an endpoint has, whatever listener they came in by.
+    pub(crate) fn connections(&self, id: EndpointId) -> u32 {
+        self.relay.active(id.0.as_u128())
     }
 
     /// Does one thing for an endpoint whose address is held as `address` (where it is needed).
@@ -235,11 +272,23 @@ impl Apply {
         &self,
         id: EndpointId,
         address: Option<&HeldAddress>,
-        admission: &Admission,
+        terms: &Terms,
         action: &Action,
     ) -> Result<(), ApplyError> {
         match action {
-            Action::Close(port) => self.close(id, *port).await,
+            Action::Close(port, rest) => self.close(id, *port, *rest).await,
+            Action::EndConnections(rest) => {
+                let how = match rest {
+                    Rest::Cut => Close::Cut,
+                    Rest::GoOn => terms.ending,
+                };
+                let (relay, owner) = (Arc::clone(&self.relay), terms.owner.endpoint);
+                Ok(tokio::task::spawn_blocking(move || relay.end(owner, how)).await??)
+            }
+            // Without the address they could not go on.
+            Action::RemoveAddress(_) if self.connections(id) > 0 => {
+                Err(ApplyError::Draining(self.connections(id)))
+            }
             Action::RemoveAddress(held) => match self.still(&held.place).await {
                 // With its namespace the address is gone.
                 None => Ok(()),
@@ -262,7 +311,7 @@ impl Apply {
                 Ok(tokio::task::spawn_blocking(move || relay.retarget(listener, target)).await??)
             }
             Action::Open(port, target) => match address {
-                Some(address) => self.open(id, *port, address, target, admission).await,
+                Some(address) => self.open(id, *port, address, target, terms).await,
                 // The plan opens listeners on an address that is held, and on none else.
                 None => {
                     Err(OpenError::AddressNotAvailable(SocketAddrV4::new([0, 0, 0, 0].into(), *port)).into())
@@ -288,17 +337,17 @@ impl Apply {
         port: u16,
         address: &HeldAddress,
         target: &Target,
-        admission: &Admission,
+        terms: &Terms,
     ) -> Result<(), ApplyError> {
         let consumer = self.enter(&address.place.name).await?;
         let listener = Listener {
-            owner: id.0.as_u128(),
+            owner: terms.owner,
             consumer: Consumer {
                 namespace: consumer.descriptor,
                 address: SocketAddrV4::new(address.ip, port),
             },
             provider: self.target(target).await?,
-            admission: admission.clone(),
+            admission: terms.admission.clone(),
         };
         let relay = Arc::clone(&self.relay);
         let opened = tokio::task::spawn_blocking(move || relay.open(listener)).await??;
@@ -306,12 +355,18 @@ impl Apply {
         Ok(())
     }
 
-    async fn close(&self, id: EndpointId, port: u16) -> Result<(), ApplyError> {
+    async fn close(&self, id: EndpointId, port: u16, rest: Rest) -> Result<(), ApplyError> {
         let Some(listener) = self.listeners.lock().get(&(id, port)).copied() else {
             return Ok(());
         };
         let relay = Arc::clone(&self.relay);
-        tokio::task::spawn_blocking(move || relay.close(listener, Close::Cut)).await??;
+        let how = match rest {
+            Rest::Cut => Close::Cut,
+            Rest::GoOn => Close::Drain {
+                within: Duration::MAX,
+            },
+        };
+        tokio::task::spawn_blocking(move || relay.close(listener, how)).await??;
         self.listeners.lock().remove(&(id, port));
         Ok(())
     }

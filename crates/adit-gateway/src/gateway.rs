@@ -17,7 +17,7 @@ use adit_model::{
     service::TcpProxy,
 };
 use adit_netns::Directory;
-use adit_relay::{Admission, Close, Relay, Snapshot};
+use adit_relay::{Close, Relay, Snapshot};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Apply, ApplyError, admission},
+    apply::{Apply, ApplyError, Terms},
     plan::{Action, Held, HeldAddress, Place, plan},
 };
 
@@ -82,6 +82,8 @@ pub struct Gateway {
 #[derive(Default)]
 struct Line {
     wanted: Option<EndpointSpec>,
+    /// Until when its connections may go on once nothing is served.
+    end_by: Option<Instant>,
     held: Held,
     running: bool,
     /// Something has changed since the work that is running began.
@@ -89,12 +91,27 @@ struct Line {
     failures: u32,
 }
 
+/// A piece of work: one endpoint, from what is held to what is wanted.
+struct Task {
+    id: EndpointId,
+    wanted: Option<EndpointSpec>,
+    /// Until when connections may go on once nothing is served.
+    end_by: Option<Instant>,
+    held: Held,
+}
+
+impl Task {
+    fn ending(&self, now: Instant) -> Close {
+        match self.end_by.map(|by| by.saturating_duration_since(now)) {
+            None | Some(Duration::ZERO) => Close::Cut,
+            Some(within) => Close::Drain { within },
+        }
+    }
+}
+
 /// How a piece of work ended.
 struct Done {
-    id: EndpointId,
-    held: Held,
-    /// What it was done for.
-    wanted: Option<EndpointSpec>,
+    task: Task,
     result: Result<(), Obstacle>,
 }
 
@@ -147,8 +164,8 @@ impl Gateway {
             while running.len() < WORKERS_MAX
                 && let Some(id) = queue.next()
             {
-                if let Some((wanted, held)) = self.begin(id) {
-                    let work = running.spawn(Arc::clone(&self).work(id, wanted, held));
+                if let Some(task) = self.begin(id) {
+                    let work = running.spawn(Arc::clone(&self).work(task));
                     at_work.insert(work.id(), id);
                 }
             }
@@ -202,18 +219,22 @@ impl Gateway {
 
     fn take_in(&self, event: FeedEvent, queue: &mut Queue) {
         let mut lines = self.lines.lock();
-        let mut want = |id: EndpointId, wanted: Option<EndpointSpec>| {
+        let mut want = |id: EndpointId, drain_s: u32, wanted: Option<EndpointSpec>| {
             let line = lines.entry(id).or_default();
+            // To hear the same again is no new grace.
+            if line.wanted != wanted {
+                line.end_by = Instant::now().checked_add(Duration::from_secs(drain_s.into()));
+            }
             line.wanted = wanted;
             line.failures = 0;
             queue.add(id);
         };
         match event {
-            FeedEvent::Put { endpoint } => want(endpoint.id, Some(endpoint)),
-            FeedEvent::Remove { id } => want(id, None),
+            FeedEvent::Put { endpoint } => want(endpoint.id, endpoint.drain_s, Some(endpoint)),
+            FeedEvent::Remove { id, drain_s } => want(id, drain_s, None),
             FeedEvent::Snapshot { endpoints } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
-                endpoints.into_iter().for_each(|e| want(e.id, Some(e)));
+                endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));
                 for (id, line) in lines.iter_mut().filter(|(id, _)| !known.contains(id)) {
                     line.wanted = None;
                     queue.add(*id);
@@ -223,7 +244,7 @@ impl Gateway {
     }
 
     /// Takes an endpoint up, unless it is being worked on.
-    fn begin(&self, id: EndpointId) -> Option<(Option<EndpointSpec>, Held)> {
+    fn begin(&self, id: EndpointId) -> Option<Task> {
         let mut lines = self.lines.lock();
         let line = lines.get_mut(&id)?;
         if line.running {
@@ -232,27 +253,25 @@ impl Gateway {
         }
         line.running = true;
         line.again = false;
-        Some((line.wanted.clone(), line.held.clone()))
+        Some(Task {
+            id,
+            wanted: line.wanted.clone(),
+            end_by: line.end_by,
+            held: line.held.clone(),
+        })
     }
 
     /// Leads one endpoint from what is held to what is wanted, as far as it goes.
-    async fn work(self: Arc<Self>, id: EndpointId, wanted: Option<EndpointSpec>, mut held: Held) -> Done {
-        let result = self.lead(id, wanted.as_ref(), &mut held).await;
-        Done {
-            id,
-            held,
-            wanted,
-            result,
-        }
+    async fn work(self: Arc<Self>, mut task: Task) -> Done {
+        let result = self.lead(&mut task).await;
+        Done { task, result }
     }
 
-    async fn lead(
-        &self,
-        id: EndpointId,
-        wanted_spec: Option<&EndpointSpec>,
-        held: &mut Held,
-    ) -> Result<(), Obstacle> {
-        let admission = wanted_spec.map(admission).unwrap_or_default();
+    async fn lead(&self, task: &mut Task) -> Result<(), Obstacle> {
+        let id = task.id;
+        let mut ending = task.ending(Instant::now());
+        let (wanted_spec, held) = (task.wanted.as_ref(), &mut task.held);
+        held.connections |= self.apply.connections(id) > 0;
         let mut result = Ok(());
         let wanted = match wanted_spec {
             None => None,
@@ -265,6 +284,7 @@ impl Gateway {
                 Ok(found) => Some(found),
                 // What is held is of no use without its namespaces.
                 Err(e @ ApplyError::Namespace { .. }) => {
+                    ending = Close::Cut;
                     result = Err(e.into());
                     None
                 }
@@ -272,23 +292,27 @@ impl Gateway {
                 Err(e) => return Err(e.into()),
             },
         };
+        let terms = match wanted_spec {
+            Some(spec) => Terms::of(spec, ending),
+            None => Terms::without(id, ending),
+        };
         if wanted_spec.is_some() {
-            self.apply.admit(id, held.listeners.keys().copied(), &admission);
+            self.apply.admit(id, held.listeners.keys().copied(), &terms);
         }
         for action in plan(wanted.as_ref(), held) {
             let address = held.address.as_ref();
             match &action {
                 Action::AddAddress(added) => {
                     self.claim(id, added)?;
-                    let performed = self.apply.perform(id, address, &admission, &action).await;
+                    let performed = self.apply.perform(id, address, &terms, &action).await;
                     performed.inspect_err(|_| self.unclaim(added))?;
                 }
                 Action::RemoveAddress(removed) => {
-                    self.apply.perform(id, address, &admission, &action).await?;
+                    self.apply.perform(id, address, &terms, &action).await?;
                     self.unclaim(removed);
                 }
                 _ => {
-                    let performed = self.apply.perform(id, address, &admission, &action).await;
+                    let performed = self.apply.perform(id, address, &terms, &action).await;
                     performed.inspect_err(|_| held.after_failed(&action))?;
                 }
             }
@@ -318,12 +342,8 @@ impl Gateway {
 
     /// Notes what is held now, and says what is to be reported.
     fn finish(&self, done: Done, queue: &mut Queue) -> Option<Report> {
-        let Done {
-            id,
-            held,
-            wanted,
-            result,
-        } = done;
+        let Done { task, result } = done;
+        let Task { id, wanted, held, .. } = task;
         let mut lines = self.lines.lock();
         let line = lines.get_mut(&id)?;
         line.running = false;
@@ -416,6 +436,12 @@ impl Gateway {
         }
     }
 
+    /// Cuts what a [`Gateway::stop`] lets drain.
+    pub async fn cut(&self) {
+        let relay = Arc::clone(&self.relay);
+        let _ = tokio::task::spawn_blocking(move || relay.stop(Close::Cut)).await;
+    }
+
     /// Ends all service: connections are cut or drained, listeners closed, addresses removed.
     pub async fn stop(&self, how: Close) {
         self.stopping.notify_one();
@@ -431,7 +457,11 @@ impl Gateway {
         for (id, held) in held {
             let Some(address) = held.address else { continue };
             let remove = Action::RemoveAddress(address);
-            if let Err(e) = self.apply.perform(id, None, &Admission::default(), &remove).await {
+            if let Err(e) = self
+                .apply
+                .perform(id, None, &Terms::without(id, Close::Cut), &remove)
+                .await
+            {
                 tracing::warn!(endpoint.id = %id, error = error_chain(&e), "An endpoint's address could not be removed.");
             }
         }

@@ -102,13 +102,26 @@ pub struct Held {
     pub address: Option<HeldAddress>,
     /// By client port, the open listeners; `None` for one of which it is not known where it leads to.
     pub listeners: BTreeMap<u16, Option<Target>>,
+    /// Whether there may be connections, also such as came in by listeners that are closed.
+    pub connections: bool,
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are cut.
+    Cut,
+    /// They go on, for as long as they may.
+    GoOn,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Close a listener and cut its connections.
-    Close(u16),
+    /// Close a listener; its connections go on, or are cut.
+    Close(u16, Rest),
+    /// End all connections: cut them, or let them drain where that is wanted.
+    EndConnections(Rest),
     /// Take the address away.
     RemoveAddress(HeldAddress),
     /// Add the address.
@@ -133,11 +146,19 @@ pub fn plan(wanted: Option<&Wanted>, held: &Held) -> Vec<Action> {
                 .is_none_or(|present| present.place == target.place)
         })
     };
-    let close = held
-        .listeners
-        .iter()
-        .filter(|(port, present)| !keeps(port, present));
-    actions.extend(close.map(|(port, _)| Action::Close(*port)));
+    for (port, present) in &held.listeners {
+        if !keeps(port, present) {
+            let elsewhere = stays.is_some_and(|w| w.listeners.contains_key(port));
+            let rest = if elsewhere { Rest::Cut } else { Rest::GoOn };
+            actions.push(Action::Close(*port, rest));
+        }
+    }
+    // A mapping that goes leaves its connections alone, but they end with the last one, and with the address.
+    let silent = wanted.is_none_or(|w| w.listeners.is_empty());
+    if held.connections && (silent || stays.is_none()) {
+        let rest = if silent { Rest::GoOn } else { Rest::Cut };
+        actions.push(Action::EndConnections(rest));
+    }
     if let Some(address) = &held.address
         && stays.is_none()
     {
@@ -161,11 +182,13 @@ impl Held {
     /// What is held after an action has been done.
     pub fn after(&mut self, action: &Action) {
         match action {
-            Action::Close(port) => drop(self.listeners.remove(port)),
+            Action::Close(port, _) => drop(self.listeners.remove(port)),
+            Action::EndConnections(_) => self.connections = false,
             Action::RemoveAddress(_) => self.address = None,
             Action::AddAddress(address) => self.address = Some(address.clone()),
             Action::Retarget(port, target) | Action::Open(port, target) => {
                 self.listeners.insert(*port, Some(target.clone()));
+                self.connections = true;
             }
         }
     }
@@ -194,6 +217,14 @@ mod tests {
             .iter()
             .map(|(port, target)| (*port, Some(target.clone())))
             .collect()
+    }
+
+    fn held_as(wanted: &Wanted) -> Held {
+        Held {
+            address: Some(wanted.address.clone()),
+            listeners: some(&wanted.listeners),
+            connections: true,
+        }
     }
 
     fn place() -> impl Strategy<Value = Place> {
@@ -244,10 +275,12 @@ mod tests {
             address in prop::option::of(address()),
             listeners in listeners(),
             unknown in prop::option::of(1..5u16),
+            connections in any::<bool>(),
         ) -> Held {
             let listeners = if address.is_some() { listeners } else { BTreeMap::new() };
             let known = |(port, target)| (port, Some(target).filter(|_| unknown != Some(port)));
-            Held { address, listeners: listeners.into_iter().map(known).collect() }
+            let connections = connections || !listeners.is_empty();
+            Held { address, listeners: listeners.into_iter().map(known).collect(), connections }
         }
     }
 
@@ -264,8 +297,12 @@ mod tests {
             let expected = wanted.as_ref().map_or_else(Held::default, |w| Held {
                 address: Some(w.address.clone()),
                 listeners: some(&w.listeners),
+                connections: now.connections,
             });
             prop_assert_eq!(&now, &expected);
+            // They end where nothing is served, and nowhere else.
+            let served = wanted.as_ref().is_some_and(|w| !w.listeners.is_empty());
+            prop_assert!(served || !now.connections);
             prop_assert!(plan(wanted.as_ref(), &now).is_empty());
         }
 
@@ -296,12 +333,43 @@ mod tests {
         }
 
         #[test]
+        fn a_mapping_that_goes_leaves_connections_alone_unless_it_was_the_last(
+            mut wanted in wanted(),
+            port in 1..5u16,
+        ) {
+            let held = held_as(&wanted);
+            if wanted.listeners.remove(&port).is_some() {
+                let mut expected = vec![Action::Close(port, Rest::GoOn)];
+                if wanted.listeners.is_empty() {
+                    expected.push(Action::EndConnections(Rest::GoOn));
+                }
+                prop_assert_eq!(plan(Some(&wanted), &held), expected);
+            }
+        }
+
+        #[test]
+        fn connections_that_can_go_nowhere_are_cut(mut wanted in wanted(), other in place()) {
+            let mut held = held_as(&wanted);
+            let present = wanted.listeners.first_key_value().map(|(port, target)| (*port, target.place.clone()));
+            if let Some((port, place)) = present && place != other {
+                for target in wanted.listeners.values_mut().filter(|target| target.place == place) {
+                    target.place = other.clone();
+                }
+                prop_assert!(plan(Some(&wanted), &held).contains(&Action::Close(port, Rest::Cut)));
+            }
+            // With another address, none is of use.
+            held.address = Some(HeldAddress { ip: [10, 9, 9, 9].into(), ..wanted.address.clone() });
+            let ends = plan(Some(&wanted), &held).contains(&Action::EndConnections(Rest::Cut));
+            prop_assert_eq!(ends, !wanted.listeners.is_empty());
+        }
+
+        #[test]
         fn another_backend_or_header_leaves_the_listener_open(
             mut wanted in wanted(),
             port in 1..5u16,
             backend in any::<bool>(),
         ) {
-            let held = Held { address: Some(wanted.address.clone()), listeners: some(&wanted.listeners) };
+            let held = held_as(&wanted);
             if let Some(target) = wanted.listeners.get_mut(&port) {
                 if backend {
                     target.backend = Ipv4Addr::new(10, 9, 9, 9);

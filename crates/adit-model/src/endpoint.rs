@@ -128,6 +128,10 @@ pub struct Endpoint {
     pub description: String,
     /// Which of the project's quota slots it fills.
     pub quota_slot: u32,
+    /// How many seconds its connections may go on once it is served no more, where whoever ended it said so; else the region's
+    /// setting counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u32>,
     status: EndpointStatus,
     /// Whether it was ever `accepted`: a rejected endpoint that was shows its address.
     accepted_once: bool,
@@ -188,6 +192,7 @@ impl Endpoint {
             tags: request.tags,
             description: request.description,
             quota_slot: place.quota_slot,
+            drain_s: None,
             status,
             accepted_once: false,
             fault: None,

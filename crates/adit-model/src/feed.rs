@@ -30,7 +30,8 @@ pub struct EndpointSpec {
     pub consumer: ConsumerLeg,
     /// Where the backend is.
     pub provider: ProviderLeg,
-    /// The port mappings: `client_port` is listened on, `server_port` connected to.
+    /// The port mappings: `client_port` is listened on, `server_port` connected to. One that goes takes no connection
+    /// along, unless it was the last.
     pub ports: Vec<PortMapping>,
     /// How the backend learns of the client.
     pub tcp_proxy: TcpProxy,
@@ -40,6 +41,8 @@ pub struct EndpointSpec {
     pub connections_max: u32,
     /// At most so many new connections in a second; absent for as many as come.
     pub new_per_second_max: Option<NonZeroU32>,
+    /// Without ports: how many seconds the connections that there are may go on; 0 cuts them.
+    pub drain_s: u32,
     /// The only clients that may connect (spec semantics 10); absent for everybody, empty for nobody.
     pub allowed: Option<Vec<Ipv4Net>>,
 }
@@ -85,11 +88,13 @@ pub enum FeedEvent {
         /// Its specification.
         endpoint: EndpointSpec,
     },
-    /// One endpoint is to be served no more: close its listeners, cut its connections, and answer
+    /// One endpoint is to be served no more: close its listeners, end its connections, and answer
     /// [`EndpointReport::Removed`], also where it is not known.
     Remove {
         /// The endpoint.
         id: EndpointId,
+        /// How many seconds its connections may go on; 0 cuts them.
+        drain_s: u32,
     },
 }
 

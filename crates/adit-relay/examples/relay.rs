@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let here = Arc::new(File::open("/proc/thread-self/ns/net")?.into());
     let relay = Relay::start(Config::default())?;
     let id = relay.open(Listener {
-        owner: 1,
+        owner: 1.into(),
         consumer: Consumer {
             namespace: Arc::clone(&here),
             address: listen.parse()?,

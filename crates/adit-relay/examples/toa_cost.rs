@@ -95,7 +95,7 @@ fn measure(variant: Variant, backend: SocketAddrV4, span: Duration) -> f64 {
     };
     let relay = Relay::start(config).unwrap();
     let listener = Listener {
-        owner: 1,
+        owner: 1.into(),
         consumer: Consumer {
             namespace: Arc::clone(&here),
             address: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0),

@@ -4,12 +4,17 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
-use crate::session::{Session, Side};
+use crate::control::Route;
+use crate::namespace::Whereabouts;
+use crate::record::{Record, Recorder};
+use crate::session::{Parties, Session, Side};
 use crate::slab::Key;
 use crate::socket;
 use crate::stats::End;
-use crate::worker::{Token, Worker, spare_descriptor};
+use crate::toa::Registrar;
+use crate::worker::{Serving, Token, Worker, spare_descriptor};
 
 /// Connections that one listener may take in before others get their turn.
 const ACCEPTS_PER_TURN_MAX: u32 = 64;
@@ -73,71 +78,70 @@ impl Worker {
         let Some(serving) = self.listeners.get_mut(key) else {
             return Ok(());
         };
-        let result = socket::accept(&serving.listen.socket).map(|(client, _)| {
+        let result = socket::accept(&serving.listen.socket);
+        let result = result.map(|(client, from)| {
             serving.mapping.counters.refuse(End::OutOfDescriptors);
             socket::reset(client);
+            let recorder = self.recorder.as_ref();
+            note(recorder, serving, from, Instant::now(), End::OutOfDescriptors);
         });
         self.spare = spare_descriptor();
         result
     }
 
     fn take_in(&mut self, key: Key, client: OwnedFd, from: SocketAddrV4) {
+        let began = Instant::now();
         let Some(serving) = self.listeners.get_mut(key) else {
             return;
         };
         let (mapping, route) = (&serving.mapping, &serving.route);
-        let counters = &mapping.counters;
-        if mapping.admit(*from.ip()).is_err() {
-            return socket::reset(client);
+        if let Err(end) = mapping.admit(*from.ip()) {
+            socket::reset(client);
+            return note(self.recorder.as_ref(), serving, from, began, end);
         }
-        if !self.budget.take_connection() {
-            counters.end(End::OutOfDescriptors);
-            return socket::reset(client);
-        }
-        let backend = self
-            .whereabouts
-            .enter(&route.namespace)
-            .map_err(|error| {
-                (
-                    End::NamespaceGone,
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )
-            })
-            .and_then(|()| {
-                let backend = socket::outgoing(route.source)?;
-                if route.toa {
-                    let toa = self.toa.as_mut().ok_or((End::NoToa, Errno::OPNOTSUPP))?;
-                    toa.register(&backend, from)
-                        .map_err(|errno| (End::NoToa, errno))?;
-                }
-                socket::connect(&backend, route.backend)?;
-                Ok(backend)
-            });
-        let backend = match backend {
-            Ok(backend) => backend,
+        let reached = if self.budget.take_connection() {
+            let reached = reach(&mut self.whereabouts, self.toa.as_mut(), route, from);
+            reached.inspect_err(|_| self.budget.give_connection())
+        } else {
+            Err((End::OutOfDescriptors, Errno::MFILE))
+        };
+        let (backend, source) = match reached {
+            Ok(reached) => reached,
             Err((end, error)) => {
-                tracing::debug!(owner = %format_args!("{:032x}", counters.owner()), backend = %route.backend, %error,
+                tracing::debug!(owner = %format_args!("{:032x}", mapping.owner.endpoint), backend = %route.backend, %error,
                     end = end.name(), "a connection does not reach its backend");
-                counters.end(end);
-                self.budget.give_connection();
-                return socket::reset(client);
+                mapping.counters.end(end);
+                socket::reset(client);
+                return note(self.recorder.as_ref(), serving, from, began, end);
             }
         };
         let preface = match &route.header {
             Some(header) => header.encode(from, mapping.address),
             None => Box::default(),
         };
-        let session = Session::new(client, backend, mapping.clone(), preface, route.toa, self.tick);
-        let session = match self.sessions.insert(session) {
-            Ok(session) => session,
-            Err(session) => {
-                session.end(End::OutOfDescriptors, &mut self.means.pipes);
-                return self.budget.give_connection();
-            }
+        let parties = Parties {
+            client: from,
+            source,
+            backend: route.backend,
+            began,
         };
-        if let Err(error) = self.watch(session) {
-            tracing::debug!(%error, "a connection cannot be watched");
-            self.end(session, End::Failed);
+        let session = Session::new(
+            client,
+            backend,
+            parties,
+            mapping.clone(),
+            preface,
+            route.toa,
+            self.tick,
+        );
+        match self.sessions.insert(session) {
+            Ok(session) => {
+                if let Err(error) = self.watch(session) {
+                    tracing::debug!(%error, "a connection cannot be watched");
+                    self.end(session, End::Failed);
+                }
+            }
+            Err(session) => self.end_session(session, End::OutOfDescriptors),
         }
     }
 
@@ -156,5 +160,38 @@ impl Worker {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Begins a connect in the provider's namespace; answers the socket, and where the backend sees it come from.
+fn reach(
+    whereabouts: &mut Whereabouts,
+    toa: Option<&mut Registrar>,
+    route: &Route,
+    from: SocketAddrV4,
+) -> Result<(OwnedFd, SocketAddrV4), (End, Errno)> {
+    whereabouts.enter(&route.namespace).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        (End::NamespaceGone, errno)
+    })?;
+    let backend = socket::outgoing(route.source)?;
+    if route.toa {
+        let toa = toa.ok_or((End::NoToa, Errno::OPNOTSUPP))?;
+        toa.register(&backend, from)
+            .map_err(|errno| (End::NoToa, errno))?;
+    }
+    socket::connect(&backend, route.backend)?;
+    let source = socket::source(&backend).map_err(|errno| (End::Failed, errno))?;
+    Ok((backend, source))
+}
+
+/// Records a client that did not get as far as a session.
+fn note(recorder: Option<&Recorder>, serving: &Serving, client: SocketAddrV4, began: Instant, end: End) {
+    if let Some(recorder) = recorder {
+        let record = serving.mapping.record(client, serving.route.backend, began);
+        recorder.put(Record {
+            end: Some(end),
+            ..record
+        });
     }
 }

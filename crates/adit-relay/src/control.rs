@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 
@@ -14,7 +14,8 @@ use crate::descriptors::ListenerShare;
 use crate::error::OpenError;
 use crate::namespace::Namespace;
 use crate::proxy_protocol::Header;
-use crate::spec::{Admission, Close, ListenerId};
+use crate::record::Record;
+use crate::spec::{Admission, Close, ListenerId, Owner};
 use crate::stats::{Counters, End};
 
 /// Commands that may wait for one worker. Each caller waits for its answer, so this is in effect
@@ -39,6 +40,7 @@ pub(crate) struct Mapping {
     pub(crate) id: ListenerId,
     /// What clients connect to.
     pub(crate) address: SocketAddrV4,
+    pub(crate) owner: Owner,
     pub(crate) counters: Arc<Counters>,
     /// Read once per connection; replaced whole, so that no connection is judged by half of a change.
     pub(crate) admission: RwLock<Admission>,
@@ -47,6 +49,25 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
+    /// The record of a connection that came in here, so far as can be said of any.
+    pub(crate) fn record(&self, client: SocketAddrV4, backend: SocketAddrV4, began: Instant) -> Record {
+        let lasted = began.elapsed();
+        let now = SystemTime::now();
+        Record {
+            owner: self.owner,
+            client,
+            endpoint: self.address,
+            source: None,
+            backend,
+            began: now.checked_sub(lasted).unwrap_or(now),
+            lasted,
+            connected_after: None,
+            bytes_to_backend: 0,
+            bytes_to_client: 0,
+            end: None,
+        }
+    }
+
     /// Counts a client's connection in, or as one that ended at once.
     pub(crate) fn admit(&self, client: Ipv4Addr) -> Result<(), End> {
         let admission = self.admission.read();
@@ -75,7 +96,7 @@ fn allows(admission: &Admission, client: Ipv4Addr) -> bool {
 /// A listening socket on its way to its worker.
 #[derive(Debug)]
 pub(crate) struct ListenSocket {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Arc<OwnedFd>,
     /// Held for as long as the socket is.
     pub(crate) _share: ListenerShare,
 }
@@ -108,6 +129,17 @@ pub(crate) enum Command {
         id: ListenerId,
         how: Close,
         answer: SyncSender<()>,
+    },
+    /// End an owner's connections, whatever listener they came in by.
+    End {
+        owner: u128,
+        how: Close,
+        answer: SyncSender<()>,
+    },
+    /// Tell of the connections that a backend sees come from an address.
+    Who {
+        source: SocketAddrV4,
+        answer: SyncSender<Vec<Record>>,
     },
     /// Close everything, end all connections, return.
     Stop { how: Close },

@@ -63,17 +63,26 @@ impl Budget {
     pub(crate) fn take_listeners(self: &Arc<Self>, workers: usize) -> Option<ListenerShare> {
         [workers, 1].into_iter().find_map(|count| {
             let share = if count > 1 { GROUPS_SHARE } else { LISTENERS_SHARE };
-            if !take(&self.listeners, count, self.total / share) {
-                return None;
-            }
-            if !take(&self.used, count, self.total) {
-                self.listeners.fetch_sub(count, Relaxed);
-                return None;
-            }
-            Some(ListenerShare {
-                budget: Arc::clone(self),
-                count,
-            })
+            self.take_share(count, share)
+        })
+    }
+
+    /// Takes descriptors for a listener whose sockets exist already.
+    pub(crate) fn take_existing(self: &Arc<Self>, count: usize) -> Option<ListenerShare> {
+        self.take_share(count, LISTENERS_SHARE)
+    }
+
+    fn take_share(self: &Arc<Self>, count: usize, share: usize) -> Option<ListenerShare> {
+        if !take(&self.listeners, count, self.total / share) {
+            return None;
+        }
+        if !take(&self.used, count, self.total) {
+            self.listeners.fetch_sub(count, Relaxed);
+            return None;
+        }
+        Some(ListenerShare {
+            budget: Arc::clone(self),
+            count,
         })
     }
 

@@ -20,14 +20,17 @@ mod spec;
 pub mod toa;
 
 mod error;
+mod record;
 mod stats;
 
 mod relay;
 
 mod control;
 mod descriptors;
+mod hand_over;
 mod namespace;
 
+mod commands;
 mod worker;
 
 mod accept;
@@ -40,6 +43,10 @@ mod slab;
 mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
+pub use hand_over::{HandOverError, Inherited, hand_over_channel};
+pub use record::{Record, Recorder};
 pub use relay::Relay;
-pub use spec::{Admission, Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Target};
-pub use stats::{End, OwnerStats, Snapshot};
+pub use spec::{
+    Admission, Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Owner, Target,
+};
+pub use stats::{CONNECT_BOUNDS, ConnectTimes, End, OwnerStats, Snapshot};

@@ -14,6 +14,10 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     pub(crate) fn of(descriptor: Arc<OwnedFd>) -> io::Result<Self> {
         let stat = rustix::fs::fstat(&descriptor)?;
         Ok(Self {

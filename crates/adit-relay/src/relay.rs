@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::control::{Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route};
-use crate::descriptors::Budget;
+use crate::descriptors::{Budget, ListenerShare};
 use crate::error::{OpenError, RetargetError, Stalled};
+use crate::hand_over::{Identity, Inherited};
 use crate::namespace::Namespace;
+use crate::record::{Record, Recorder};
 use crate::spec::{Admission, Close, Config, Listener, ListenerId, Target};
 use crate::stats::{Counters, Snapshot};
 use crate::worker::Worker;
@@ -36,6 +38,8 @@ pub struct Relay {
     budget: Arc<Budget>,
     register: Mutex<Register>,
     sends_toa: bool,
+    recorder: Option<Recorder>,
+    inherited: Option<Arc<Inherited>>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,10 @@ struct Register {
 #[derive(Debug)]
 struct Opened {
     mapping: Arc<Mapping>,
+    /// The consumer's.
+    namespace: Identity,
+    /// The workers', who close them.
+    sockets: Vec<Weak<OwnedFd>>,
     workers: Vec<usize>,
 }
 
@@ -71,6 +79,8 @@ impl Relay {
             budget,
             register: Mutex::default(),
             sends_toa: config.toa.is_some(),
+            recorder: config.recorder.clone(),
+            inherited: config.inherited.clone(),
         };
         for number in 0..config.workers.clamp(1, WORKERS_MAX) {
             // On failure the drop of `relay` stops those that run.
@@ -130,38 +140,29 @@ impl Relay {
             toa: provider.toa,
         };
 
-        let mut share = self
-            .budget
-            .take_listeners(self.workers.len())
-            .ok_or(OpenError::Descriptors {
-                used: self.budget.used(),
-                budget: self.budget.total(),
-            })?;
-        let (id, counters) = self.register.lock().announce(owner);
-        // One worker makes the sockets, so that either all of them exist or none.
+        let (id, counters) = self.register.lock().announce(owner.endpoint);
         let first = id.0 as usize % self.workers.len();
-        let count = share.count();
-        let (address, sockets) = self
-            .ask(first, |answer| Command::Bind {
-                consumer: consumer_namespace,
-                provider: route.namespace.clone(),
-                address: consumer.address,
-                count,
-                answer,
-            })
-            .map_err(OpenError::from)??;
+        let namespace = consumer_namespace.identity();
+        let (mut share, address, sockets) =
+            self.listen(first, consumer_namespace, consumer.address, &route.namespace)?;
         let mapping = Arc::new(Mapping {
             id,
             address,
+            owner,
             counters,
             admission: RwLock::new(admission),
             abandoned: AtomicBool::new(false),
         });
-        let workers: Vec<usize> = (0..count).map(|i| (first + i) % self.workers.len()).collect();
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let workers: Vec<usize> = (0..sockets.len())
+            .map(|i| (first + i) % self.workers.len())
+            .collect();
         self.register.lock().listeners.insert(
             id,
             Opened {
                 mapping: Arc::clone(&mapping),
+                namespace,
+                sockets: sockets.iter().map(Arc::downgrade).collect(),
                 workers: workers.clone(),
             },
         );
@@ -186,6 +187,46 @@ impl Relay {
             return Err(error);
         }
         Ok(id)
+    }
+
+    /// Sockets that listen on an address: those of the process before this one, or new ones.
+    fn listen(
+        &self,
+        worker: usize,
+        consumer: Namespace,
+        address: SocketAddrV4,
+        provider: &Namespace,
+    ) -> Result<(ListenerShare, SocketAddrV4, Vec<OwnedFd>), OpenError> {
+        let no_descriptors = || OpenError::Descriptors {
+            used: self.budget.used(),
+            budget: self.budget.total(),
+        };
+        let inherited = self.inherited.as_ref();
+        if let Some(sockets) = inherited.and_then(|known| known.claim(consumer.identity(), address)) {
+            let share = self.budget.take_existing(sockets.len());
+            return Ok((share.ok_or_else(no_descriptors)?, address, sockets));
+        }
+        let share = self.budget.take_listeners(self.workers.len());
+        let share = share.ok_or_else(no_descriptors)?;
+        let count = share.count();
+        // One worker makes the sockets, so that either all of them exist or none.
+        let (address, sockets) = self.ask(worker, |answer| Command::Bind {
+            consumer,
+            provider: provider.clone(),
+            address,
+            count,
+            answer,
+        })??;
+        Ok((share, address, sockets))
+    }
+
+    /// Every listener's sockets, by where it listens.
+    pub(crate) fn listening(&self) -> Vec<((Identity, SocketAddrV4), Vec<Arc<OwnedFd>>)> {
+        let register = self.register.lock();
+        let sockets = |opened: &Opened| opened.sockets.iter().filter_map(Weak::upgrade).collect();
+        let key = |opened: &Opened| (opened.namespace, opened.mapping.address);
+        let all = register.listeners.values();
+        all.map(|opened| (key(opened), sockets(opened))).collect()
     }
 
     /// Undoes what workers have done, or will do, for a listener that is not to be.
@@ -255,17 +296,37 @@ impl Relay {
     /// A worker did not answer within 5 s.
     pub fn close(&self, id: ListenerId, how: Close) -> Result<(), Stalled> {
         self.register.lock().listeners.remove(&id);
-        let answers: Vec<_> = (0..self.workers.len())
-            .map(|worker| self.tell(worker, |answer| Command::Close { id, how, answer }))
-            .collect();
-        for answer in answers {
-            match answer.and_then(Answer::wait) {
-                // A worker that has returned has closed everything.
-                Ok(()) | Err(NoAnswer::Stopped) => {}
-                Err(NoAnswer::Stalled) => return Err(Stalled),
-            }
-        }
-        Ok(())
+        self.ask_all(|answer| Command::Close { id, how, answer })
+            .map(|_| ())
+    }
+
+    /// Ends the connections of an owner, whatever listener they came in by, those that are closed included. Of two drains the
+    /// later word counts.
+    ///
+    /// # Errors
+    /// A worker did not answer within 5 s.
+    pub fn end(&self, owner: u128, how: Close) -> Result<(), Stalled> {
+        self.ask_all(|answer| Command::End { owner, how, answer })
+            .map(|_| ())
+    }
+
+    /// How many connections an owner has now.
+    pub fn active(&self, owner: u128) -> u32 {
+        let register = self.register.lock();
+        register
+            .owners
+            .get(&owner)
+            .map_or(0, |counters| counters.stats().active)
+    }
+
+    /// The connections that are alive and that a backend sees come from this address: one for each provider's network that has
+    /// it. Every connection is looked at.
+    ///
+    /// # Errors
+    /// A worker did not answer within 5 s.
+    pub fn who(&self, source: SocketAddrV4) -> Result<Vec<Record>, Stalled> {
+        let found = self.ask_all(|answer| Command::Who { source, answer })?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Counters now.
@@ -281,6 +342,7 @@ impl Relay {
             listeners: register.listeners.len(),
             descriptors_used: self.budget.used(),
             descriptors_budget: self.budget.total(),
+            records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),
             owners,
         }
     }
@@ -319,6 +381,22 @@ impl Relay {
             })?;
         worker.ring();
         Ok(answer)
+    }
+
+    /// Asks every worker; those that have returned have closed everything, and have nothing to say.
+    fn ask_all<T>(&self, command: impl Fn(SyncSender<T>) -> Command) -> Result<Vec<T>, Stalled> {
+        let answers: Vec<_> = (0..self.workers.len())
+            .map(|worker| self.tell(worker, &command))
+            .collect();
+        let mut said = Vec::with_capacity(answers.len());
+        for answer in answers {
+            match answer.and_then(Answer::wait) {
+                Ok(answer) => said.push(answer),
+                Err(NoAnswer::Stopped) => {}
+                Err(NoAnswer::Stalled) => return Err(Stalled),
+            }
+        }
+        Ok(said)
     }
 
     fn ask<T>(&self, worker: usize, command: impl FnOnce(SyncSender<T>) -> Command) -> Result<T, NoAnswer> {

@@ -4,8 +4,10 @@
 //! once it has moved [`SPLICE_AFTER_BYTES`]. While nothing is on its way a connection owns no
 //! buffer and no pipe.
 
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -15,6 +17,7 @@ use rustix::pipe::{self, SpliceFlags};
 use crate::control::Mapping;
 use crate::direction::{Direction, Filled, Step};
 use crate::pipes::{Pipe, Pipes};
+use crate::record::Record;
 use crate::socket;
 use crate::spec::ListenerId;
 use crate::stats::End;
@@ -89,11 +92,24 @@ impl Flow {
     }
 }
 
+/// Who talks to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parties {
+    pub(crate) client: SocketAddrV4,
+    /// Where the backend sees the client come from.
+    pub(crate) source: SocketAddrV4,
+    pub(crate) backend: SocketAddrV4,
+    pub(crate) began: Instant,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     client: OwnedFd,
     backend: OwnedFd,
+    parties: Parties,
     mapping: Arc<Mapping>,
+    /// How long the backend took to answer; beyond an hour it does not matter how much.
+    connected_after_us: u32,
     to_backend: Flow,
     to_client: Flow,
     /// The worker's tick at which it began, was connected, or last moved a byte.
@@ -111,6 +127,7 @@ impl Session {
     pub(crate) fn new(
         client: OwnedFd,
         backend: OwnedFd,
+        parties: Parties,
         mapping: Arc<Mapping>,
         preface: Box<[u8]>,
         toa: bool,
@@ -119,7 +136,9 @@ impl Session {
         Self {
             client,
             backend,
+            parties,
             mapping,
+            connected_after_us: 0,
             to_backend: Flow::new(preface),
             to_client: Flow::new(Box::default()),
             last_tick: tick,
@@ -133,6 +152,35 @@ impl Session {
     /// The listener that it came in by.
     pub(crate) fn listener(&self) -> ListenerId {
         self.mapping.id
+    }
+
+    /// The endpoint that it came through.
+    pub(crate) fn owner(&self) -> u128 {
+        self.mapping.owner.endpoint
+    }
+
+    /// Where the backend sees it come from.
+    pub(crate) fn source(&self) -> SocketAddrV4 {
+        self.parties.source
+    }
+
+    /// All that is to be known of it; `end` if it has just ended.
+    pub(crate) fn record(&self, end: Option<End>) -> Record {
+        let Parties {
+            client,
+            source,
+            backend,
+            began,
+        } = self.parties;
+        let connected = Duration::from_micros(self.connected_after_us.into());
+        Record {
+            source: Some(source),
+            connected_after: (!self.connecting).then_some(connected),
+            bytes_to_backend: self.to_backend.direction.moved(),
+            bytes_to_client: self.to_client.direction.moved(),
+            end,
+            ..self.mapping.record(client, backend, began)
+        }
     }
 
     pub(crate) fn socket(&self, side: Side) -> &OwnedFd {
@@ -172,6 +220,9 @@ impl Session {
             socket::connected(&self.backend)?;
             self.connecting = false;
             self.last_tick = tick;
+            let after = self.parties.began.elapsed();
+            self.connected_after_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+            self.mapping.counters.connected(after);
         }
         let (from, to) = match side {
             Side::Client => (&mut self.to_backend, &mut self.to_client),

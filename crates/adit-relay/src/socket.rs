@@ -90,6 +90,11 @@ pub(crate) fn connect(socket: &OwnedFd, backend: SocketAddrV4) -> Result<(), (En
     }
 }
 
+/// Where the peer sees a socket's connection come from; to be asked once its connect has begun.
+pub(crate) fn source(socket: &OwnedFd) -> Result<SocketAddrV4, Errno> {
+    SocketAddrV4::try_from(net::getsockname(socket)?).map_err(|_| Errno::AFNOSUPPORT)
+}
+
 /// Has the kernel find out when the peer vanishes, however little is said.
 pub(crate) fn keep_alive(socket: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
@@ -175,7 +180,7 @@ mod tests {
         let (backend, _sockets) = listen(LOOPBACK, 1).unwrap();
         let socket = outgoing(Ipv4Addr::new(127, 0, 10, 2)).unwrap();
         connect(&socket, backend).unwrap();
-        let from = SocketAddrV4::try_from(net::getsockname(&socket).unwrap()).unwrap();
+        let from = source(&socket).unwrap();
         assert_eq!(*from.ip(), Ipv4Addr::new(127, 0, 10, 2));
         assert_ne!(from.port(), 0);
     }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use crate::hand_over::Inherited;
 use crate::proxy_protocol::Header;
+use crate::record::Recorder;
 use crate::toa;
 
 /// Connections one owner may have open at once unless its listeners say otherwise: the limit
@@ -33,6 +35,11 @@ pub struct Config {
     /// A connection on which no byte moved for this long, either way, is reset on both sides.
     /// Rounded up to whole seconds. Default: one hour.
     pub idle_timeout: Duration,
+    /// The listening sockets of a process before this one: [`Relay::open`](crate::Relay::open) takes what it finds there. Default:
+    /// none.
+    pub inherited: Option<Arc<Inherited>>,
+    /// Where a record of each connection goes. Default: nowhere.
+    pub recorder: Option<Recorder>,
     /// What it takes to send TOA. Default: `None`, and targets that ask for TOA are refused.
     pub toa: Option<Arc<toa::Sender>>,
 }
@@ -44,6 +51,8 @@ impl Default for Config {
             descriptors_max: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3_600),
+            inherited: None,
+            recorder: None,
             toa: None,
         }
     }
@@ -52,15 +61,35 @@ impl Default for Config {
 /// One port mapping of one endpoint: where to listen and where to send what arrives.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// The endpoint that this belongs to; opaque to the relay. Counters and the limit on concurrent
-    /// connections are per owner, over all of its listeners.
-    pub owner: u128,
+    /// The endpoint that this belongs to. Counters and limits are per owner, over all of its listeners.
+    pub owner: Owner,
     /// Where clients connect to.
     pub consumer: Consumer,
     /// Where connections go. Can be replaced later, see `Relay::retarget`.
     pub provider: Target,
     /// Who is let in. Can be replaced later, see `Relay::admit`.
     pub admission: Admission,
+}
+
+/// The endpoint that a listener belongs to. The relay tells owners apart by `endpoint`; the rest goes into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its id.
+    pub endpoint: u128,
+    /// The id of the service that it leads to.
+    pub service: u128,
+    /// Its marker id.
+    pub marker: u32,
+}
+
+impl From<u128> for Owner {
+    fn from(endpoint: u128) -> Self {
+        Self {
+            endpoint,
+            service: 0,
+            marker: 0,
+        }
+    }
 }
 
 /// Who is let in. Whoever is not is reset before the backend is touched.

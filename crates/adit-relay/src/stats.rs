@@ -4,6 +4,7 @@
 //! nothing is in motion.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::rate::Bucket;
 
@@ -93,6 +94,31 @@ impl End {
     }
 }
 
+/// Upper bounds, themselves included, of the buckets that times to connect are counted in.
+pub const CONNECT_BOUNDS: [Duration; 12] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+/// How long backends took to answer connects: from the client's accept to the backend's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectTimes {
+    /// How many in each bucket of [`CONNECT_BOUNDS`], and in the last one those beyond.
+    pub buckets: [u64; CONNECT_BOUNDS.len() + 1],
+    /// All of them together.
+    pub sum: Duration,
+}
+
 /// One owner's counters at one moment. Counted since its first listener opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerStats {
@@ -102,6 +128,8 @@ pub struct OwnerStats {
     pub accepted: u64,
     /// Connections that are alive now.
     pub active: u32,
+    /// How long backends took to answer connects.
+    pub connect_times: ConnectTimes,
     /// Bytes from clients that were handed to backends; a preface does not count.
     pub bytes_to_backend: u64,
     /// Bytes from backends that were handed to clients.
@@ -109,6 +137,13 @@ pub struct OwnerStats {
     /// Connections that should have carried the client's address in the TCP header, and were made without it.
     pub toa_missing: u64,
     ends: [u64; End::ALL.len()],
+}
+
+impl ConnectTimes {
+    /// How many connects were answered.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
 }
 
 impl OwnerStats {
@@ -151,6 +186,8 @@ pub struct Snapshot {
     pub descriptors_used: usize,
     /// Descriptors that it may hold.
     pub descriptors_budget: usize,
+    /// Records of connections that were lost, since nobody took them in time.
+    pub records_dropped: u64,
     /// Owners with a listener or a live connection, and those that lost their last since the snapshot before.
     pub owners: Vec<OwnerStats>,
 }
@@ -165,6 +202,8 @@ pub(crate) struct Counters {
     bytes_to_client: AtomicU64,
     toa_missing: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
+    connect_times: [AtomicU64; CONNECT_BOUNDS.len() + 1],
+    connect_us: AtomicU64,
     pub(crate) rate: Bucket,
 }
 
@@ -204,8 +243,12 @@ impl Counters {
         self.toa_missing.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn owner(&self) -> u128 {
-        self.owner
+    /// Counts a backend's answer to a connect.
+    pub(crate) fn connected(&self, after: Duration) {
+        let bucket = CONNECT_BOUNDS.partition_point(|bound| *bound < after);
+        self.connect_times[bucket].fetch_add(1, Relaxed);
+        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.connect_us.fetch_add(us, Relaxed);
     }
 
     pub(crate) fn add_bytes(&self, to_backend: u64, to_client: u64) {
@@ -226,6 +269,10 @@ impl Counters {
             bytes_to_client: self.bytes_to_client.load(Relaxed),
             toa_missing: self.toa_missing.load(Relaxed),
             ends: std::array::from_fn(|i| self.ends[i].load(Relaxed)),
+            connect_times: ConnectTimes {
+                buckets: std::array::from_fn(|i| self.connect_times[i].load(Relaxed)),
+                sum: Duration::from_micros(self.connect_us.load(Relaxed)),
+            },
         }
     }
 }
@@ -239,6 +286,17 @@ mod tests {
         for (i, end) in End::ALL.iter().enumerate() {
             assert_eq!(*end as usize, i, "{}", end.name());
         }
+    }
+
+    #[test]
+    fn times_fall_into_the_first_bucket_that_holds_them() {
+        let counters = Counters::new(7);
+        for us in [0, 100, 101, 5_000_000, 5_000_001] {
+            counters.connected(Duration::from_micros(us));
+        }
+        let times = counters.stats().connect_times;
+        assert_eq!(times.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!((times.count(), times.sum), (5, Duration::from_micros(10_000_202)));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //! A worker shares nothing with the others but counters and the descriptor budget. It blocks in one
 //! place, `epoll_wait`; everything else it does is bounded, so a command is answered soon.
 //!
-//! Read next: `accept` (from a client's SYN to a session), `session` (the bytes).
+//! Read next: `commands` (what the control side asks for), `accept` (from a client's SYN to a session), `session` (the bytes).
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -19,13 +18,12 @@ use rustix::io::Errno;
 
 use crate::control::{Command, ListenSocket, Mapping, Route};
 use crate::descriptors::Budget;
-use crate::error::OpenError;
-use crate::namespace::{Namespace, Whereabouts};
+use crate::namespace::Whereabouts;
 use crate::pipes::Pipes;
+use crate::record::Recorder;
 use crate::session::{BUFFER_BYTES, Means, Session, Side, Turn};
 use crate::slab::{Key, Slab};
-use crate::socket;
-use crate::spec::{Close, Config, ListenerId};
+use crate::spec::{Config, ListenerId};
 use crate::stats::End;
 use crate::toa::{Registrar, Sender};
 
@@ -80,10 +78,26 @@ pub(crate) struct Serving {
     pub(crate) queued: bool,
 }
 
+/// Whose connections have a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draining {
+    Listener(ListenerId),
+    Owner(u128),
+}
+
+impl Draining {
+    pub(crate) fn concerns(self, session: &Session) -> bool {
+        match self {
+            Self::Listener(id) => session.listener() == id,
+            Self::Owner(owner) => session.owner() == owner,
+        }
+    }
+}
+
 pub(crate) struct Worker {
     pub(crate) epoll: OwnedFd,
-    wake: Arc<OwnedFd>,
-    commands: Receiver<Command>,
+    pub(crate) wake: Arc<OwnedFd>,
+    pub(crate) commands: Receiver<Command>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) whereabouts: Whereabouts,
     pub(crate) listeners: Slab<Serving>,
@@ -97,8 +111,9 @@ pub(crate) struct Worker {
     pub(crate) toa: Option<Registrar>,
     /// A descriptor to give up when there is none left, so that a client can still be refused.
     pub(crate) spare: Option<OwnedFd>,
-    drains: Vec<(Instant, ListenerId)>,
-    stop_by: Option<Instant>,
+    pub(crate) drains: Vec<(Instant, Draining)>,
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) stop_by: Option<Instant>,
     connect_ticks_max: u32,
     idle_ticks_max: u32,
     started: Instant,
@@ -139,6 +154,7 @@ impl Worker {
             toa: config.toa.as_ref().map(Sender::registrar).transpose()?,
             spare: spare_descriptor(),
             drains: Vec::new(),
+            recorder: config.recorder.clone(),
             stop_by: None,
             connect_ticks_max: ticks(config.connect_timeout),
             idle_ticks_max: ticks(config.idle_timeout),
@@ -243,12 +259,19 @@ impl Worker {
     pub(crate) fn end(&mut self, key: Key, end: End) {
         if let Some(mut session) = self.sessions.remove(key) {
             session.check_toa(self.toa.as_ref());
-            session.end(end, &mut self.means.pipes);
-            self.budget.give_connection();
+            self.end_session(session, end);
         }
     }
 
-    fn end_where(&mut self, end: End, which: impl Fn(&Session) -> bool) {
+    pub(crate) fn end_session(&mut self, session: Session, end: End) {
+        if let Some(recorder) = &self.recorder {
+            recorder.put(session.record(Some(end)));
+        }
+        session.end(end, &mut self.means.pipes);
+        self.budget.give_connection();
+    }
+
+    pub(crate) fn end_where(&mut self, end: End, which: impl Fn(&Session) -> bool) {
         let keys: Vec<Key> = self
             .sessions
             .iter()
@@ -269,13 +292,13 @@ impl Worker {
         self.tick = tick;
         self.ready.extend(self.stalled.drain(..).map(Token::Listener));
         self.sweep();
-        let due: Vec<ListenerId> = self
+        let due: Vec<Draining> = self
             .drains
             .extract_if(.., |(by, _)| *by <= now)
-            .map(|(_, id)| id)
+            .map(|(_, draining)| draining)
             .collect();
-        for id in due {
-            self.end_where(End::Cut, |session| session.listener() == id);
+        for draining in due {
+            self.end_where(End::Cut, |session| draining.concerns(session));
         }
         if self.stop_by.is_some_and(|by| by <= now) {
             self.end_where(End::Cut, |_| true);
@@ -307,153 +330,6 @@ impl Worker {
             }
         }
     }
-
-    /// Does what the control side asked for.
-    fn obey(&mut self) {
-        let mut count = [0_u8; 8];
-        // Empty it first: what is sent from here on rings again.
-        let _ = rustix::io::read(&self.wake, &mut count);
-        while let Ok(command) = self.commands.try_recv() {
-            // An answer that nobody waits for any more is dropped, and what is in it closed.
-            match command {
-                Command::Bind {
-                    consumer,
-                    provider,
-                    address,
-                    count,
-                    answer,
-                } if self.stop_by.is_none() => {
-                    let _ = answer.send(self.bind(&consumer, &provider, address, count));
-                }
-                Command::Serve {
-                    mapping,
-                    route,
-                    socket,
-                    answer,
-                } if self.stop_by.is_none() => {
-                    let _ = answer.send(self.serve(mapping, route, socket));
-                }
-                // Without an answer the caller learns that the relay has stopped.
-                Command::Bind { .. } | Command::Serve { .. } => {}
-                Command::Retarget { id, route, answer } => {
-                    let _ = answer.send(self.retarget(id, &route));
-                }
-                Command::Close { id, how, answer } => {
-                    self.close(id, how);
-                    // Before the answer: whoever gets it may want the namespaces gone.
-                    self.whereabouts.go_home();
-                    let _ = answer.send(());
-                }
-                Command::Stop { how } => self.stop(how),
-            }
-        }
-        self.whereabouts.go_home();
-    }
-
-    fn bind(
-        &mut self,
-        consumer: &Namespace,
-        provider: &Namespace,
-        address: std::net::SocketAddrV4,
-        count: usize,
-    ) -> Result<(std::net::SocketAddrV4, Vec<OwnedFd>), OpenError> {
-        // The provider's is entered only to know that it can be.
-        for (leg, namespace) in [("provider", provider), ("consumer", consumer)] {
-            self.whereabouts
-                .enter(namespace)
-                .map_err(|source| OpenError::Namespace { leg, source })?;
-        }
-        socket::listen(address, count).map_err(|errno| match errno {
-            Errno::ADDRINUSE => OpenError::AddressInUse(address),
-            Errno::ADDRNOTAVAIL => OpenError::AddressNotAvailable(address),
-            Errno::MFILE | Errno::NFILE => OpenError::Descriptors {
-                used: self.budget.used(),
-                budget: self.budget.total(),
-            },
-            errno => OpenError::Other {
-                address,
-                source: errno.into(),
-            },
-        })
-    }
-
-    fn serve(&mut self, mapping: Arc<Mapping>, route: Route, listen: ListenSocket) -> io::Result<()> {
-        if mapping.abandoned.load(Relaxed) {
-            return Ok(());
-        }
-        let no_room = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        let key = self
-            .listeners
-            .insert(Serving {
-                mapping,
-                route,
-                listen,
-                queued: false,
-            })
-            .map_err(no_room)?;
-        let Some(serving) = self.listeners.get_mut(key) else {
-            return Ok(());
-        };
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        let added = epoll::add(
-            &self.epoll,
-            serving.listen.socket.as_fd(),
-            Token::Listener(key).data(),
-            flags,
-        );
-        if added.is_err() {
-            self.listeners.remove(key);
-        }
-        Ok(added?)
-    }
-
-    fn retarget(&mut self, id: ListenerId, route: &Route) -> io::Result<bool> {
-        self.whereabouts.enter(&route.namespace)?;
-        let key = self
-            .listeners
-            .iter()
-            .find(|(_, serving)| serving.mapping.id == id)
-            .map(|(key, _)| key);
-        let Some(serving) = key.and_then(|key| self.listeners.get_mut(key)) else {
-            return Ok(false);
-        };
-        serving.route = route.clone();
-        Ok(true)
-    }
-
-    fn close(&mut self, id: ListenerId, how: Close) {
-        let served = self
-            .listeners
-            .iter()
-            .find(|(_, serving)| serving.mapping.id == id)
-            .map(|(key, _)| key);
-        if let Some(key) = served {
-            self.listeners.remove(key);
-        }
-        self.drains.retain(|(_, draining)| *draining != id);
-        match how {
-            Close::Cut => self.end_where(End::Cut, |session| session.listener() == id),
-            Close::Drain { within } => {
-                if self.sessions.iter().any(|(_, session)| session.listener() == id) {
-                    self.drains.push((later(within), id));
-                }
-            }
-        }
-    }
-
-    fn stop(&mut self, how: Close) {
-        // Taking the listeners out closes their sockets.
-        self.listeners = Slab::new();
-        self.stalled.clear();
-        self.ready.retain(|token| !matches!(token, Token::Listener(_)));
-        match how {
-            Close::Cut => {
-                self.stop_by = Some(Instant::now());
-                self.end_where(End::Cut, |_| true);
-            }
-            Close::Drain { within } => self.stop_by = Some(later(within)),
-        }
-    }
 }
 
 impl Drop for Worker {
@@ -469,13 +345,6 @@ pub(crate) fn spare_descriptor() -> Option<OwnedFd> {
 
 fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX - 1)
-}
-
-/// A drain's deadline; one beyond what the clock can say is as good as a year.
-fn later(within: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(within)
-        .unwrap_or(now + Duration::from_secs(365 * 24 * 3_600))
 }
 
 #[cfg(test)]

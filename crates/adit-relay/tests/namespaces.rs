@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use adit_netns::{Directory, Links, Namespace};
-use adit_relay::{Admission, Close, Consumer, Listener, OpenError, Relay, Target};
+use adit_relay::{Admission, Close, Consumer, End, Listener, OpenError, Relay, Target};
 use rig::{assert_reset, config, receive_all, send};
 
 /// Overlapping on purpose: the endpoint's address in one VPC is the backend's in the others.
@@ -69,7 +69,7 @@ impl Drop for Vpc {
 
 fn listener(owner: u128, consumer: &Vpc, provider: &Vpc) -> Listener {
     Listener {
-        owner,
+        owner: owner.into(),
         consumer: Consumer {
             namespace: consumer.descriptor(),
             address: SHARED,
@@ -168,4 +168,49 @@ fn one_relay_connects_namespaces_whose_addresses_overlap() {
     let again = relay.open(listener(0, &consumers[0], &providers[0])).unwrap();
     exchange(&consumers[0], &backends[0], 10);
     relay.close(again, Close::Cut).unwrap();
+}
+
+#[test]
+fn a_source_without_a_free_port_refuses_by_name_and_recovers() {
+    if !adit_netns::userns::is_privileged() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        println!("SKIPPED a_source_without_a_free_port_refuses_by_name_and_recovers: run it as root");
+        return;
+    }
+    const PORTS: usize = 3;
+    let consumer = Vpc::new("c2", &[*SHARED.ip()]);
+    let provider = Vpc::new("p2", &[*SHARED.ip(), SOURCE]);
+    let range = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40002");
+    if let Err(error) = provider.namespace.run(range).unwrap() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "this test sets ip_local_port_range: {error}"
+        );
+        println!("SKIPPED a_source_without_a_free_port_refuses_by_name_and_recovers: /proc/sys is read-only");
+        return;
+    }
+    let backend = provider.listen();
+    let relay = Relay::start(config()).unwrap();
+    relay.open(listener(1, &consumer, &provider)).unwrap();
+    let connection = || {
+        let client = consumer.connect(SHARED).unwrap();
+        (client, backend.accept().unwrap().0)
+    };
+    let mut live: Vec<_> = (0..PORTS).map(|_| connection()).collect();
+    for _ in 0..5 {
+        assert_reset(&mut consumer.connect(SHARED).unwrap());
+    }
+    let refused = |count| {
+        let stats = rig::stats(&relay, 1).unwrap();
+        assert_eq!(stats.ended(End::SourcePortsExhausted), count);
+    };
+    refused(5);
+    // The backend closes first, so that its side waits in TIME_WAIT, and the port is free.
+    let (mut client, accepted) = live.pop().unwrap();
+    drop(accepted);
+    rig::assert_ended(&mut client);
+    drop(client);
+    rig::eventually("a port to be free", || rig::stats(&relay, 1).unwrap().active == 2);
+    live.push(connection());
+    refused(5);
 }

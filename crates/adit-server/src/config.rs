@@ -31,6 +31,8 @@ pub struct Config {
     pub connections_per_endpoint_max: u32,
     /// At most so many new connections in a second through one endpoint; absent for as many as come.
     pub new_connections_per_second_max: Option<NonZeroU32>,
+    /// How many seconds connections may go on once their endpoint is served no more, where the call does not say; 0 cuts them.
+    pub drain_s: u32,
     /// The PROXY header of services that have no profile of their own.
     pub proxy: ProxyHeader,
     /// What the region's gateways can do; a service that asks for a mode that they cannot serve fails and says why.

@@ -101,8 +101,9 @@ impl Feed {
         }
     }
 
-    /// Says that nothing should be served for an endpoint. Answers whether nothing is.
-    pub async fn remove(&self, id: EndpointId) -> bool {
+    /// Says that nothing should be served for an endpoint, whose connections may go on for so many seconds. Answers whether
+    /// nothing is.
+    pub async fn remove(&self, id: EndpointId, drain_s: u32) -> bool {
         let send = {
             let mut inner = self.inner.lock();
             let subscriber = inner.subscriber.clone();
@@ -121,7 +122,7 @@ impl Feed {
             }
         };
         if let Some(subscriber) = send {
-            let _ = subscriber.send(FeedEvent::Remove { id }).await;
+            let _ = subscriber.send(FeedEvent::Remove { id, drain_s }).await;
         }
         false
     }
@@ -174,6 +175,11 @@ impl Feed {
     }
 }
 
+/// How long an endpoint's connections may go on once it is served no more.
+pub(crate) fn drain_s(config: &Config, endpoint: &Endpoint) -> u32 {
+    endpoint.drain_s.unwrap_or(config.drain_s)
+}
+
 /// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
 pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<EndpointSpec> {
     let endpoint: &Stored<Endpoint> = state.endpoint(&id)?;
@@ -212,6 +218,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
+        drain_s: drain_s(config, endpoint),
         allowed: leg.enable_whitelist.then(|| {
             leg.whitelist
                 .iter()
@@ -235,7 +242,7 @@ pub async fn null_gateway(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::
         let answers = match &event {
             FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
             FeedEvent::Put { endpoint } => vec![listening(endpoint)],
-            FeedEvent::Remove { id } => vec![Report {
+            FeedEvent::Remove { id, .. } => vec![Report {
                 id: *id,
                 status: EndpointReport::Removed,
             }],

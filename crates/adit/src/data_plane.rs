@@ -5,7 +5,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use adit_model::proxy::{ProxyHeader, ProxyProfile};
-use adit_relay::toa::KIND_DEFAULT;
+use adit_relay::{Close, toa::KIND_DEFAULT};
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 /// At most so many connections at a time through one endpoint (spec semantics 14).
@@ -52,6 +52,12 @@ pub struct DataPlane {
     /// New connections per second through one endpoint; the next is reset [default: as many as come].
     #[arg(long, env = "ADIT_NEW_CONNECTIONS_PER_SECOND", value_name = "COUNT")]
     pub new_connections_per_second: Option<NonZeroU32>,
+    /// Seconds that connections may go on once their endpoint is rejected, disabled or deleted; 0 cuts them at once.
+    #[arg(long, env = "ADIT_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
+    pub drain_s: u32,
+    /// Seconds that connections may go on once the region is told to stop; a second signal cuts them.
+    #[arg(long, env = "ADIT_STOP_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
+    pub stop_drain_s: u32,
     /// Seconds after which a silent connection is reset on both sides.
     #[arg(
         long, env = "ADIT_IDLE_TIMEOUT_S", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT_S,
@@ -77,6 +83,8 @@ impl Default for DataPlane {
             toa_kind: KIND_DEFAULT,
             connections_per_endpoint: CONNECTIONS_PER_ENDPOINT_MAX,
             new_connections_per_second: None,
+            drain_s: 0,
+            stop_drain_s: 0,
             idle_timeout_s: IDLE_TIMEOUT_S,
             connect_timeout_s: CONNECT_TIMEOUT_S,
         }
@@ -96,6 +104,16 @@ impl DataPlane {
             checksum: self.proxy_checksum,
         };
         header.check().map(|()| header)
+    }
+
+    /// What becomes of connections when the region stops.
+    pub fn stop(&self) -> Close {
+        match self.stop_drain_s {
+            0 => Close::Cut,
+            seconds => Close::Drain {
+                within: Duration::from_secs(seconds.into()),
+            },
+        }
     }
 
     /// How the relay runs.

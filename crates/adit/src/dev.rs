@@ -243,13 +243,24 @@ impl Served {
         self.stop_or_cut(std::future::pending()).await
     }
 
-    /// The same, but cuts requests in progress as soon as `cut` comes true.
+    /// The same, but cuts requests in progress, and connections that drain, as soon as `cut` comes true.
     ///
     /// # Errors
     /// Where something had to be left; the next start sweeps it.
     pub async fn stop_or_cut(self, cut: impl Future<Output = ()>) -> Result<(), Error> {
-        let served = self.serving.stop(cut).await;
-        self.running.stop().await?;
+        tokio::pin!(cut);
+        let mut hurried = false;
+        let hurry = async {
+            cut.as_mut().await;
+            hurried = true;
+        };
+        let served = self.serving.stop(hurry).await;
+        let cut = async {
+            if !hurried {
+                cut.await;
+            }
+        };
+        self.running.stop_or_cut(cut).await?;
         Ok(served?)
     }
 }

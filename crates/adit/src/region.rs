@@ -15,6 +15,7 @@ use adit_model::{
     feed::{Capabilities, Report},
 };
 use adit_netns::Directory;
+use adit_relay::Close;
 use adit_server::{
     App, Config,
     audit::{self, AuditLog, Sink},
@@ -134,6 +135,8 @@ pub struct Running {
     kernel: Option<Arc<Kernel>>,
     gateway: Option<Arc<Gateway>>,
     audit: Option<audit::Writer>,
+    /// What becomes of connections at the end.
+    ending: Close,
 }
 
 impl Running {
@@ -193,6 +196,7 @@ impl Running {
             kernel: None,
             gateway: None,
             audit,
+            ending: data_plane.stop(),
         };
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
@@ -253,9 +257,25 @@ impl Running {
     /// # Errors
     /// Where a namespace could not be removed; the next start sweeps it.
     pub async fn stop(self) -> Result<(), KernelError> {
+        self.stop_or_cut(std::future::pending()).await
+    }
+
+    /// The same, but cuts connections that drain as soon as `cut` comes true.
+    ///
+    /// # Errors
+    /// Where a namespace could not be removed; the next start sweeps it.
+    pub async fn stop_or_cut(self, cut: impl Future<Output = ()>) -> Result<(), KernelError> {
         self.cancel.cancel();
         if let Some(gateway) = &self.gateway {
-            gateway.stop(adit_relay::Close::Cut).await;
+            let stopping = gateway.stop(self.ending);
+            tokio::pin!(stopping);
+            tokio::select! {
+                () = &mut stopping => {}
+                () = cut => {
+                    gateway.cut().await;
+                    stopping.await;
+                }
+            }
         }
         for task in self.tasks {
             task.abort();
@@ -292,6 +312,7 @@ fn config(
         dns_suffix: "vpcep.internal".to_owned(),
         connections_per_endpoint_max: data_plane.connections_per_endpoint,
         new_connections_per_second_max: data_plane.new_connections_per_second,
+        drain_s: data_plane.drain_s,
         proxy: data_plane.proxy().map_err(StartError::Proxy)?,
         gateways,
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),

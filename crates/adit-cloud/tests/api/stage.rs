@@ -81,6 +81,7 @@ impl Stage {
             dns_suffix: "vpcep.internal".to_owned(),
             connections_per_endpoint_max: 3000,
             new_connections_per_second_max: None,
+            drain_s: 0,
             proxy: ProxyHeader::default(),
             gateways: Capabilities {
                 tcp_proxy: vec![TcpProxy::Close],
@@ -150,7 +151,7 @@ async fn agree(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Repo
         let said: Vec<Report> = match event {
             FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
             FeedEvent::Put { endpoint } => vec![listening(&endpoint)],
-            FeedEvent::Remove { id } => vec![Report {
+            FeedEvent::Remove { id, .. } => vec![Report {
                 id,
                 status: EndpointReport::Removed,
             }],

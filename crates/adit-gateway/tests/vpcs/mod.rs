@@ -305,7 +305,11 @@ impl Rig {
     }
 
     pub(crate) async fn remove(&mut self, id: EndpointId) {
-        self.send(FeedEvent::Remove { id }).await;
+        self.send(FeedEvent::Remove { id, drain_s: 0 }).await;
+        self.until_removed(id).await;
+    }
+
+    pub(crate) async fn until_removed(&mut self, id: EndpointId) {
         self.until(id, "removed", |status| *status == EndpointReport::Removed)
             .await;
     }
@@ -334,6 +338,7 @@ pub(crate) fn spec() -> EndpointSpec {
         proxy: ProxyHeader::default(),
         connections_max: 100,
         new_per_second_max: None,
+        drain_s: 0,
         allowed: None,
     }
 }

@@ -92,6 +92,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         proxy: ProxyHeader::default(),
         connections_max: 3000,
         new_per_second_max: None,
+        drain_s: 30,
         allowed: Some(vec!["10.20.0.0/24".parse().unwrap()]),
     };
     let id = spec.id;
@@ -100,7 +101,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             endpoints: vec![spec.clone()],
         },
         FeedEvent::Put { endpoint: spec },
-        FeedEvent::Remove { id },
+        FeedEvent::Remove { id, drain_s: 0 },
     ];
     let reports: Vec<_> = [
         EndpointReport::Listening { generation: 12 },

@@ -167,7 +167,7 @@ pub(crate) fn relay_main(arguments: &[String]) {
         relay
             .open(Listener {
                 // The first three mappings are one endpoint, the others another.
-                owner: 1 + owner as u128 / 3,
+                owner: (1 + owner as u128 / 3).into(),
                 consumer: Consumer {
                     namespace: Arc::clone(&consumer),
                     address,

@@ -14,7 +14,7 @@ fn an_address_belongs_to_one_listener() {
     for workers in [1, 3] {
         let rig = Rig::with(Config { workers, ..config() }, |_| {});
         let mut other = listener(address(&rig.backend));
-        other.owner = OWNER + 1;
+        other.owner = (OWNER + 1).into();
         other.consumer.address = rig.endpoint;
         let error = rig.relay.open(other.clone()).unwrap_err();
         assert!(
@@ -106,7 +106,7 @@ fn many_listeners_open_and_close_and_leave_nothing() {
     let ids: Vec<_> = (0..200)
         .map(|i| {
             let mut one = listener(backend);
-            one.owner = 1_000 + i;
+            one.owner = (1_000 + i).into();
             one.consumer.address = SocketAddrV4::new(Ipv4Addr::new(127, 18, 1, 1 + (i % 250) as u8), 7_000);
             rig.relay.open(one).unwrap()
         })
@@ -161,7 +161,7 @@ fn listeners_come_and_go_under_traffic() {
                 scope.spawn(move || {
                     for round in 0..100_u64 {
                         let mut one = listener(backend);
-                        one.owner = caller.into();
+                        one.owner = u128::from(caller).into();
                         one.consumer.address =
                             SocketAddrV4::new(Ipv4Addr::new(127, 18, 2, caller + 1), 7_000);
                         let id = rig.relay.open(one.clone()).unwrap();

@@ -8,5 +8,6 @@ mod admission;
 mod bytes;
 mod ends;
 mod listeners;
+mod records;
 #[path = "../rig/mod.rs"]
 mod rig;

@@ -108,7 +108,7 @@ pub fn target(backend: SocketAddrV4) -> Target {
 
 pub fn listener(backend: SocketAddrV4) -> Listener {
     Listener {
-        owner: OWNER,
+        owner: OWNER.into(),
         consumer: Consumer {
             namespace: here(),
             address: SocketAddrV4::new(ENDPOINT, 0),

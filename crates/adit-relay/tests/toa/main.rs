@@ -89,7 +89,7 @@ impl Stage {
 
     fn listener(&self, provider: Target) -> Listener {
         Listener {
-            owner: OWNER,
+            owner: OWNER.into(),
             consumer: Consumer {
                 namespace: self.consumer.descriptor(),
                 address: ENDPOINT,
@@ -323,7 +323,7 @@ fn a_relay_that_cannot_send_it_does_not_promise_it() {
     };
     let relay = Relay::start(Config::default()).unwrap();
     let listener = |toa| Listener {
-        owner: OWNER,
+        owner: OWNER.into(),
         consumer: Consumer {
             namespace: Arc::clone(&consumer),
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),

@@ -22,7 +22,7 @@ use crate::{
 
 pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Failure> {
     let Some(endpoint) = app.cache.read().endpoint(&id).cloned() else {
-        app.feed.remove(id).await;
+        app.feed.remove(id, 0).await;
         return Ok(Outcome::REST);
     };
     match endpoint.status() {
@@ -32,7 +32,7 @@ pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Fail
             Ok(Outcome::REST)
         }
         EndpointStatus::PendingAcceptance | EndpointStatus::Failed => {
-            app.feed.remove(id).await;
+            app.feed.remove(id, 0).await;
             unroute(app, &endpoint).await?;
             Ok(Outcome::REST)
         }
@@ -49,7 +49,7 @@ async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failur
     };
     if service.status() == ServiceStatus::Failed {
         let fault = ApiError::because(Code::E2004, format!("{} is failed.", service.name));
-        app.feed.remove(endpoint.id).await;
+        app.feed.remove(endpoint.id, 0).await;
         return fail(app, endpoint, fault).await;
     }
     if endpoint.source.is_none() {
@@ -113,7 +113,7 @@ async fn tell(app: &App, id: EndpointId) {
     let spec = feed::specify(&app.cache.read(), &app.config, id);
     match spec {
         Some(spec) => app.feed.put(spec).await,
-        None => drop(app.feed.remove(id).await),
+        None => drop(app.feed.remove(id, 0).await),
     }
 }
 
@@ -194,7 +194,8 @@ async fn replace(app: &App, old: &Stored<Endpoint>, new: &Endpoint) -> Result<bo
 
 /// Once no gateway serves it: gives its addresses back and removes it.
 async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
-    if !app.feed.remove(endpoint.id).await {
+    let drain_s = feed::drain_s(&app.config, endpoint);
+    if !app.feed.remove(endpoint.id, drain_s).await {
         // The gateway's word wakes us again.
         return Ok(Outcome::REST);
     }
