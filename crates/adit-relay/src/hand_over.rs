@@ -43,6 +43,8 @@ const MESSAGE_BYTES: usize = 2 + 4 + 2 + 8 + 8;
 
 /// A namespace's identity: device and inode.
 pub(crate) type Identity = (u64, u64);
+/// Where something listens.
+pub(crate) type Place = (Identity, SocketAddrV4);
 
 /// Why listeners did not change hands.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +87,7 @@ pub fn hand_over_channel() -> std::io::Result<(OwnedFd, OwnedFd)> {
 /// Listening sockets of a process before this one, until listeners claim them.
 #[derive(Debug)]
 pub struct Inherited {
-    sockets: Mutex<HashMap<(Identity, SocketAddrV4), Vec<OwnedFd>>>,
+    sockets: Mutex<HashMap<Place, Vec<OwnedFd>>>,
     channel: OwnedFd,
 }
 
@@ -126,7 +128,7 @@ impl Inherited {
     }
 }
 
-type Handed = ((Identity, SocketAddrV4), Vec<OwnedFd>);
+type Handed = (Place, Vec<OwnedFd>);
 
 fn receive_one(from: BorrowedFd<'_>) -> Result<Option<Handed>, HandOverError> {
     let mut message = [0; MESSAGE_BYTES];
@@ -167,11 +169,7 @@ fn receive_one(from: BorrowedFd<'_>) -> Result<Option<Handed>, HandOverError> {
     }
 }
 
-fn send_one(
-    to: BorrowedFd<'_>,
-    (namespace, address): (Identity, SocketAddrV4),
-    sockets: &[Arc<OwnedFd>],
-) -> Result<(), Errno> {
+fn send_one(to: BorrowedFd<'_>, (namespace, address): Place, sockets: &[Arc<OwnedFd>]) -> Result<(), Errno> {
     let mut message = Vec::with_capacity(MESSAGE_BYTES);
     message.extend_from_slice(&[LISTENER, VERSION]);
     message.extend_from_slice(&address.ip().octets());

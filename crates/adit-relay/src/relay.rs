@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::control::{Answer, COMMANDS_QUEUED_MAX, Command, ListenSocket, Mapping, NoAnswer, Route};
 use crate::descriptors::{Budget, ListenerShare};
 use crate::error::{OpenError, RetargetError, Stalled};
-use crate::hand_over::{Identity, Inherited};
+use crate::hand_over::{Identity, Inherited, Place};
 use crate::namespace::Namespace;
 use crate::record::{Record, Recorder};
 use crate::spec::{Admission, Close, Config, Listener, ListenerId, Target};
@@ -221,7 +221,7 @@ impl Relay {
     }
 
     /// Every listener's sockets, by where it listens.
-    pub(crate) fn listening(&self) -> Vec<((Identity, SocketAddrV4), Vec<Arc<OwnedFd>>)> {
+    pub(crate) fn listening(&self) -> Vec<(Place, Vec<Arc<OwnedFd>>)> {
         let register = self.register.lock();
         let sockets = |opened: &Opened| opened.sockets.iter().filter_map(Weak::upgrade).collect();
         let key = |opened: &Opened| (opened.namespace, opened.mapping.address);
