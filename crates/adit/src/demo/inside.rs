@@ -47,22 +47,76 @@ pub(super) fn serve_pages(namespace: &Namespace, port: u16) -> Result<(), Error>
 }
 
 /// Answers requests on one connection until the client ends it.
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    let page = format!(
-        "Hello from the backend. I see you as {}.\n",
-        stream.peer_addr()?.ip()
-    );
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    while let Some(line) = lines.next().transpose()? {
-        if line.is_empty() {
+fn answer(stream: TcpStream) -> std::io::Result<()> {
+    let peer = stream.peer_addr()?.ip();
+    let mut reader = BufReader::new(stream);
+    let header = Header::read(&mut reader)?;
+    let told = header.map_or(String::new(), |header| format!(" A header says {header}."));
+    let page = format!("Hello from the backend. I see you as {peer}.{told}\n");
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 {
+        if line.trim_end().is_empty() {
+            let length = page.len();
             write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
-                page.len()
+                reader.get_mut(),
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{page}"
             )?;
         }
+        line.clear();
     }
     Ok(())
+}
+
+/// What a binary PROXY header of IPv4 says.
+struct Header {
+    client: SocketAddrV4,
+    /// The kinds of its TLVs.
+    tlvs: Vec<u8>,
+}
+
+impl Header {
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    /// Up to the addresses: signature, version, family, length.
+    const HEAD_BYTES: usize = 16;
+
+    /// The header that a connection begins with, if it does: nobody else begins with the end of a line.
+    fn read(from: &mut impl BufRead) -> std::io::Result<Option<Self>> {
+        if from.fill_buf()?.first() != Self::SIGNATURE.first() {
+            return Ok(None);
+        }
+        let mut head = [0; Self::HEAD_BYTES];
+        from.read_exact(&mut head)?;
+        if !head.starts_with(Self::SIGNATURE) {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        let mut rest = vec![0; u16::from_be_bytes([head[14], head[15]]).into()];
+        from.read_exact(&mut rest)?;
+        let [a, b, c, d, _, _, _, _, p0, p1, _, _, tlvs @ ..] = &rest[..] else {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        };
+        Ok(Some(Self {
+            client: SocketAddrV4::new([*a, *b, *c, *d].into(), u16::from_be_bytes([*p0, *p1])),
+            tlvs: kinds(tlvs),
+        }))
+    }
+}
+
+impl std::fmt::Display for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tlvs: Vec<_> = self.tlvs.iter().map(|kind| format!("{kind:#04x}")).collect();
+        write!(f, "{} with {}", self.client, tlvs.join(" and "))
+    }
+}
+
+fn kinds(mut tlvs: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [kind, high, low, rest @ ..] = tlvs {
+        kinds.push(*kind);
+        tlvs = rest
+            .get(u16::from_be_bytes([*high, *low]).into()..)
+            .unwrap_or_default();
+    }
+    kinds
 }
 
 /// Connects from within a namespace; the connection goes on to live outside.

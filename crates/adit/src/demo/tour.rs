@@ -9,8 +9,9 @@ use adit_cloud::{
     Login,
     kernel::{Instance, port_namespace},
 };
-use adit_model::{id::PortId, network::RESERVED};
+use adit_model::{id::PortId, network::RESERVED, service::TcpProxy};
 use adit_netns::{Directory, Namespace};
+use adit_relay::toa::{Cgroup, KIND_DEFAULT, Receiver, ToaError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ const BACKEND_PORT: &str = "4189d3c2-8882-4871-a3c2-d380272eed88";
 const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 /// The client of the built-in region.
 const CLIENT_PORT: &str = "5290e4d3-9993-4982-b4d3-e491383ffe98";
+/// Its address.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 20);
 /// Its VPC.
 const CLIENT_VPC: &str = "5290e4d3-9993-4982-b4d3-e491383ffe90";
 /// Its subnet.
@@ -104,6 +107,7 @@ impl Tour {
         let service = self.publish(&cast)?;
         let (endpoint, ip) = self.connect(&cast, &service)?;
         let stream = self.use_it(&cast, ip)?;
+        self.name_clients(&cast, &service, ip)?;
         self.must_not(&cast, &service, &endpoint, ip, stream)?;
         self.clean_up(&cast, &service, &endpoint)
     }
@@ -233,6 +237,40 @@ impl Tour {
         Ok(stream)
     }
 
+    /// The ways in which a backend is told of its clients.
+    fn name_clients(&mut self, cast: &Cast, service: &str, ip: Ipv4Addr) -> Result<(), Error> {
+        // Back to `close` in the end.
+        for mode in TcpProxy::ALL.iter().rev() {
+            let what = format!("Provider: name the clients to the backend by tcp_proxy {mode}");
+            self.step(&what, || {
+                let path = format!("vpc-endpoint-services/{service}");
+                let body = json!({"tcp_proxy": mode.as_str()});
+                let (status, reply) = cast.provider.call("PUT", &path, Some(&body))?;
+                // What a machine cannot do is said, and is no failure of the tour.
+                if let Err(e) = &cast.receiver
+                    && mode.has_toa()
+                {
+                    expect(
+                        status == 400 && reply["error_code"] == "EndPoint.0002",
+                        "refused with EndPoint.0002",
+                        &reply,
+                    )?;
+                    return Ok(((), format!("not on this machine: {e}")));
+                }
+                expect(status == 200, "the service is changed", &reply)?;
+                poll(
+                    || {
+                        let mut stream = inside::connect(&cast.client, SocketAddrV4::new(ip, 8081))?;
+                        let page = inside::fetch(&mut stream)?;
+                        Ok(is_named(&page, *mode).then(|| ((), page.trim().to_owned())))
+                    },
+                    "a connection in the new way",
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// What must not work.
     fn must_not(
         &mut self,
@@ -329,8 +367,18 @@ impl Place {
     }
 }
 
+/// Whether a page says what the backend is told in a mode: who its peer is, and what a header says.
+fn is_named(page: &str, mode: TcpProxy) -> bool {
+    let is_client = page.contains(&format!("I see you as {CLIENT}."));
+    let has_header = page.contains(&format!("A header says {CLIENT}:"));
+    let has_network = page.contains("0xe5");
+    (is_client, has_header, has_network) == (mode.has_toa(), mode.has_header(), mode.names_network())
+}
+
 /// Who takes part.
 struct Cast {
+    /// Shows the backend's server the clients that TOA names; the reason where it cannot.
+    receiver: Result<Receiver, ToaError>,
     provider: Client,
     consumer: Client,
     consumer_login: Login,
@@ -346,10 +394,16 @@ impl Cast {
         let consumer_login = login("other")?;
         let (directory, instance) = (&place.directory, &place.instance);
         let backend = open(directory, instance, BACKEND_PORT)?;
+        // The server is a part of this process, and so in its cgroup; it has to listen after this.
+        let receiver = Receiver::load(RESERVED, KIND_DEFAULT).and_then(|mut receiver| {
+            receiver.attach(&Cgroup::own().map_err(ToaError::Cgroup)?)?;
+            Ok(receiver)
+        });
         // The documented request maps client ports to these.
         inside::serve_pages(&backend, 90)?;
         inside::serve_pages(&backend, 80)?;
         Ok(Self {
+            receiver,
             provider: Client::login(&place.api, &login("demo")?)?,
             consumer: Client::login(&place.api, &consumer_login)?,
             consumer_login,
