@@ -21,6 +21,7 @@ pub mod identity;
 pub mod network;
 pub mod rate;
 mod unread;
+mod written;
 
 pub use app::App;
 pub use config::Config;

@@ -18,7 +18,7 @@ use super::schema::{
     Address, Block, EndpointStatusSchema, IdText, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema,
     StatementSchema, TagSchema,
 };
-use super::shape::{EndpointPath, Failures, FaultView, QueryString, Tags, Time};
+use super::shape::{EndpointPath, Failures, FaultView, JsonText, QueryString, Tags, Time};
 use crate::{
     app::{App, Scope, endpoint::EndpointSeen},
     config::Config,
@@ -94,7 +94,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn of(seen: EndpointSeen, config: &Config) -> Self {
+    pub(super) fn of(seen: &EndpointSeen, config: &Config) -> Self {
         let e = &*seen.endpoint;
         let ip = e.shown_ip();
         let dns = ip
@@ -107,7 +107,7 @@ impl Endpoint {
             active_status: ["active"],
             enable_status: "enable",
             endpoint_service_id: e.service,
-            endpoint_service_name: seen.service_name,
+            endpoint_service_name: seen.service_name().to_owned(),
             marker_id: e.marker,
             vpc_id: e.vpc,
             subnet_id: e.interface().map(|leg| leg.subnet),
@@ -137,7 +137,8 @@ impl Endpoint {
 }
 
 /// A page of endpoints.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a page, for the OpenAPI document")]
 pub(crate) struct Endpoints {
     endpoints: Vec<Endpoint>,
     /// How many match, on all pages.
@@ -214,7 +215,7 @@ pub(crate) async fn endpoint_create(
 ) -> Result<Json<Endpoint>, Failure> {
     let body = body::parse(&bytes)?;
     let seen = app.endpoint_create(&scope, body).await?;
-    Ok(Json(Endpoint::of(seen, &app.config)))
+    Ok(Json(Endpoint::of(&seen, &app.config)))
 }
 
 /// List the project's endpoints
@@ -225,16 +226,12 @@ pub(crate) async fn endpoint_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
     QueryString(query): QueryString,
-) -> Result<Json<Endpoints>, Failure> {
+) -> Result<JsonText, Failure> {
     let (page, total_count) = app.endpoint_list(&scope, &query).await?;
-    let endpoints = page
-        .into_iter()
-        .map(|seen| Endpoint::of(seen, &app.config))
-        .collect();
-    Ok(Json(Endpoints {
-        endpoints,
-        total_count,
-    }))
+    let page = page.into_iter().map(|seen| (seen.endpoint.id, seen));
+    let view = |seen: &EndpointSeen| Endpoint::of(seen, &app.config);
+    let endpoints = app.written_endpoints.each(page.collect(), view);
+    Ok(JsonText::page("endpoints", &endpoints, total_count))
 }
 
 /// Show an endpoint
@@ -245,9 +242,10 @@ pub(crate) async fn endpoint_show(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
     EndpointPath(id): EndpointPath,
-) -> Result<Json<Endpoint>, Failure> {
+) -> Result<JsonText, Failure> {
     let seen = app.endpoint_show(&scope, id).await?;
-    Ok(Json(Endpoint::of(seen, &app.config)))
+    let view = |seen: &EndpointSeen| Endpoint::of(seen, &app.config);
+    Ok(JsonText(app.written_endpoints.one(id, seen, view)))
 }
 
 /// Delete an endpoint

@@ -15,7 +15,7 @@ use super::schema::{
     IdText, NewPortMapping, NewTag, OfProject, OfService, OwnServiceType, Page, PortMappingSchema,
     ServerTypeSchema, ServiceStatusSchema, ServiceTypeSchema, TagSchema, TcpProxySchema,
 };
-use super::shape::{Failures, FaultView, Ports, QueryString, ServicePath, Tags, Time};
+use super::shape::{Failures, FaultView, JsonText, Ports, QueryString, ServicePath, Tags, Time};
 use crate::{
     app::{App, Scope, service::ServiceSeen},
     error::Failure,
@@ -69,8 +69,8 @@ pub(crate) struct EndpointService {
     error: Option<Vec<FaultView>>,
 }
 
-impl From<ServiceSeen> for EndpointService {
-    fn from(seen: ServiceSeen) -> Self {
+impl From<&ServiceSeen> for EndpointService {
+    fn from(seen: &ServiceSeen) -> Self {
         let s = &*seen.service;
         Self {
             id: s.id,
@@ -97,7 +97,8 @@ impl From<ServiceSeen> for EndpointService {
 }
 
 /// A page of services.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a page, for the OpenAPI document")]
 pub(crate) struct EndpointServices {
     endpoint_services: Vec<EndpointService>,
     /// How many match, on all pages.
@@ -191,7 +192,7 @@ pub(crate) async fn service_create(
     bytes: Bytes,
 ) -> Result<Json<EndpointService>, Failure> {
     let body = body::parse(&bytes)?;
-    Ok(Json(app.service_create(&scope, &body).await?.into()))
+    Ok(Json((&app.service_create(&scope, &body).await?).into()))
 }
 
 /// List the project's endpoint services
@@ -202,22 +203,15 @@ pub(crate) async fn service_list(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
     QueryString(query): QueryString,
-) -> Result<Json<EndpointServices>, Failure> {
+) -> Result<JsonText, Failure> {
     let (page, total_count) = app.service_list(&scope, &query).await?;
-    let endpoint_services = page
-        .into_iter()
-        .map(|seen| {
-            let domain_id = Some(seen.service.domain.clone());
-            EndpointService {
-                domain_id,
-                ..seen.into()
-            }
-        })
-        .collect();
-    Ok(Json(EndpointServices {
-        endpoint_services,
-        total_count,
-    }))
+    let page = page.into_iter().map(|seen| ((seen.service.id, true), seen));
+    let in_list = |seen: &ServiceSeen| EndpointService {
+        domain_id: Some(seen.service.domain.clone()),
+        ..seen.into()
+    };
+    let services = app.written_services.each(page.collect(), in_list);
+    Ok(JsonText::page("endpoint_services", &services, total_count))
 }
 
 /// Show an endpoint service
@@ -228,8 +222,12 @@ pub(crate) async fn service_show(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
     ServicePath(id): ServicePath,
-) -> Result<Json<EndpointService>, Failure> {
-    Ok(Json(app.service_show(&scope, id).await?.into()))
+) -> Result<JsonText, Failure> {
+    let seen = app.service_show(&scope, id).await?;
+    let text = app
+        .written_services
+        .one((id, false), seen, |seen| EndpointService::from(seen));
+    Ok(JsonText(text))
 }
 
 /// Change an endpoint service
@@ -243,7 +241,7 @@ pub(crate) async fn service_update(
     bytes: Bytes,
 ) -> Result<Json<EndpointService>, Failure> {
     let body = body::parse(&bytes)?;
-    Ok(Json(app.service_update(&scope, id, &body).await?.into()))
+    Ok(Json((&app.service_update(&scope, id, &body).await?).into()))
 }
 
 /// Delete an endpoint service

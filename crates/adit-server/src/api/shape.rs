@@ -12,8 +12,10 @@ use adit_model::{
     time::Timestamp,
 };
 use axum::{
+    body::Bytes,
     extract::{FromRequestParts, RawPathParams},
-    http::request::Parts,
+    http::{HeaderValue, header::CONTENT_TYPE, request::Parts},
+    response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
@@ -100,6 +102,34 @@ impl<S: Sync> FromRequestParts<S> for QueryString {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|_| ApiError::because(Code::E0002, "The query string cannot be read."))?;
         Ok(Self(Query(pairs.0)))
+    }
+}
+
+/// A reply that is JSON already.
+pub(crate) struct JsonText(pub Bytes);
+
+impl JsonText {
+    /// A page of resources, each of them JSON, with how many there are on all pages.
+    pub(crate) fn page(name: &str, resources: &[Bytes], total_count: usize) -> Self {
+        let bytes: usize = resources.iter().map(|text| text.len() + 1).sum();
+        let mut page = Vec::with_capacity(bytes + PAGE_BYTES);
+        page.extend_from_slice(format!("{{\"{name}\":[").as_bytes());
+        for (i, text) in resources.iter().enumerate() {
+            page.extend_from_slice(if i == 0 { b"" } else { b"," });
+            page.extend_from_slice(text);
+        }
+        page.extend_from_slice(format!("],\"total_count\":{total_count}}}").as_bytes());
+        Self(page.into())
+    }
+}
+
+/// What a page takes beside its resources, in bytes.
+const PAGE_BYTES: usize = 64;
+
+impl IntoResponse for JsonText {
+    fn into_response(self) -> Response {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, JSON)], self.0).into_response()
     }
 }
 

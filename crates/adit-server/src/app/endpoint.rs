@@ -19,24 +19,31 @@ use super::{ATTEMPTS_MAX, App, Scope, as_seen, fence, in_flight::Held, put_guard
 use crate::{error::Failure, network::Seen};
 
 /// An endpoint with what replies say of it and the document does not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSeen {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// Its service's present name; the last one, where the service is gone.
-    pub service_name: String,
+    /// Its service, while it is there.
+    pub service: Option<Arc<Service>>,
 }
 
 impl EndpointSeen {
     pub(super) fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
+        let service = state.service(&endpoint.service);
         Self {
-            service_name: present_name(state, &endpoint).to_owned(),
+            service: service.map(|s| Arc::clone(&s.value)),
             endpoint,
         }
     }
+
+    /// Its service's present name; the last one, where the service is gone.
+    pub fn service_name(&self) -> &str {
+        let service = self.service.as_ref();
+        service.map_or(&self.endpoint.service_name, |s| &s.name)
+    }
 }
 
-/// The present name of an endpoint's service; the last one, where the service is gone.
+/// [`EndpointSeen::service_name`], of an endpoint that is only looked at.
 fn present_name<'a>(state: &'a State, endpoint: &'a Endpoint) -> &'a str {
     let service = state.service(&endpoint.service);
     service.map_or(&endpoint.service_name, |s| &s.name)
@@ -70,7 +77,7 @@ impl App {
             };
             let ground = self.ground(scope, &draft, service_type, &vpc.view).await?;
             let created = self.created();
-            let (txn, endpoint, service_name, _held) = {
+            let (txn, endpoint, service, _held) = {
                 let state = self.cache.read();
                 // Looked at again, since it is this state that the compares below are of: during the look-ups the service may
                 // have been deleted, or the account taken off its whitelist.
@@ -115,12 +122,12 @@ impl App {
                 if let Ground::Subnet(_, Some(subnet)) = &ground {
                     txn = fence(txn, &subnet.fences);
                 }
-                (txn, endpoint, service.name.clone(), (slot, marker))
+                (txn, endpoint, Arc::clone(&service.value), (slot, marker))
             };
             if self.commit(txn).await? {
                 return Ok(EndpointSeen {
                     endpoint: Arc::new(endpoint),
-                    service_name,
+                    service: Some(service),
                 });
             }
         }

@@ -32,8 +32,10 @@ use adit_model::{
     time::{Created, Timestamp},
 };
 use adit_store::{Cache, Commit, ReadGuard, State, Store, Stored, Txn};
+use endpoint::EndpointSeen;
 use in_flight::{Held, InFlight, Turnstile};
 use prometheus_client::registry::Registry;
+use service::ServiceSeen;
 
 use crate::{
     config::Config,
@@ -43,6 +45,7 @@ use crate::{
     network::{Fence, Network},
     rate::ProjectRates,
     reconcile,
+    written::Written,
 };
 
 /// How often an operation is decided anew after it lost a race. Each loss means that somebody else got ahead, and takes
@@ -84,6 +87,9 @@ pub struct App {
     /// Reserving an endpoint's address and deleting the endpoint take turns: an address must not be taken for an endpoint
     /// whose deletion was answered, since from then on it is free.
     pub(crate) placing: Turnstile<EndpointId>,
+    /// The JSON of services, by whether it is part of a list, and of endpoints.
+    pub(crate) written_services: Written<(ServiceId, bool), ServiceSeen>,
+    pub(crate) written_endpoints: Written<EndpointId, EndpointSeen>,
 }
 
 /// Whose request it is: a caller, and the project in the path, which is the caller's own.
@@ -120,6 +126,8 @@ impl App {
             backend_ports: Turnstile::default(),
             whitelists: Turnstile::default(),
             placing: Turnstile::default(),
+            written_services: Written::default(),
+            written_endpoints: Written::default(),
         })
     }
 

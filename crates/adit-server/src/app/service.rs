@@ -22,7 +22,7 @@ use super::{ATTEMPTS_MAX, App, Scope, as_seen, compare_guard, fence};
 use crate::{error::Failure, network::Seen};
 
 /// A service with what replies say of it and the document does not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSeen {
     /// The service.
     pub service: Arc<Service>,

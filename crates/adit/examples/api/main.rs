@@ -21,6 +21,7 @@ mod process;
 mod reads;
 mod redb;
 mod region;
+mod signed;
 mod table;
 mod wrk;
 

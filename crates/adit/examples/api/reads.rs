@@ -6,6 +6,7 @@ use crate::{
     Plan, fill,
     process::{Client, Process},
     region::{self, PROVIDER},
+    signed,
     table::{Spread, grouped},
     wrk::{Load, Measured},
 };
@@ -25,7 +26,8 @@ struct Subject<'a> {
     server: &'a Process,
     /// The URL of each of [`READS`].
     urls: [String; 2],
-    headers: Vec<(&'static str, String)>,
+    /// The token to send; without one, requests are signed.
+    token: Option<String>,
     /// What was measured, by read.
     measured: [Vec<Measured>; 2],
 }
@@ -36,8 +38,16 @@ impl<'a> Subject<'a> {
             name: name.into(),
             server,
             urls,
-            headers: vec![("X-Auth-Token", client.token.clone())],
+            token: Some(client.token.clone()),
             measured: Default::default(),
+        }
+    }
+
+    /// The headers that its requests prove themselves with.
+    fn headers(&self, read: usize) -> Vec<(&'static str, String)> {
+        match &self.token {
+            Some(token) => vec![("X-Auth-Token", token.clone())],
+            None => signed::headers(&PROVIDER, &self.urls[read]),
         }
     }
 
@@ -128,6 +138,10 @@ pub(crate) fn run(plan: &Plan) {
     let mut subjects = [
         Subject::new("bare axum", &bare, urls, &small.client),
         small.subject("Adit"),
+        Subject {
+            token: None,
+            ..small.subject("Adit, signed requests")
+        },
         full.subject(format!("Adit with {resources} + {resources}")),
     ];
     for _ in 0..plan.rounds {
@@ -135,7 +149,7 @@ pub(crate) fn run(plan: &Plan) {
             for subject in &mut subjects {
                 let load = Load {
                     url: subject.urls[read].clone(),
-                    headers: &subject.headers,
+                    headers: &subject.headers(read),
                     body: None,
                     connections: CONNECTIONS,
                     pinned: true,
@@ -160,8 +174,8 @@ fn print_reads(subjects: &[Subject<'_>]) {
     println!();
 }
 
-fn print_sizes(plan: &Plan, subjects: &[Subject<'_>; 3], small: &Started, full: &Started) {
-    let [_, few, many] = subjects;
+fn print_sizes(plan: &Plan, subjects: &[Subject<'_>; 4], small: &Started, full: &Started) {
+    let [_, few, _, many] = subjects;
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
     let resources = grouped(plan.resources as f64);
     println!(
