@@ -207,3 +207,220 @@ fn a_project_that_writes_too_often_is_held_back_and_may_still_read() {
     assert_eq!(limited("reads"), 0);
     assert!(region.stop());
 }
+
+#[test]
+fn every_attempt_is_in_the_audit_log_when_the_region_has_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let flags = ["--no-gateway", "--audit-log", path.to_str().unwrap()];
+    let region = Region::start(&folder.path().join("data"), &flags);
+    let demo = Client::demo(&region.api);
+    const CLIENTS: usize = 4;
+    const EACH: usize = 25;
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    let (status, _) = demo.try_call("POST", "vpc-endpoints", Some(&json!({}))).unwrap();
+                    assert_eq!(status, 400);
+                }
+            });
+        }
+    });
+    assert!(region.stop());
+    let text = fs::read_to_string(&path).unwrap();
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // The login, and what followed it.
+    assert_eq!(records.len(), 1 + CLIENTS * EACH);
+    for record in &records[1..] {
+        assert_eq!(record["outcome"], "failure", "{record}");
+        assert_eq!(record["initiator"]["name"], "demo", "{record}");
+        assert_eq!(record["initiator"]["host"]["address"], "127.0.0.1", "{record}");
+    }
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_written_stops_the_region_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("none/audit.jsonl");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_adit"))
+        .args([
+            "dev",
+            "--ephemeral",
+            "--no-gateway",
+            "--listen",
+            "127.0.0.1:0",
+            "--audit-log",
+        ])
+        .arg(&nowhere)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains(nowhere.to_str().unwrap()),
+        "{said}"
+    );
+}
+
+/// Sends what nobody else may see, in every place where a client puts it, and answers every reply as text.
+fn send_secrets(api: &str, token: &str) -> String {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let login = |user: Value| {
+        json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}).to_string()
+    };
+    let domain = json!({"name": "demo-domain"});
+    let by_token = json!({"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}});
+    let mut replies = String::new();
+    let mut send = |method: &str, path: &str, headers: &[(&str, &str)], body: String| {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{api}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut reply = agent.run(request.body(body).unwrap()).unwrap();
+        replies += &reply.body_mut().read_to_string().unwrap();
+    };
+    for body in [
+        login(json!({"name": "demo", "domain": domain, "password": "demo-password"})),
+        login(json!({"name": "demo", "domain": domain, "password": "wrong-secret"})),
+        login(json!({"name": "demo", "domain": domain, "password": ["wrong-secret"]})),
+        login(json!("wrong-secret")),
+        "{\"auth\": \"wrong-secret".to_owned(),
+        by_token.to_string(),
+    ] {
+        send("POST", "/v3/auth/tokens", &[], body);
+    }
+    let signed =
+        format!("SDK-HMAC-SHA256 Access=DEMOACCESSKEY, SignedHeaders=host;x-sdk-date, Signature={SIGNATURE}");
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let services = format!("/v1/{PROJECT}/vpc-endpoint-services");
+    for (method, path, headers) in [
+        ("GET", &*services, &[("x-auth-token", token)][..]),
+        ("POST", &services, &[("x-auth-token", token)]),
+        ("GET", &services, &[("x-auth-token", "wrong-secret")]),
+        (
+            "GET",
+            &services,
+            &[("authorization", &signed), ("x-sdk-date", &date)],
+        ),
+        (
+            "GET",
+            "/v3/projects",
+            &[("authorization", &signed), ("x-sdk-date", &date)],
+        ),
+        (
+            "GET",
+            &services,
+            &[("authorization", "SDK-HMAC-SHA256 wrong-secret")],
+        ),
+        (
+            "GET",
+            "/v3/auth/tokens",
+            &[("x-auth-token", token), ("x-subject-token", "wrong-secret")],
+        ),
+        (
+            "DELETE",
+            "/v3/auth/tokens",
+            &[("x-auth-token", token), ("x-subject-token", token)],
+        ),
+        ("GET", &services, &[("x-auth-token", token)]),
+    ] {
+        send(method, path, headers, String::new());
+    }
+    replies
+}
+
+/// What a signature looks like.
+const SIGNATURE: &str = "5ec7e75ec7e75ec7e75ec7e75ec7e75ec7e75ec7e75ec7e75ec7e75ec7e75ec7";
+
+#[test]
+fn no_secret_is_in_any_log_or_reply() {
+    for format in ["text", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, audit) = (folder.path().join("log"), folder.path().join("audit"));
+        let flags = [
+            "--no-gateway",
+            "--log",
+            "trace",
+            "--log-format",
+            format,
+            "--access-log",
+            "--audit-log",
+            audit.to_str().unwrap(),
+        ];
+        let data = folder.path().join("data");
+        let region = Region::start_logged(&data, &flags, File::create(&log).unwrap());
+        let token = Client::demo(&region.api).token().to_owned();
+        let replies = send_secrets(&region.api, &token);
+        assert!(region.stop());
+        let log = fs::read_to_string(log).unwrap();
+        let audit = fs::read_to_string(audit).unwrap();
+        assert!(log.contains("/v3/auth/tokens"), "{log:.2000}");
+        assert_eq!(
+            audit
+                .lines()
+                .filter(|line| line.contains("\"authenticate\""))
+                .count(),
+            7
+        );
+        for secret in [
+            "demo-password",
+            "wrong-secret",
+            "DEMOSECRETKEY",
+            SIGNATURE,
+            &token,
+            token.split('.').nth(1).unwrap(),
+        ] {
+            for (place, text) in [("log", &log), ("audit log", &audit), ("replies", &replies)] {
+                let line = text.lines().find(|line| line.contains(secret));
+                assert!(line.is_none(), "{secret} is in the {place}: {}", line.unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_token_is_in_the_log_of_http_2() {
+    let test = "no_token_is_in_the_log_of_http_2";
+    if process::skip_without("curl", test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let flags = ["--no-gateway", "--tls", "self-signed", "--log", "trace"];
+    let region = Region::start_logged(&folder.path().join("data"), &flags, File::create(&log).unwrap());
+    let said = std::process::Command::new("curl")
+        .args([
+            "--silent",
+            "--insecure",
+            "--http2",
+            "--max-time",
+            "30",
+            "--write-out",
+            "%{http_version}",
+        ])
+        .args(["--header", "X-Auth-Token: secret-token"])
+        .args(["--header", &format!("X-Subject-Token: {SIGNATURE}")])
+        .arg(format!("{}/v3/auth/tokens", region.api))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(region.stop());
+    assert!(said.contains("401") && said.ends_with('2'), "{said}");
+    let log = fs::read_to_string(log).unwrap();
+    // The library of HTTP/2 does write what it does.
+    assert!(log.contains("h2::"), "{log:.2000}");
+    for secret in ["secret-token", SIGNATURE] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert!(line.is_none() && !said.contains(secret), "{line:?} {said}");
+    }
+}
