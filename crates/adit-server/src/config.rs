@@ -41,6 +41,8 @@ pub struct Config {
     pub namespace: Arc<dyn Fn(VpcId) -> String + Send + Sync>,
     /// Whether Keystone's API is served beside ours, and so belongs in the list of versions.
     pub embedded_identity: bool,
+    /// How long everything stays `creating` at least, for people who test their own code.
+    pub delay: Duration,
     /// How often each project may ask.
     pub rates: Rates,
     /// How often reconcilers look at everything that is not at rest, signals or not.

@@ -40,6 +40,14 @@ pub enum Failure {
     /// More requests are in progress than may be.
     #[error("too many requests are in progress")]
     Crowded,
+    /// A failure that was asked for.
+    #[error("this failure was asked for")]
+    Planned {
+        /// The status.
+        status: u16,
+        /// The code.
+        code: Code,
+    },
     /// The same documents were changed by others again and again.
     #[error("{0} attempts were overtaken by other requests")]
     Busy(usize),
@@ -84,6 +92,11 @@ impl Failure {
                 Code::E0002.as_str(),
                 format!("{} {what}", Code::E0002.message()),
             ),
+            Failure::Planned { status, code } => (
+                *status,
+                code.as_str(),
+                format!("{} This failure was asked for.", code.message()),
+            ),
             Failure::Store(StoreError::Unavailable { .. })
             | Failure::Cache(_)
             | Failure::Network(NetworkError::Unavailable(_) | NetworkError::Authentication)
@@ -98,8 +111,8 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, code, message) = self.parts();
-        // Of a crowd, every member would write a line.
-        if status >= 500 && !matches!(self, Failure::Crowded) {
+        // Of a crowd, every member would write a line; and what was asked for is nobody's fault.
+        if status >= 500 && !matches!(self, Failure::Crowded | Failure::Planned { .. }) {
             tracing::error!(
                 error.code = code,
                 error = error_chain(&self),

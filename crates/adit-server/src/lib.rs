@@ -19,6 +19,7 @@ pub mod feed;
 pub mod iam;
 pub mod identity;
 pub mod network;
+pub mod planned;
 pub mod rate;
 mod unread;
 mod written;

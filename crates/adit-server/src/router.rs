@@ -18,7 +18,7 @@ use crate::{
         whitelist, whitelist_batch,
     },
     app::App,
-    auth, edge,
+    auth, edge, planned,
 };
 
 /// What the document says beyond the operations themselves.
@@ -50,7 +50,11 @@ pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
     if app.config.superset {
         tenants = tenants.merge(superset());
     }
-    let tenants = tenants.route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
+    app.failures.know(tenants.get_openapi());
+    // What was added last comes first: only those who may do a thing see it fail.
+    let tenants = tenants
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), planned::strike))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
     let operators = operators().route_layer(middleware::from_fn_with_state(
         Arc::clone(&app),
         auth::guard_operator,
@@ -113,5 +117,10 @@ fn superset() -> OpenApiRouter<Arc<App>> {
 
 /// The operator's own, below `/admin/v1`.
 fn operators() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(operator::quota::quota_show, operator::quota::quota_set))
+    OpenApiRouter::new()
+        .routes(routes!(
+            operator::failure::failure_list,
+            operator::failure::failure_set
+        ))
+        .routes(routes!(operator::quota::quota_show, operator::quota::quota_set))
 }

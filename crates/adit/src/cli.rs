@@ -2,6 +2,10 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use adit_model::{
+    planned::Planned,
+    quota::{QUOTA_MAX, QuotaType},
+};
 use adit_server::{audit::Sink, edge::Patience};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
@@ -137,6 +141,9 @@ pub struct Dev {
     /// How connections are treated.
     #[command(flatten)]
     pub data_plane: DataPlane,
+    /// What a person's own code is to be tried with.
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
 }
 
 /// How the API is served.
@@ -262,6 +269,41 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(read).map_err(|_| "it is negative".to_owned())
 }
 
+/// What a person's own code is to be tried with.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "For testing your own code")]
+pub struct Rehearsal {
+    /// How long services and endpoints stay `creating` at least, before they are `available` or `accepted`.
+    #[arg(long, env = "ADIT_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub delay: Duration,
+    /// A failure on purpose: OPERATION:EFFECT, or OPERATION:EFFECT:TIMES. The operation by its id in /openapi.json; the effect
+    /// is a status (`endpoint_create:500:2`), a code (`service_list:EndPoint.0022`), or `failed`: what is made becomes failed.
+    #[arg(long, env = "ADIT_FAIL", value_name = "FAILURE", value_delimiter = ',')]
+    pub fail: Vec<Planned>,
+    /// A quota of every project, in place of the region file's: `endpoints=5`, `endpoint_services=3`.
+    #[arg(long, env = "ADIT_QUOTA", value_name = "QUOTA", value_delimiter = ',', value_parser = quota)]
+    pub quota: Vec<(QuotaType, u32)>,
+}
+
+/// Reads a quota: `endpoints=5`.
+fn quota(text: &str) -> Result<(QuotaType, u32), String> {
+    let words = || {
+        QuotaType::ALL
+            .iter()
+            .map(|kind| format!("{kind}s"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    };
+    let (kind, number) = text
+        .split_once('=')
+        .ok_or_else(|| format!("it is not of the form {}=NUMBER", words()))?;
+    let kind = QuotaType::from_wire(kind.strip_suffix('s').unwrap_or(kind));
+    let kind = kind.ok_or_else(|| format!("a quota is of {}", words()))?;
+    let number = number.parse().ok().filter(|n| *n <= QUOTA_MAX);
+    let number = number.ok_or_else(|| format!("a quota is an integer in 0..={QUOTA_MAX}"))?;
+    Ok((kind, number))
+}
+
 /// Where a certificate comes from that no file was named for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TlsMode {
@@ -286,6 +328,7 @@ impl Dev {
             no_gateway: false,
             edge: Edge::default(),
             data_plane: DataPlane::default(),
+            rehearsal: Rehearsal::default(),
             config: None,
             print_config_file: false,
         }

@@ -6,7 +6,7 @@ use adit_cloud::{
     RegionError,
     kernel::{Kernel, KernelError},
 };
-use adit_model::{error_chain, feed::Capabilities};
+use adit_model::{error_chain, feed::Capabilities, quota::QuotaType};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
 use adit_server::audit::Sink;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{banner, clouds_yaml},
-    cli::Dev,
+    cli::{Dev, Rehearsal},
     config,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     data_plane::DataPlane,
@@ -73,6 +73,7 @@ pub struct Prepared {
     superset: bool,
     data_plane: DataPlane,
     audit: Option<Sink>,
+    rehearsal: Rehearsal,
 }
 
 impl Prepared {
@@ -95,6 +96,14 @@ impl Prepared {
         if let Some(name) = &args.region {
             region = region.named(name)?;
         }
+        for (kind, quota) in &args.rehearsal.quota {
+            for project in region.domains.iter_mut().flat_map(|domain| &mut domain.projects) {
+                match kind {
+                    QuotaType::Endpoint => project.quotas.endpoint = *quota,
+                    QuotaType::EndpointService => project.quotas.endpoint_service = *quota,
+                }
+            }
+        }
         let door = Door::open(args.listen, &args.edge)?;
         let data = (!args.ephemeral).then(|| args.data.clone().unwrap_or_else(default_path));
         let networks = Networks::prepare(!args.no_gateway);
@@ -106,6 +115,7 @@ impl Prepared {
             superset: !args.no_superset,
             data_plane: args.data_plane.clone(),
             audit: args.edge.audit_log.clone(),
+            rehearsal: args.rehearsal.clone(),
         })
     }
 
@@ -148,6 +158,7 @@ impl Served {
             superset,
             data_plane,
             audit,
+            rehearsal,
         } = prepared;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
@@ -191,6 +202,8 @@ impl Served {
             limits: door.limits,
             audit,
             rates: door.rates,
+            delay: rehearsal.delay,
+            failures: rehearsal.fail,
             stopping: stopping.clone(),
             ..Settings::new(region, instance)
         };

@@ -11,8 +11,9 @@ use adit_cloud::{
 };
 use adit_gateway::{Gateway, StartError as GatewayError};
 use adit_model::{
-    error_chain,
+    ApiError, error_chain,
     feed::{Capabilities, Report},
+    planned::Planned,
 };
 use adit_netns::Directory;
 use adit_relay::Close;
@@ -64,6 +65,10 @@ pub struct Settings {
     pub rates: Rates,
     /// Where attempts to change something are recorded.
     pub audit: Option<Sink>,
+    /// How long everything stays `creating` at least.
+    pub delay: Duration,
+    /// What is to fail on purpose.
+    pub failures: Vec<Planned>,
     /// What shows the numbers of all parts.
     pub registry: Arc<Mutex<Registry>>,
     /// Cancelled when the process is about to end.
@@ -84,6 +89,8 @@ impl Settings {
             limits: Limits::default(),
             rates: Rates::per_second(0, 0),
             audit: None,
+            delay: Duration::ZERO,
+            failures: Vec::new(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("adit"))),
             stopping: CancellationToken::new(),
         }
@@ -99,6 +106,9 @@ pub enum StartError {
     /// The embedded cloud.
     #[error("the embedded cloud does not start")]
     Cloud(#[from] adit_cloud::StartError),
+    /// A failure that cannot be planned.
+    #[error("no such failure can be planned: {0}")]
+    Failures(#[from] ApiError),
     /// What an earlier run left cannot be swept.
     #[error("the region's namespaces cannot be set up")]
     Kernel(#[from] KernelError),
@@ -158,6 +168,8 @@ impl Running {
             limits,
             rates,
             audit,
+            delay,
+            failures,
             registry,
             stopping,
         } = settings;
@@ -165,6 +177,7 @@ impl Running {
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
         let config = Config {
             rates,
+            delay,
             ..config(cloud.region(), &instance, superset, &data_plane, capabilities)?
         };
         let health = Health::new(Arc::clone(&store), cache.clone(), Arc::clone(&registry), stopping);
@@ -176,6 +189,7 @@ impl Running {
             Arc::clone(&cloud) as _,
         );
         let (vpcep, _) = adit_server::router(Arc::clone(&app));
+        app.failures.plan(failures)?;
         let edge = Edge::new(limits);
         edge.register(&mut registry.lock());
         app.register(&mut registry.lock());
@@ -317,6 +331,7 @@ fn config(
         gateways,
         namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
         embedded_identity: true,
+        delay: Duration::ZERO,
         rates: Rates::default(),
         reconcile_period: RECONCILE_PERIOD,
     })

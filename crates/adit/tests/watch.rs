@@ -6,12 +6,10 @@ mod process;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{Read, Write},
-    net::TcpStream,
     path::Path,
 };
 
-use process::{Client, PROJECT, Region, until};
+use process::{BACKEND_PORT, BACKEND_SUBNET, BACKEND_VPC, Client, PROJECT, Region, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -71,7 +69,26 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
 #[test]
 fn a_region_that_ends_says_so_to_those_who_watch_it() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = ["--no-gateway", "--metrics-listen", "127.0.0.1:0"];
+    let region = Region::start(folder.path(), &["--no-gateway"]);
+    let demo = Client::demo(&region.api);
+    let body = json!({"port_id": BACKEND_PORT, "vpc_id": BACKEND_VPC, "server_type": "VM",
+        "ports": [{"client_port": 80, "server_port": 80}]});
+    let service = demo.must("POST", "vpc-endpoint-services", Some(&body))["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("vpc-endpoint-services/{service}");
+    until("the service", || {
+        (demo.must("GET", &path, None)["status"] == "available").then_some(())
+    });
+    let body = json!({"endpoint_service_id": service, "vpc_id": BACKEND_VPC, "subnet_id": BACKEND_SUBNET});
+    let endpoint = demo.must("POST", "vpc-endpoints", Some(&body))["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(region.stop());
+    // From now on nothing is accepted for an hour; who accepts it waits for a moment, and is told so.
+    let flags = ["--no-gateway", "--delay", "1h", "--metrics-listen", "127.0.0.1:0"];
     let region = Region::start(folder.path(), &flags);
     let run: Value = serde_json::from_slice(&fs::read(folder.path().join("run.json")).unwrap()).unwrap();
     let metrics = run["metrics"].as_str().unwrap();
@@ -83,13 +100,11 @@ fn a_region_that_ends_says_so_to_those_who_watch_it() {
     assert_eq!(ask(&format!("{}/metrics", region.api), None).unwrap().0, 404);
     assert_eq!(ask(&format!("{}/readyz", region.api), None).unwrap().0, 200);
 
-    // A request whose body does not come holds the end up for a moment.
-    let mut half = TcpStream::connect(region.api.strip_prefix("http://").unwrap()).unwrap();
-    write!(
-        half,
-        "POST /v3/auth/tokens HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    )
-    .unwrap();
+    let demo = Client::demo(&region.api);
+    let receive = std::thread::spawn(move || {
+        let body = json!({"endpoints": [endpoint], "action": "receive"});
+        demo.must("POST", &format!("{path}/connections/action"), Some(&body))
+    });
     until("the request to be in progress", || {
         ask(metrics, None)
             .unwrap()
@@ -106,8 +121,8 @@ fn a_region_that_ends_says_so_to_those_who_watch_it() {
         serde_json::from_str::<Value>(&text).unwrap(),
         json!({"ready": false, "reasons": ["stopping"]})
     );
+    assert_eq!(receive.join().unwrap()["connections"][0]["status"], "creating");
     assert!(region.stop());
-    let _ = half.read_to_end(&mut Vec::new());
 }
 
 #[test]

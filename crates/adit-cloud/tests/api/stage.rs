@@ -89,6 +89,7 @@ impl Stage {
             },
             namespace: Arc::new(|vpc| vpc.to_string()),
             embedded_identity: true,
+            delay: Duration::ZERO,
             rates: adit_server::rate::Rates::per_second(0, 0),
             reconcile_period: Duration::from_secs(1),
         };

@@ -16,7 +16,7 @@ use adit_model::{
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
 use super::{ATTEMPTS_MAX, App, Scope, as_seen, fence, in_flight::Held, put_guard};
-use crate::{error::Failure, network::Seen};
+use crate::{error::Failure, network::Seen, planned};
 
 /// An endpoint with what replies say of it and the document does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl App {
     pub async fn endpoint_create(&self, scope: &Scope, body: Body) -> Result<EndpointSeen, Failure> {
         let draft = EndpointDraft::parse(body)?;
         self.barrier().await?;
+        let failure = self.failures.order(planned::ENDPOINT_CREATE);
         for _ in 0..ATTEMPTS_MAX {
             let service_type = usable_service(&self.cache.read(), scope, &draft)?.service_type();
             let vpc = self.network.get_vpc(draft.vpc, &scope.project).await?;
@@ -124,7 +125,9 @@ impl App {
                 }
                 (txn, endpoint, Arc::clone(&service.value), (slot, marker))
             };
+            failure.mark(endpoint.id.0);
             if self.commit(txn).await? {
+                failure.done();
                 return Ok(EndpointSeen {
                     endpoint: Arc::new(endpoint),
                     service: Some(service),

@@ -43,6 +43,7 @@ use crate::{
     feed::Feed,
     identity::Identity,
     network::{Fence, Network},
+    planned::Failures,
     rate::ProjectRates,
     reconcile,
     written::Written,
@@ -75,6 +76,8 @@ pub struct App {
     pub feed: Arc<Feed>,
     /// What projects have asked of late.
     pub rates: ProjectRates,
+    /// What is to fail on purpose.
+    pub failures: Failures,
     /// What reconcilers have done.
     pub reconciled: reconcile::Metrics,
     clock: Clock,
@@ -113,6 +116,7 @@ impl App {
         let feed = Arc::new(Feed::new());
         Arc::new(Self {
             rates: ProjectRates::new(config.rates),
+            failures: Failures::default(),
             reconciled: reconcile::Metrics::default(),
             config,
             store,
@@ -186,6 +190,11 @@ impl App {
     /// The present second.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix_s((clock_us() / 1_000_000) as i64)
+    }
+
+    /// The present microsecond since 1970.
+    pub(crate) fn now_us(&self) -> u64 {
+        clock_us()
     }
 
     /// The mark of something that is made now: later than every other that this process knows.

@@ -19,7 +19,7 @@ use adit_model::{
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
 use super::{ATTEMPTS_MAX, App, Scope, as_seen, compare_guard, fence};
-use crate::{error::Failure, network::Seen};
+use crate::{error::Failure, network::Seen, planned};
 
 /// A service with what replies say of it and the document does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl App {
         let request = ServiceCreate::parse(body, self.config.strict_toa)?;
         let _turn = self.backend_ports.enter(&request.port).await;
         self.barrier().await?;
+        let failure = self.failures.order(planned::SERVICE_CREATE);
         for _ in 0..ATTEMPTS_MAX {
             let vpc = self.network.get_vpc(request.vpc, &scope.project).await?;
             let port = self.network.get_port(request.port, &scope.project).await?;
@@ -97,7 +98,9 @@ impl App {
                 txn = fence(txn, port.as_ref().map_or(&[], |p| &p.fences));
                 (txn, service, held)
             };
+            failure.mark(id.0);
             if self.commit(txn).await? {
+                failure.done();
                 // As it was ordered: the reconciler may have built it by now, and a reply to an order says `creating`.
                 return Ok(ServiceSeen {
                     service: Arc::new(service),

@@ -12,7 +12,7 @@ use adit_model::{
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 use ipnet::Ipv4Net;
 
-use super::{Outcome, Work};
+use super::{Outcome, Work, delay};
 use crate::{
     app::{App, endpoint::let_go},
     error::Failure,
@@ -22,16 +22,30 @@ use crate::{
 
 pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Failure> {
     let Some(endpoint) = app.cache.read().endpoint(&id).cloned() else {
+        app.failures.happened(id.0);
         app.feed.remove(id, 0).await;
         return Ok(Outcome::REST);
     };
+    if endpoint.status() == EndpointStatus::Creating {
+        let delay = app.config.delay;
+        if let Some(rest) = delay::rest(delay, endpoint.created, endpoint.updated_at, app.now_us()) {
+            return Ok(Outcome::Held(rest));
+        }
+        if let Some(fault) = app.failures.why(id.0) {
+            app.feed.remove(id, 0).await;
+            return fail(app, &endpoint, fault).await;
+        }
+    }
     match endpoint.status() {
         EndpointStatus::Creating | EndpointStatus::Accepted => serve(app, &endpoint).await,
         EndpointStatus::Rejected => {
             tell(app, id).await;
             Ok(Outcome::REST)
         }
-        EndpointStatus::PendingAcceptance | EndpointStatus::Failed => {
+        status @ (EndpointStatus::PendingAcceptance | EndpointStatus::Failed) => {
+            if status == EndpointStatus::Failed {
+                app.failures.happened(id.0);
+            }
             app.feed.remove(id, 0).await;
             unroute(app, &endpoint).await?;
             Ok(Outcome::REST)

@@ -4,6 +4,7 @@
 //! a compare on the document that they acted on; losing that race is a normal no-op, since whoever won woke them again.
 //! One piece of work runs at most once at a time. Read next: [`service`], [`endpoint`], then [`crate::feed`].
 
+mod delay;
 mod endpoint;
 mod metrics;
 mod queue;
@@ -44,6 +45,8 @@ enum Outcome {
     Rest(Vec<Work>),
     /// Something that may pass stands in the way: look again after a while.
     Waiting(String),
+    /// It is held back for so long.
+    Held(Duration),
 }
 
 impl Outcome {
@@ -131,7 +134,7 @@ async fn look(app: &App, work: Work) -> Result<Outcome, Failure> {
 fn ended(result: &Result<Outcome, Failure>) -> Ended {
     match result {
         Ok(Outcome::Rest(_)) => Ended::Done,
-        Ok(Outcome::Waiting(_)) => Ended::Waiting,
+        Ok(Outcome::Waiting(_) | Outcome::Held(_)) => Ended::Waiting,
         Err(_) => Ended::Failed,
     }
 }
@@ -146,6 +149,7 @@ fn finish(queue: &mut Queue, work: Work, result: Result<Outcome, Failure>) {
             let after = queue.retry(work, Instant::now());
             tracing::debug!(reconcile.work = ?work, reconcile.reason = reason, retry_after_ms = ms(after), "Not yet.");
         }
+        Ok(Outcome::Held(rest)) => queue.later(work, Instant::now() + rest),
         Err(failure) => {
             let after = queue.retry(work, Instant::now());
             tracing::warn!(reconcile.work = ?work, error = error_chain(&failure), retry_after_ms = ms(after), "A reconciler failed.");

@@ -77,11 +77,22 @@ impl Queue {
             .saturating_mul(1 << (*failures).min(10))
             .min(BACKOFF_MAX);
         *failures += 1;
-        self.retries.insert((now + after, self.next_retry_number));
-        self.retry_of.insert(self.next_retry_number, work);
-        self.next_retry_number += 1;
+        self.wake(work, now + after);
         self.stop(work);
         after
+    }
+
+    /// There is nothing to do before `when`, and then there is.
+    pub(super) fn later(&mut self, work: Work, when: Instant) {
+        self.failures.remove(&work);
+        self.wake(work, when);
+        self.stop(work);
+    }
+
+    fn wake(&mut self, work: Work, when: Instant) {
+        self.retries.insert((when, self.next_retry_number));
+        self.retry_of.insert(self.next_retry_number, work);
+        self.next_retry_number += 1;
     }
 
     fn stop(&mut self, work: Work) {
@@ -117,6 +128,22 @@ mod tests {
         assert_eq!(queue.start(now), Some(work));
         queue.done(work);
         assert_eq!(queue.start(now), None);
+    }
+
+    #[test]
+    fn what_is_for_later_comes_then_and_is_no_failure() {
+        let (now, work) = (Instant::now(), Work::Service(ServiceId::random()));
+        let mut queue = Queue::default();
+        queue.add(work);
+        assert_eq!(queue.start(now), Some(work));
+        queue.retry(work, now);
+        let at = now + BACKOFF_MIN;
+        assert_eq!(queue.start(at), Some(work));
+        let when = at + Duration::from_secs(30);
+        queue.later(work, when);
+        assert_eq!((queue.start(at), queue.next_retry()), (None, Some(when)));
+        assert_eq!(queue.start(when), Some(work));
+        assert_eq!(queue.retry(work, when), BACKOFF_MIN);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Makes services true: `creating` → `available` or `failed`, `deleting` → gone.
 
 use adit_model::{
+    ApiError,
     endpoint::EndpointStatus,
     id::ServiceId,
     service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{Key, Stored, Txn, keys::encode};
 
-use super::{Outcome, Work};
+use super::{Outcome, Work, delay};
 use crate::{
     app::{App, compare_guard, service::drop_claims},
     error::Failure,
@@ -18,13 +19,29 @@ const ORPHANS_MAX: usize = 256;
 
 pub(super) async fn reconcile(app: &App, id: ServiceId) -> Result<Outcome, Failure> {
     let Some(service) = app.cache.read().service(&id).cloned() else {
+        app.failures.happened(id.0);
         return Ok(Outcome::REST);
     };
+    let cannot_serve = || app.config.cannot_serve(service.tcp_proxy, service.proxy_profile);
     let can_serve = app.config.can_serve(service.tcp_proxy, service.proxy_profile);
     match service.status() {
-        ServiceStatus::Creating | ServiceStatus::Available if !can_serve => fail(app, &service).await,
-        ServiceStatus::Creating => build(app, &service).await,
-        ServiceStatus::Available | ServiceStatus::Failed => Ok(Outcome::REST),
+        ServiceStatus::Creating => {
+            let created = service.created;
+            if let Some(rest) = delay::rest(app.config.delay, created, created.at, app.now_us()) {
+                return Ok(Outcome::Held(rest));
+            }
+            match app.failures.why(id.0) {
+                Some(fault) => fail(app, &service, fault).await,
+                None if !can_serve => fail(app, &service, cannot_serve()).await,
+                None => build(app, &service).await,
+            }
+        }
+        ServiceStatus::Available if !can_serve => fail(app, &service, cannot_serve()).await,
+        ServiceStatus::Available => Ok(Outcome::REST),
+        ServiceStatus::Failed => {
+            app.failures.happened(id.0);
+            Ok(Outcome::REST)
+        }
         ServiceStatus::Deleting => remove(app, &service).await,
     }
 }
@@ -56,9 +73,8 @@ async fn build(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure>
     Ok(Outcome::REST)
 }
 
-/// No gateway of the region can serve its mode, and none ever will by itself.
-async fn fail(app: &App, service: &Stored<Service>) -> Result<Outcome, Failure> {
-    let fault = app.config.cannot_serve(service.tcp_proxy, service.proxy_profile);
+/// It cannot come true: no gateway of the region can serve its mode (and none ever will by itself), or somebody wants it so.
+async fn fail(app: &App, service: &Stored<Service>, fault: ApiError) -> Result<Outcome, Failure> {
     let mut new = (*service.value).clone();
     if new.fail(fault.into(), app.now()) {
         let txn = Txn::new()

@@ -50,6 +50,7 @@ pub(crate) struct Builder {
     modes: Vec<TcpProxy>,
     data_plane: DataPlane,
     audit: Option<Sink>,
+    delay: Duration,
 }
 
 impl Builder {
@@ -93,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// How long everything stays `creating` at least.
+    pub(crate) fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
     /// A store that is there already.
     pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
@@ -107,6 +114,7 @@ impl Builder {
         };
         let settings = Settings {
             superset: self.superset,
+            delay: self.delay,
             data_plane: self.data_plane,
             audit: self.audit,
             capabilities: Capabilities {
@@ -150,6 +158,7 @@ impl TestApp {
             modes: vec![TcpProxy::Close],
             data_plane: DataPlane::default(),
             audit: None,
+            delay: Duration::ZERO,
         }
     }
 

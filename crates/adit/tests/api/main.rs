@@ -30,4 +30,5 @@ mod hostile;
 mod lifecycle;
 mod openapi;
 mod race;
+mod rehearsal;
 mod skew;

@@ -3,4 +3,5 @@
 //! Not part of the VPCEP documents. Callers have the role `admin` in whatever project or account their token is for, which
 //! [`crate::auth::guard_operator`] has asked before; what is named here belongs to any project.
 
+pub(crate) mod failure;
 pub(crate) mod quota;
