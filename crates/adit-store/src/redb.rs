@@ -69,8 +69,9 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 pub const COMMITS_KEPT_MAX: u64 = 32_768;
 /// Most leases at one time: one per process of the region, with room.
 pub const LEASES_MAX: usize = 4096;
-/// The database's cache of pages, in bytes. The watch cache holds the state; this serves the writer's tree descents.
-const PAGE_CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The database's cache of pages, in bytes. The watch cache holds the state; this serves the writer's tree descents, of
+/// which it holds all but the last steps for a million entries, and the system's own cache has the rest.
+const PAGE_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// (create revision, mod revision, lease or 0, value).
 type Row = (u64, u64, u64, &'static [u8]);

@@ -29,7 +29,6 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{error::Failure, unread};
 use limit::{Buckets, Rate};
@@ -113,28 +112,18 @@ impl Edge {
     /// Adds to a whole router what every reply has: an id, and an answer in the usual form where there is no route. The
     /// paths of `health` are beside it, and outside of the limit on requests in progress.
     pub fn finish(self: &Arc<Self>, router: Router, health: Option<Arc<Health>>) -> Router {
-        let edge = Arc::clone(self);
-        let panicked = move |_: Box<dyn std::any::Any + Send>| {
-            edge.metrics.panics.inc();
-            Failure::from(Code::E0001).into_response()
-        };
         let state = || Arc::clone(self);
         let mut router = router
             .method_not_allowed_fallback(async |method: Method, uri: Uri| {
                 Failure::Method(format!("{} does not take {method}.", shown(&uri)))
             })
             .fallback(absent)
-            .layer(middleware::from_fn_with_state(
-                self.limits.patience.body,
-                unread::settle,
-            ))
             .layer(middleware::from_fn_with_state(state(), take_place));
         if let Some(health) = health {
             router = router.merge(health.beside(self.limits.metrics_elsewhere));
         }
-        router
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(middleware::from_fn_with_state(state(), request::observe))
+        // As few layers as there can be: each call of a layer copies all that are within it.
+        router.layer(middleware::from_fn_with_state(state(), request::observe))
     }
 }
 
@@ -161,14 +150,14 @@ pub fn log_panics() {
     }));
 }
 
-/// Waits for a place among the requests in progress, for a moment.
+/// Waits for a place among the requests in progress, for a moment; then answers, and reads what is left of the body.
 async fn take_place(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let place = match edge.places.try_acquire() {
         Ok(place) => Ok(Ok(place)),
         Err(_) => tokio::time::timeout(PLACE_TIMEOUT, edge.places.acquire()).await,
     };
     match place {
-        Ok(_place) => next.run(request).await,
+        Ok(_place) => unread::settle(State(edge.limits.patience.body), request, next).await,
         Err(_) => {
             edge.metrics.refused.get_or_create(&CROWDED).inc();
             Failure::Crowded.into_response()

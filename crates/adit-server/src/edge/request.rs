@@ -1,6 +1,6 @@
 //! What every request passes first and every reply last: its id, its line in the log, its place in the metrics.
 
-use std::{net::IpAddr, sync::Arc, sync::OnceLock, time::Instant};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, sync::OnceLock, time::Instant};
 
 use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -37,7 +38,9 @@ impl RequestId {
             v.len() <= REQUEST_ID_BYTES_MAX && !v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_graphic)
         };
         let id = request.headers().get(REQUEST_ID).filter(fit).cloned();
-        let id = id.or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).ok());
+        let mut text = Uuid::encode_buffer();
+        let id =
+            id.or_else(|| HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text)).ok());
         Self(id.unwrap_or(HeaderValue::from_static("-")))
     }
 
@@ -98,7 +101,15 @@ pub(super) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let span = tracing::error_span!("request", request.id = id.as_str());
     let from = peer.map(|peer| peer.ip().to_canonical());
     let mut response = match from.map_or(Ok(()), |from| edge.failed_logins.check(&from, begun)) {
-        Ok(()) => next.run(request).instrument(span).await,
+        Ok(()) => {
+            let answer = AssertUnwindSafe(next.run(request))
+                .catch_unwind()
+                .instrument(span);
+            answer.await.unwrap_or_else(|_| {
+                metrics.panics.inc();
+                Failure::from(Code::E0001).into_response()
+            })
+        }
         Err(_) => {
             metrics.refused.get_or_create(&FAILED_LOGINS).inc();
             too_many_failures().into_response()

@@ -16,6 +16,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// The longest that a retry waits.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// For how much work room is kept at rest.
+const IDLE_CAPACITY: usize = 1024;
+
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Work>,
@@ -49,7 +52,12 @@ impl Queue {
                 self.add(work);
             }
         }
-        let work = self.waiting.pop_front()?;
+        let Some(work) = self.waiting.pop_front() else {
+            // A start asks for a look at everything; at rest that room is nobody's.
+            self.waiting.shrink_to(IDLE_CAPACITY);
+            self.queued.shrink_to(IDLE_CAPACITY);
+            return None;
+        };
         self.queued.remove(&work);
         self.running.insert(work);
         Some(work)
