@@ -176,3 +176,24 @@ async fn a_query_is_decoded_and_never_breaks_the_reply_s_form() {
     let reply = app.demo.get(&format!("{ENDPOINTS}/%FF%00")).await;
     assert_eq!(reply.refused(), (400, "2017"));
 }
+
+#[tokio::test]
+async fn a_defect_of_ours_is_answered_and_ends_nothing_else() {
+    use axum::{Router, http::Request, routing::get};
+    use tower::ServiceExt;
+
+    async fn defect() -> &'static str {
+        panic!("on purpose")
+    }
+
+    let router = Router::new()
+        .route("/defect", get(defect))
+        .route("/fine", get(async || "fine"));
+    let router = adit_server::edge::finish(router);
+    for (path, status) in [("/defect", 500), ("/fine", 200), ("/defect", 500)] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let reply = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(reply.status(), status);
+        assert!(reply.headers().contains_key("x-request-id"));
+    }
+}
