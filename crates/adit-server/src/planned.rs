@@ -13,6 +13,7 @@ use std::{
 
 use adit_model::{
     ApiError, Code,
+    body::quote,
     planned::{Effect, Plan, Planned},
 };
 use axum::{
@@ -67,7 +68,7 @@ impl Failures {
     /// Plans these failures and no others.
     ///
     /// # Errors
-    /// 0002, for an operation that there is not, and for a `failed` that nothing can become.
+    /// 0005, for an operation that there is not; 0002, for a `failed` that nothing can become.
     pub fn plan(&self, failures: Vec<Planned>) -> Result<(), ApiError> {
         let known = self.operations.get();
         for Planned {
@@ -81,8 +82,12 @@ impl Failures {
                     .map(String::as_str)
                     .collect();
                 ids.sort_unstable();
-                let what = format!("operation: {operation:?} is none; there are {}.", ids.join(", "));
-                return Err(ApiError::because(Code::E0002, what));
+                let what = format!(
+                    "operation: {} is none; there are {}.",
+                    quote(operation),
+                    ids.join(", ")
+                );
+                return Err(ApiError::because(Code::E0005, what));
             }
             if *effect == Effect::Failed && !ORDERS.contains(&operation.as_str()) {
                 let orders = ORDERS.join(" and ");

@@ -53,7 +53,8 @@ pub(crate) struct SetPlan {
 pub(crate) struct SetFailure {
     /// The id of an operation of this document; not the operator's own.
     operation: String,
-    /// A status from 400 to 599, a code such as `EndPoint.0022`, or `failed`.
+    /// A status from 400 to 599, a code of the catalogue (these and every other), or `failed`.
+    #[schema(pattern = "^([45][0-9]{2}|EndPoint\\.00(01|13|22)|failed)$")]
     effect: String,
     /// How often it is to happen.
     #[schema(nullable, minimum = 1, maximum = 1000000)]
