@@ -10,15 +10,24 @@ use std::{
     time::Duration,
 };
 
-use adit_model::{error_chain, feed::EndpointSpec, id::EndpointId, network::RESERVED};
-use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route};
+use adit_model::{
+    error_chain,
+    feed::{EndpointSpec, Ingress},
+    id::EndpointId,
+    network::RESERVED,
+};
+use adit_netns::{
+    Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route, sysctl::SysctlError,
+};
 use adit_relay::{
-    Admission, Close, Consumer, Listener, ListenerId, OpenError, Owner, Relay, RetargetError, Stalled,
+    Admission, Backend, Close, Consumer, Listener, ListenerId, OpenError, Owner, Relay, RetargetError,
+    Stalled,
 };
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
 
-use crate::plan::{Action, HeldAddress, NoNetworkNumber, Place, Rest, Target, Wanted, header};
+use crate::gate::{self, Gate};
+use crate::plan::{Action, At, HeldAddress, NoNetworkNumber, Place, Rest, Target, Wanted, header};
 
 /// Why an action was not done. All of them may pass: the action is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +44,15 @@ pub(crate) enum ApplyError {
     /// A descriptor of a namespace.
     #[error("no descriptor can be had")]
     Descriptor(#[source] std::io::Error),
+    /// A setting of a namespace.
+    #[error("the kernel refuses a setting")]
+    Setting(#[from] SysctlError),
+    /// The way to a gateway endpoint's blocks.
+    #[error("every address of {0} is taken in the consumer's VPC")]
+    NoLinkAddress(Ipv4Net),
+    /// The plan opens listeners behind a gate that is there, and behind none else.
+    #[error("nothing leads to the endpoint's blocks")]
+    NoGate,
     /// A listener.
     #[error("the listener cannot be opened")]
     Open(#[from] OpenError),
@@ -129,6 +147,8 @@ pub(crate) struct Apply {
     /// Namespaces that were found replaced since [`Apply::gone`] was last asked.
     replaced: Mutex<Vec<Place>>,
     listeners: Mutex<HashMap<(EndpointId, u16), ListenerId>>,
+    /// What blocks lead to. Opened and closed one at a time.
+    gates: tokio::sync::Mutex<HashMap<EndpointId, Gate>>,
 }
 
 impl Apply {
@@ -139,6 +159,7 @@ impl Apply {
             entered: tokio::sync::Mutex::default(),
             replaced: Mutex::default(),
             listeners: Mutex::default(),
+            gates: tokio::sync::Mutex::default(),
         }
     }
 
@@ -150,27 +171,35 @@ impl Apply {
             .provider
             .get_or_try_init(|| make_sources_local(&provider.links))
             .await?;
-        let link = consumer.link_in(spec.consumer.subnet).await?;
+        let (link, at) = match &spec.consumer.ingress {
+            Ingress::Address { ip, subnet } => (consumer.link_in(*subnet).await?, At::Address(*ip)),
+            Ingress::Blocks(blocks) => (gate::link_name(spec.id), At::Blocks(blocks.as_slice().into())),
+        };
         let header = header(spec)?;
+        let backend = |port| match (spec.provider.backend, &at) {
+            (Some(ip), _) => SocketAddrV4::new(ip, port).into(),
+            (None, At::Blocks(blocks)) => Backend::AsDialled(Arc::clone(blocks)),
+            // Its own address leads nowhere but to itself.
+            (None, At::Address(_)) => Backend::AsDialled(Arc::new([])),
+        };
         let target = |port| Target {
             place: provider.place.clone(),
             source: spec.provider.source,
-            backend: spec.provider.backend,
-            port,
+            backend: backend(port),
             header: header.clone(),
             toa: spec.tcp_proxy.has_toa(),
         };
         Ok(Wanted {
-            address: HeldAddress {
-                place: consumer.place,
-                link,
-                ip: spec.consumer.ip,
-            },
             listeners: spec
                 .ports
                 .iter()
                 .map(|m| (m.client_port, target(m.server_port)))
                 .collect::<BTreeMap<_, _>>(),
+            address: HeldAddress {
+                place: consumer.place,
+                link,
+                at,
+            },
         })
     }
 
@@ -231,20 +260,23 @@ impl Apply {
         gone
     }
 
-    /// The IPv4 addresses that a namespace has now; `None` where it is not there any more, or does not say.
-    pub(crate) async fn addresses(&self, place: &Place) -> Option<HashSet<Ipv4Addr>> {
+    /// Which of these a namespace has neither as an address nor a route to; `None` where it is not there any more, or does not
+    /// say.
+    pub(crate) async fn lost<T>(
+        &self,
+        place: &Place,
+        mut held: Vec<(Ipv4Net, T)>,
+    ) -> Option<Vec<(Ipv4Net, T)>> {
         let entered = self.still(place).await?;
         let addresses = entered.links.addresses().await.ok()?;
-        let v4 = |ip| match ip {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        };
-        Some(
-            addresses
-                .into_iter()
-                .filter_map(|address| v4(address.network.addr()))
-                .collect(),
-        )
+        let hosts: HashSet<_> = addresses.into_iter().map(|a| a.network.addr()).collect();
+        held.retain(|(block, _)| block.prefix_len() < 32 || !hosts.contains(&block.addr().into()));
+        if !held.is_empty() {
+            let routes = entered.links.routes().await.ok()?;
+            let routed: HashSet<_> = routes.into_iter().map(|route| route.destination).collect();
+            held.retain(|(block, _)| !routed.contains(&IpNet::V4(*block)));
+        }
+        Some(held)
     }
 
     /// Forgets which links a namespace's subnets are on: one may have been made anew.
@@ -289,19 +321,8 @@ impl Apply {
             Action::RemoveAddress(_) if self.connections(id) > 0 => {
                 Err(ApplyError::Draining(self.connections(id)))
             }
-            Action::RemoveAddress(held) => match self.still(&held.place).await {
-                // With its namespace the address is gone.
-                None => Ok(()),
-                Some(entered) => Ok(entered.links.address_delete(&held.link, host(held)).await?),
-            },
-            Action::AddAddress(held) => {
-                let entered = self.enter(&held.place.name).await?;
-                let added = entered.links.address_add(&held.link, host(held), None).await;
-                // The link may have been made anew under another name.
-                added.inspect_err(|_| entered.subnets.lock().clear())?;
-                announce(&entered, held).await;
-                Ok(())
-            }
+            Action::RemoveAddress(held) => self.remove_address(id, held).await,
+            Action::AddAddress(held) => self.add_address(id, held).await,
             Action::Retarget(port, target) => {
                 let target = self.target(target).await?;
                 let Some(listener) = self.listeners.lock().get(&(id, *port)).copied() else {
@@ -320,12 +341,56 @@ impl Apply {
         }
     }
 
+    async fn add_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {
+        let entered = self.enter(&held.place.name).await?;
+        match &held.at {
+            At::Address(ip) => {
+                let added = entered.links.address_add(&held.link, host(*ip), None).await;
+                // The link may have been made anew under another name.
+                added.inspect_err(|_| entered.subnets.lock().clear())?;
+                announce(&entered, &held.link, *ip).await;
+                Ok(())
+            }
+            At::Blocks(blocks) => {
+                let mut gates = self.gates.lock().await;
+                // What listens there stays where only the way to it was lost.
+                let gate = match gates.get(&id) {
+                    Some(gate) => gate.clone(),
+                    None => {
+                        let gate = Gate::new(id, blocks).await?;
+                        gates.entry(id).insert_entry(gate).get().clone()
+                    }
+                };
+                gate.connect(&entered.links, id, blocks).await
+            }
+        }
+    }
+
+    async fn remove_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {
+        let entered = self.still(&held.place).await;
+        match &held.at {
+            At::Address(ip) => match entered {
+                // With its namespace the address is gone.
+                None => Ok(()),
+                Some(entered) => Ok(entered.links.address_delete(&held.link, host(*ip)).await?),
+            },
+            At::Blocks(_) => {
+                let mut gates = self.gates.lock().await;
+                if let Some(entered) = entered {
+                    gate::disconnect(&entered.links, id).await?;
+                }
+                gates.remove(&id);
+                Ok(())
+            }
+        }
+    }
+
     async fn target(&self, target: &Target) -> Result<adit_relay::Target, ApplyError> {
         let provider = self.enter(&target.place.name).await?;
         Ok(adit_relay::Target {
             namespace: provider.descriptor,
             source: target.source,
-            backend: SocketAddrV4::new(target.backend, target.port),
+            backend: target.backend.clone(),
             header: target.header.clone(),
             toa: target.toa,
         })
@@ -339,12 +404,19 @@ impl Apply {
         target: &Target,
         terms: &Terms,
     ) -> Result<(), ApplyError> {
-        let consumer = self.enter(&address.place.name).await?;
+        let (namespace, ip) = match &address.at {
+            At::Address(ip) => (self.enter(&address.place.name).await?.descriptor, *ip),
+            At::Blocks(_) => {
+                let gate = self.gates.lock().await.get(&id).cloned();
+                let gate = gate.ok_or(ApplyError::NoGate)?;
+                (gate.descriptor, Ipv4Addr::UNSPECIFIED)
+            }
+        };
         let listener = Listener {
             owner: terms.owner,
             consumer: Consumer {
-                namespace: consumer.descriptor,
-                address: SocketAddrV4::new(address.ip, port),
+                namespace,
+                address: SocketAddrV4::new(ip, port),
             },
             provider: self.target(target).await?,
             admission: terms.admission.clone(),
@@ -374,15 +446,15 @@ impl Apply {
 
 /// Tells the neighbours where an address is now (design, section 5). Those that never knew it ask anyway, so a failure is
 /// no reason to hold the endpoint up.
-async fn announce(entered: &Entered, held: &HeldAddress) {
-    if let Err(e) = entered.links.announce(&held.link, held.ip).await {
-        tracing::warn!(endpoint.ip = %held.ip, error = error_chain(&e), "An endpoint's address could not be announced.");
+async fn announce(entered: &Entered, link: &str, ip: Ipv4Addr) {
+    if let Err(e) = entered.links.announce(link, ip).await {
+        tracing::warn!(endpoint.ip = %ip, error = error_chain(&e), "An endpoint's address could not be announced.");
     }
 }
 
 /// An endpoint's address on a link: itself alone, since the subnet is the router's.
-fn host(held: &HeldAddress) -> IpNet {
-    IpNet::from(IpAddr::V4(held.ip))
+fn host(ip: Ipv4Addr) -> IpNet {
+    IpNet::from(IpAddr::V4(ip))
 }
 
 /// Makes the source range local in a provider's namespace: `ip route add local 198.19.128.0/17 dev lo`.

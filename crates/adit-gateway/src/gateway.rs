@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +17,7 @@ use adit_model::{
 };
 use adit_netns::Directory;
 use adit_relay::{Close, Relay, Snapshot};
+use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
@@ -71,8 +71,8 @@ pub struct Gateway {
     apply: Arc<Apply>,
     sends_toa: bool,
     lines: Mutex<HashMap<EndpointId, Line>>,
-    /// Which endpoint holds, or is about to hold, an address of a namespace.
-    addresses: Mutex<HashMap<(Place, Ipv4Addr), EndpointId>>,
+    /// Which endpoint holds, or is about to hold, an address or a block of addresses of a namespace.
+    addresses: Mutex<HashMap<(Place, Ipv4Net), EndpointId>>,
     stopping: Notify,
     /// Held while [`Gateway::run`] runs.
     serving: tokio::sync::Mutex<()>,
@@ -120,8 +120,8 @@ struct Done {
 enum Obstacle {
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    #[error("address {ip} is still held by endpoint {by}")]
-    AddressHeld { ip: Ipv4Addr, by: EndpointId },
+    #[error("address {block} is still held by endpoint {by}")]
+    AddressHeld { block: Ipv4Net, by: EndpointId },
     #[error("this gateway cannot serve tcp_proxy {0}")]
     Mode(TcpProxy),
 }
@@ -324,20 +324,25 @@ impl Gateway {
     /// Makes an address the endpoint's, if it is nobody else's.
     fn claim(&self, id: EndpointId, address: &HeldAddress) -> Result<(), Obstacle> {
         let mut addresses = self.addresses.lock();
-        let holder = *addresses.entry((address.place.clone(), address.ip)).or_insert(id);
-        if holder == id {
-            Ok(())
-        } else {
-            Err(Obstacle::AddressHeld {
-                ip: address.ip,
-                by: holder,
-            })
+        let blocks = address.at.blocks();
+        let key = |block: &Ipv4Net| (address.place.clone(), *block);
+        // Only exact equals meet: the API lets no address lie in a block that routes lead away.
+        for block in &blocks {
+            if let Some(by) = addresses.get(&key(block)).filter(|by| **by != id) {
+                let (block, by) = (*block, *by);
+                return Err(Obstacle::AddressHeld { block, by });
+            }
         }
+        addresses.extend(blocks.iter().map(|block| (key(block), id)));
+        Ok(())
     }
 
     /// Lets another endpoint have an address.
     fn unclaim(&self, address: &HeldAddress) {
-        self.addresses.lock().remove(&(address.place.clone(), address.ip));
+        let mut addresses = self.addresses.lock();
+        for block in address.at.blocks() {
+            addresses.remove(&(address.place.clone(), block));
+        }
     }
 
     /// Notes what is held now, and says what is to be reported.
@@ -401,24 +406,22 @@ impl Gateway {
 
     /// Takes up the endpoints whose address is no longer where it was put: somebody removed it, or its link.
     async fn check_addresses(&self, queue: &mut Queue) {
-        let mut held: HashMap<Place, Vec<(Ipv4Addr, EndpointId)>> = HashMap::new();
-        for ((place, ip), id) in self.addresses.lock().iter() {
-            held.entry(place.clone()).or_default().push((*ip, *id));
+        let mut held: HashMap<Place, Vec<(Ipv4Net, EndpointId)>> = HashMap::new();
+        for ((place, block), id) in self.addresses.lock().iter() {
+            held.entry(place.clone()).or_default().push((*block, *id));
         }
-        for (place, addresses) in held {
-            let Some(present) = self.apply.addresses(&place).await else {
+        for (place, blocks) in held {
+            let Some(lost) = self
+                .apply
+                .lost(&place, blocks)
+                .await
+                .filter(|lost| !lost.is_empty())
+            else {
                 continue;
             };
-            let lost: Vec<_> = addresses
-                .into_iter()
-                .filter(|(ip, _)| !present.contains(ip))
-                .collect();
-            if lost.is_empty() {
-                continue;
-            }
             self.apply.forget_links(&place).await;
             let mut lines = self.lines.lock();
-            for (ip, id) in lost {
+            for (block, id) in lost {
                 let Some(line) = lines.get_mut(&id).filter(|line| !line.running) else {
                     continue;
                 };
@@ -426,10 +429,10 @@ impl Gateway {
                 if line
                     .held
                     .address
-                    .take_if(|held| held.place == place && held.ip == ip)
+                    .take_if(|held| held.place == place && held.at.blocks().contains(&block))
                     .is_some()
                 {
-                    tracing::warn!(endpoint.id = %id, endpoint.ip = %ip, "An endpoint's address was gone.");
+                    tracing::warn!(endpoint.id = %id, endpoint.address = %block, "An endpoint's address was gone.");
                     queue.add(id);
                 }
             }

@@ -6,13 +6,14 @@
 //!
 //! Owns an endpoint's address in the consumer's VPC, its listeners, and what they lead to. Never decides who may connect
 //! to what, never touches a byte of a connection (the relay does), and makes nothing in the kernel but the endpoints'
-//! addresses and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
+//! addresses, the ways to gateway endpoints' blocks, and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
 
 pub mod gateway;
 pub mod modes;
 pub mod plan;
 
 mod apply;
+mod gate;
 
 pub use gateway::{Config, Gateway, StartError};
 pub use modes::capabilities;

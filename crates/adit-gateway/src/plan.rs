@@ -3,11 +3,13 @@
 //! Planned for each endpoint by itself, so an event costs what its own endpoint costs. Removes come before adds; a changed
 //! backend, source or header is a retarget, which touches new connections only.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use adit_model::feed::EndpointSpec;
 use adit_model::proxy::ProxyProfile;
+use adit_relay::Backend;
 use adit_relay::proxy_protocol::{Header, Identity, Profile, TlvTypes};
+use ipnet::Ipv4Net;
 
 /// A namespace as it was found: a deleted one that was made anew has the same name and another inode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,15 +20,34 @@ pub struct Place {
     pub inode: u64,
 }
 
-/// An endpoint's address on a link of the consumer's VPC.
+/// An endpoint's address, or the addresses that it stands for, on a link of the consumer's VPC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeldAddress {
     /// The consumer's namespace.
     pub place: Place,
-    /// The link that the address is on.
+    /// The link that they are on, or behind.
     pub link: String,
-    /// The address.
-    pub ip: Ipv4Addr,
+    /// Which.
+    pub at: At,
+}
+
+/// What clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum At {
+    /// One address (interface endpoint).
+    Address(Ipv4Addr),
+    /// Any address of these blocks (gateway endpoint).
+    Blocks(Arc<[Ipv4Net]>),
+}
+
+impl At {
+    /// The blocks that nobody else in the namespace may have.
+    pub fn blocks(&self) -> Vec<Ipv4Net> {
+        match self {
+            Self::Address(ip) => vec![(*ip).into()],
+            Self::Blocks(blocks) => blocks.to_vec(),
+        }
+    }
 }
 
 /// Where a listener leads to.
@@ -36,10 +57,8 @@ pub struct Target {
     pub place: Place,
     /// The address that connections come from.
     pub source: Ipv4Addr,
-    /// The backend's address.
-    pub backend: Ipv4Addr,
-    /// The backend's port.
-    pub port: u16,
+    /// The backend, with its port.
+    pub backend: Backend,
     /// What connections tell the backend of their clients.
     pub header: Option<Header>,
     /// Whether they tell it in the TCP header, too.
@@ -208,6 +227,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -235,7 +256,7 @@ mod tests {
         (place(), 1..3u8).prop_map(|(place, n)| HeldAddress {
             place,
             link: "s0".into(),
-            ip: [10, 0, 0, n].into(),
+            at: At::Address([10, 0, 0, n].into()),
         })
     }
 
@@ -254,8 +275,7 @@ mod tests {
                 Target {
                     place,
                     source: [198, 19, 128, n].into(),
-                    backend: [10, 0, 0, n].into(),
-                    port,
+                    backend: SocketAddrV4::new([10, 0, 0, n].into(), port).into(),
                     header,
                     toa,
                 }
@@ -358,7 +378,7 @@ mod tests {
                 prop_assert!(plan(Some(&wanted), &held).contains(&Action::Close(port, Rest::Cut)));
             }
             // With another address, none is of use.
-            held.address = Some(HeldAddress { ip: [10, 9, 9, 9].into(), ..wanted.address.clone() });
+            held.address = Some(HeldAddress { at: At::Address([10, 9, 9, 9].into()), ..wanted.address.clone() });
             let ends = plan(Some(&wanted), &held).contains(&Action::EndConnections(Rest::Cut));
             prop_assert_eq!(ends, !wanted.listeners.is_empty());
         }
@@ -372,7 +392,7 @@ mod tests {
             let held = held_as(&wanted);
             if let Some(target) = wanted.listeners.get_mut(&port) {
                 if backend {
-                    target.backend = Ipv4Addr::new(10, 9, 9, 9);
+                    target.backend = SocketAddrV4::new([10, 9, 9, 9].into(), 1).into();
                 } else {
                     target.header = match target.header {
                         None => Some(Header::new(Profile::V1, &Identity { endpoint: 1, marker: 1, vni: None }, TlvTypes::default(), false)),

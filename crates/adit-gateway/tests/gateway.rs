@@ -15,7 +15,7 @@ use adit_relay::Close;
 
 mod vpcs;
 use vpcs::{
-    BACKEND, CLIENT, CLIENT_PORT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox,
+    BACKEND, CLIENT, CLIENT_PORT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox, at,
     eventually, mapping, spec,
 };
 
@@ -64,7 +64,7 @@ async fn a_removal_cuts_and_refuses_and_putting_again_serves() {
     let endpoint = spec();
     // A neighbour on the same address cannot be; on another it must not be touched.
     let mut neighbour = spec();
-    neighbour.consumer.ip = [10, 0, 0, 8].into();
+    neighbour.consumer.ingress = at([10, 0, 0, 8].into());
     rig.serve(&neighbour).await;
     for _ in 0..3 {
         rig.serve(&endpoint).await;
@@ -236,7 +236,7 @@ async fn a_namespace_that_is_missing_is_waited_for() {
     .await;
     // Another endpoint does not wait along: it is within the consumer's VPC.
     let mut inside = spec();
-    inside.consumer.ip = [10, 0, 0, 8].into();
+    inside.consumer.ingress = at([10, 0, 0, 8].into());
     inside.provider.namespace = CONSUMER.to_owned();
     rig.serve(&inside).await;
 
@@ -312,7 +312,7 @@ async fn what_is_not_in_a_snapshot_goes() {
     let mut rig = Rig::start(&sandbox).await;
     let gone = spec();
     let mut stays = spec();
-    stays.consumer.ip = [10, 0, 0, 8].into();
+    stays.consumer.ingress = at([10, 0, 0, 8].into());
     rig.serve(&gone).await;
     rig.serve(&stays).await;
     let visit = sandbox.visit();
@@ -388,7 +388,7 @@ async fn a_burst_of_endpoints_of_one_vpc_is_served_without_a_wait() {
     let count = 60;
     for i in 0..count {
         let mut endpoint = spec();
-        endpoint.consumer.ip = [10, 0, 0, 50 + i].into();
+        endpoint.consumer.ingress = at([10, 0, 0, 50 + i].into());
         rig.put(&endpoint).await;
     }
     for _ in 0..count {
@@ -414,7 +414,7 @@ async fn a_snapshot_does_not_disturb_what_it_repeats() {
     let mut visit = sandbox.visit();
     for i in 0..20 {
         let mut other = spec();
-        other.consumer.ip = [10, 0, 0, 100 + i].into();
+        other.consumer.ingress = at([10, 0, 0, 100 + i].into());
         let endpoints = vec![other.clone(), stays.clone()];
         rig.send(FeedEvent::Snapshot { endpoints }).await;
         let mut awaited = vec![other.id, stays.id];

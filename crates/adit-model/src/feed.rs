@@ -47,17 +47,31 @@ pub struct EndpointSpec {
     pub allowed: Option<Vec<Ipv4Net>>,
 }
 
-/// The side that listens: an address in the consumer's VPC.
+/// The side that listens: in the consumer's VPC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConsumerLeg {
     /// The name of the VPC's namespace on the node.
     pub namespace: String,
     /// The number of the VPC's virtual network, where it has one.
     pub vni: Option<Vni>,
-    /// The endpoint's address.
-    pub ip: Ipv4Addr,
-    /// The subnet that it is from: the address goes on the link that has an address in this block.
-    pub subnet: Ipv4Net,
+    /// What of the VPC leads to the endpoint.
+    pub ingress: Ingress,
+}
+
+/// What of the consumer's VPC leads to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ingress {
+    /// An address of its own (interface endpoint).
+    Address {
+        /// The address.
+        ip: Ipv4Addr,
+        /// The subnet that it is from: the address goes on the link that has an address in this block.
+        subnet: Ipv4Net,
+    },
+    /// The service's own addresses: clients connect to those of the backends (gateway endpoint). None of the blocks
+    /// overlaps another.
+    Blocks(Vec<Ipv4Net>),
 }
 
 /// The side that connects: the provider's VPC.
@@ -67,8 +81,8 @@ pub struct ProviderLeg {
     pub namespace: String,
     /// The address that connections come from, out of 198.19.128.0/17.
     pub source: Ipv4Addr,
-    /// The backend port's address.
-    pub backend: Ipv4Addr,
+    /// The backend port's address; absent where it is the one that the client connects to.
+    pub backend: Option<Ipv4Addr>,
 }
 
 /// Everything a gateway should serve.

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::enter::{enter, on_own_thread};
+use crate::unshare::unshare_network;
 
 /// A network namespace, held open by a descriptor: it lives on at least as long as this value or a clone, even when
 /// its file is removed meanwhile. [`Namespace::is_current`] says whether the file still denotes it.
@@ -45,6 +46,29 @@ impl Namespace {
                 name,
                 path,
                 fd,
+                inode,
+            }),
+        })
+    }
+
+    /// Makes a namespace that no file names: it goes with the last of this value's clones and of the sockets in it, also
+    /// when the process is killed. `name` is for messages alone.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` without `CAP_SYS_ADMIN`; `ENOSPC` when the limit `user.max_net_namespaces` is reached.
+    pub fn unnamed(name: &str) -> io::Result<Self> {
+        let file = on_own_thread(|| {
+            unshare_network()?;
+            File::open("/proc/thread-self/ns/net")
+        })??;
+        let inode = file.metadata()?.ino();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name: name.to_owned(),
+                path,
+                fd: file.into(),
                 inode,
             }),
         })

@@ -30,6 +30,10 @@ pub const ROUTER: &[Setting] = &[
     ("ipv4/conf/all/promote_secondaries", "1"),
 ];
 
+/// For a namespace that only ends connections, beside [`PORT`]: a fresh namespace takes over the host's word on forwarding,
+/// and this one must lead nowhere.
+pub const DEAD_END: &[Setting] = &[("ipv4/ip_forward", "0"), ("ipv4/conf/all/rp_filter", "0")];
+
 /// Why a setting was not made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set net/{key} to {value:?} in namespace {namespace}")]

@@ -7,7 +7,7 @@
 use std::fs;
 use std::process::Command;
 
-use adit_netns::{Directory, enter, sysctl};
+use adit_netns::{Directory, Namespace, enter, sysctl};
 
 mod sandbox;
 use sandbox::Sandbox;
@@ -151,4 +151,26 @@ fn settings_are_the_namespaces_own() {
         error.to_string(),
         "cannot set net/ipv4/no_such_setting to \"1\" in namespace other"
     );
+}
+
+#[test]
+fn a_namespace_without_a_name_is_one_of_its_own_for_as_long_as_it_is_held() {
+    let Some(_sandbox) =
+        Sandbox::new("a_namespace_without_a_name_is_one_of_its_own_for_as_long_as_it_is_held")
+    else {
+        return;
+    };
+    let (first, second) = (
+        Namespace::unnamed("first").unwrap(),
+        Namespace::unnamed("second").unwrap(),
+    );
+    assert_ne!(first, second);
+    assert!(first.is_current() && first.name() == "first");
+    let inode = first.run(own_inode).unwrap();
+    assert!(inode == first.inode() && inode != own_inode());
+    // Nothing but the descriptor holds it: no mount, no thread.
+    let named = fs::read_to_string("/proc/self/mountinfo")
+        .unwrap()
+        .contains(&format!("net:[{inode}]"));
+    assert!(!named);
 }

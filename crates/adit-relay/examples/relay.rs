@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fs::File;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use adit_relay::{Admission, Close, Config, Consumer, End, Listener, Relay, Target};
@@ -25,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         provider: Target {
             namespace: here,
             source: source.parse()?,
-            backend: backend.parse()?,
+            backend: backend.parse::<SocketAddrV4>()?.into(),
             header: None,
             toa: false,
         },

@@ -122,7 +122,7 @@ fn measure(variant: Variant, backend: SocketAddrV4, span: Duration) -> Sample {
         provider: Target {
             namespace: here,
             source: Ipv4Addr::new(127, 0, 0, 3),
-            backend,
+            backend: backend.into(),
             header: None,
             toa: variant == Variant::On,
         },

@@ -81,9 +81,17 @@ impl Worker {
         let result = socket::accept(&serving.listen.socket);
         let result = result.map(|(client, from)| {
             serving.mapping.counters.refuse(End::OutOfDescriptors);
+            let (Ok(backend) | Err(backend)) = serving.route.backend(&client);
             socket::reset(client);
             let recorder = self.recorder.as_ref();
-            note(recorder, serving, from, Instant::now(), End::OutOfDescriptors);
+            note(
+                recorder,
+                serving,
+                from,
+                backend,
+                Instant::now(),
+                End::OutOfDescriptors,
+            );
         });
         self.spare = spare_descriptor();
         result
@@ -95,12 +103,19 @@ impl Worker {
             return;
         };
         let (mapping, route) = (&serving.mapping, &serving.route);
-        if let Err(end) = mapping.admit(*from.ip()) {
+        let (to, admitted) = match route.backend(&client) {
+            Ok(to) => (to, mapping.admit(*from.ip())),
+            Err(to) => {
+                mapping.counters.refuse(End::NotAllowed);
+                (to, Err(End::NotAllowed))
+            }
+        };
+        if let Err(end) = admitted {
             socket::reset(client);
-            return note(self.recorder.as_ref(), serving, from, began, end);
+            return note(self.recorder.as_ref(), serving, from, to, began, end);
         }
         let reached = if self.budget.take_connection() {
-            let reached = reach(&mut self.whereabouts, self.toa.as_mut(), route, from);
+            let reached = reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to);
             reached.inspect_err(|_| self.budget.give_connection())
         } else {
             Err((End::OutOfDescriptors, Errno::MFILE))
@@ -108,21 +123,21 @@ impl Worker {
         let (backend, source) = match reached {
             Ok(reached) => reached,
             Err((end, error)) => {
-                tracing::debug!(owner = %format_args!("{:032x}", mapping.owner.endpoint), backend = %route.backend, %error,
+                tracing::debug!(owner = %format_args!("{:032x}", mapping.owner.endpoint), backend = %to, %error,
                     end = end.name(), "a connection does not reach its backend");
                 mapping.counters.end(end);
                 socket::reset(client);
-                return note(self.recorder.as_ref(), serving, from, began, end);
+                return note(self.recorder.as_ref(), serving, from, to, began, end);
             }
         };
         let preface = match &route.header {
-            Some(header) => header.encode(from, mapping.address),
+            Some(header) => header.encode(from, mapping.dialled(to)),
             None => Box::default(),
         };
         let parties = Parties {
             client: from,
             source,
-            backend: route.backend,
+            backend: to,
             began,
         };
         let session = Session::new(
@@ -169,6 +184,7 @@ fn reach(
     toa: Option<&mut Registrar>,
     route: &Route,
     from: SocketAddrV4,
+    to: SocketAddrV4,
 ) -> Result<(OwnedFd, SocketAddrV4), (End, Errno)> {
     whereabouts.enter(&route.namespace).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -180,18 +196,24 @@ fn reach(
         toa.register(&backend, from)
             .map_err(|errno| (End::NoToa, errno))?;
     }
-    socket::connect(&backend, route.backend)?;
+    socket::connect(&backend, to)?;
     let source = socket::source(&backend).map_err(|errno| (End::Failed, errno))?;
     Ok((backend, source))
 }
 
 /// Records a client that did not get as far as a session.
-fn note(recorder: Option<&Recorder>, serving: &Serving, client: SocketAddrV4, began: Instant, end: End) {
+fn note(
+    recorder: Option<&Recorder>,
+    serving: &Serving,
+    client: SocketAddrV4,
+    backend: SocketAddrV4,
+    began: Instant,
+    end: End,
+) {
     if let Some(recorder) = recorder {
-        let record = serving.mapping.record(client, serving.route.backend, began);
         recorder.put(Record {
             end: Some(end),
-            ..record
+            ..serving.mapping.record(client, backend, began)
         });
     }
 }

@@ -15,7 +15,8 @@ use crate::error::OpenError;
 use crate::namespace::Namespace;
 use crate::proxy_protocol::Header;
 use crate::record::Record;
-use crate::spec::{Admission, Close, ListenerId, Owner};
+use crate::socket;
+use crate::spec::{Admission, Backend, Close, ListenerId, Owner};
 use crate::stats::{Counters, End};
 
 /// Commands that may wait for one worker. Each caller waits for its answer, so this is in effect
@@ -29,7 +30,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Route {
     pub(crate) namespace: Namespace,
     pub(crate) source: Ipv4Addr,
-    pub(crate) backend: SocketAddrV4,
+    pub(crate) backend: Backend,
     pub(crate) header: Option<Header>,
     pub(crate) toa: bool,
 }
@@ -48,7 +49,30 @@ pub(crate) struct Mapping {
     pub(crate) abandoned: AtomicBool,
 }
 
+impl Route {
+    /// Where a client's connection goes; the address that it connected to, where that is in none of the blocks.
+    pub(crate) fn backend(&self, client: &OwnedFd) -> Result<SocketAddrV4, SocketAddrV4> {
+        let blocks = match &self.backend {
+            Backend::At(backend) => return Ok(*backend),
+            Backend::AsDialled(blocks) => blocks,
+        };
+        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let dialled = socket::source(client).map_err(|_| nobody)?;
+        let within = blocks.iter().any(|block| block.contains(dialled.ip()));
+        if within { Ok(dialled) } else { Err(dialled) }
+    }
+}
+
 impl Mapping {
+    /// What a client connected to: the listener's address, or the backend's own where the listener has none.
+    pub(crate) fn dialled(&self, backend: SocketAddrV4) -> SocketAddrV4 {
+        if self.address.ip().is_unspecified() {
+            backend
+        } else {
+            self.address
+        }
+    }
+
     /// The record of a connection that came in here, so far as can be said of any.
     pub(crate) fn record(&self, client: SocketAddrV4, backend: SocketAddrV4, began: Instant) -> Record {
         let lasted = began.elapsed();
@@ -56,7 +80,7 @@ impl Mapping {
         Record {
             owner: self.owner,
             client,
-            endpoint: self.address,
+            endpoint: self.dialled(backend),
             source: None,
             backend,
             began: now.checked_sub(lasted).unwrap_or(now),

@@ -47,6 +47,6 @@ pub use hand_over::{HandOverError, Inherited, hand_over_channel};
 pub use record::{Record, Recorder};
 pub use relay::Relay;
 pub use spec::{
-    Admission, Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Owner, Target,
+    Admission, Backend, Close, Config, Consumer, Listener, ListenerId, MAX_CONNECTIONS_DEFAULT, Owner, Target,
 };
 pub use stats::{CONNECT_BOUNDS, ConnectTimes, End, OwnerStats, Snapshot};

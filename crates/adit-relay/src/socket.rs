@@ -90,7 +90,7 @@ pub(crate) fn connect(socket: &OwnedFd, backend: SocketAddrV4) -> Result<(), (En
     }
 }
 
-/// Where the peer sees a socket's connection come from; to be asked once its connect has begun.
+/// A socket's own address: what a client connected to; where a backend sees a connection come from, once its connect has begun.
 pub(crate) fn source(socket: &OwnedFd) -> Result<SocketAddrV4, Errno> {
     SocketAddrV4::try_from(net::getsockname(socket)?).map_err(|_| Errno::AFNOSUPPORT)
 }

@@ -133,13 +133,29 @@ pub struct Target {
     pub namespace: Arc<OwnedFd>,
     /// The endpoint's own source address there; the backend sees it. It must be local in the namespace.
     pub source: Ipv4Addr,
-    /// Backend address and server port.
-    pub backend: SocketAddrV4,
+    /// Where the backend is.
+    pub backend: Backend,
     /// What each connection tells the backend of its client, before any of the client's bytes.
     pub header: Option<Header>,
     /// Whether each connection carries its client's address in the TCP header (see [`crate::toa`]). A connection that
     /// cannot be made to is refused.
     pub toa: bool,
+}
+
+/// Where connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// To this address and port.
+    At(SocketAddrV4),
+    /// To the very address and port that the client connected to, if it is in one of these blocks; a client of any other
+    /// address is reset as one that is not allowed. For a listener on 0.0.0.0 in a namespace that has all addresses of the blocks.
+    AsDialled(Arc<[Ipv4Net]>),
+}
+
+impl From<SocketAddrV4> for Backend {
+    fn from(address: SocketAddrV4) -> Self {
+        Self::At(address)
+    }
 }
 
 /// Names one open listener. Never reused within one `Relay`.

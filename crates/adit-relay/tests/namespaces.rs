@@ -77,7 +77,7 @@ fn listener(owner: u128, consumer: &Vpc, provider: &Vpc) -> Listener {
         provider: Target {
             namespace: provider.descriptor(),
             source: SOURCE,
-            backend: SHARED,
+            backend: SHARED.into(),
             header: None,
             toa: false,
         },
@@ -147,7 +147,7 @@ fn one_relay_connects_namespaces_whose_addresses_overlap() {
     let target = Target {
         namespace: providers[0].descriptor(),
         source: SOURCE,
-        backend: SHARED,
+        backend: SHARED.into(),
         header: None,
         toa: false,
     };

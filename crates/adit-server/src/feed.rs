@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use adit_model::{
-    endpoint::{Endpoint, EndpointStatus, parse_entry},
-    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report},
+    endpoint::{Endpoint, EndpointStatus, Leg, parse_entry},
+    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProviderLeg, Report},
     id::EndpointId,
-    service::{Service, ServiceStatus},
+    service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{State, Stored};
 use parking_lot::Mutex;
@@ -195,8 +195,16 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
     if service.status() != ServiceStatus::Available || !can_serve {
         return None;
     }
-    // A gateway endpoint has no address to listen on; until gateways serve prefixes they are told nothing of it.
-    let leg = endpoint.interface()?;
+    let (ingress, backend) = match (&endpoint.leg, &service.backend) {
+        (Leg::Interface(leg), Backend::Port(port)) => {
+            let (ip, subnet) = (leg.ip?, leg.subnet_cidr);
+            (Ingress::Address { ip, subnet }, Some(port.ip?))
+        }
+        (Leg::Gateway(_), Backend::Prefixes { prefixes }) => (Ingress::Blocks(prefixes.clone()), None),
+        // The type of a service never changes.
+        (Leg::Interface(_), Backend::Prefixes { .. }) | (Leg::Gateway(_), Backend::Port(_)) => return None,
+    };
+    let restricted = endpoint.interface().filter(|leg| leg.enable_whitelist);
     Some(EndpointSpec {
         id,
         generation: endpoint.revision.max(service.revision).0,
@@ -205,13 +213,12 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         consumer: ConsumerLeg {
             namespace: (config.namespace)(endpoint.vpc),
             vni: endpoint.vni,
-            ip: leg.ip?,
-            subnet: leg.subnet_cidr,
+            ingress,
         },
         provider: ProviderLeg {
             namespace: (config.namespace)(service.vpc),
             source: endpoint.source?.ip,
-            backend: service.port()?.ip?,
+            backend,
         },
         ports: ports(service)?,
         tcp_proxy: service.tcp_proxy,
@@ -219,7 +226,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
         drain_s: drain_s(config, endpoint),
-        allowed: leg.enable_whitelist.then(|| {
+        allowed: restricted.map(|leg| {
             leg.whitelist
                 .iter()
                 .filter_map(|entry| parse_entry(entry))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use adit_gateway::{Config, Gateway};
-use adit_model::feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, ProviderLeg, Report};
+use adit_model::feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProviderLeg, Report};
 use adit_model::id::{EndpointId, MarkerId, ServiceId, Vni};
 use adit_model::port_mapping::{PortMapping, Protocol};
 use adit_model::proxy::ProxyHeader;
@@ -315,6 +315,14 @@ impl Rig {
     }
 }
 
+/// An address in the client's subnet.
+pub(crate) fn at(ip: Ipv4Addr) -> Ingress {
+    Ingress::Address {
+        ip,
+        subnet: "10.0.0.0/24".parse().unwrap(),
+    }
+}
+
 /// An endpoint from the client's VPC to the backend's.
 pub(crate) fn spec() -> EndpointSpec {
     EndpointSpec {
@@ -325,13 +333,12 @@ pub(crate) fn spec() -> EndpointSpec {
         consumer: ConsumerLeg {
             namespace: CONSUMER.to_owned(),
             vni: Vni::new(VNI),
-            ip: ENDPOINT_IP,
-            subnet: "10.0.0.0/24".parse().unwrap(),
+            ingress: at(ENDPOINT_IP),
         },
         provider: ProviderLeg {
             namespace: PROVIDER.to_owned(),
             source: SOURCE,
-            backend: BACKEND_IP,
+            backend: Some(BACKEND_IP),
         },
         ports: vec![mapping(CLIENT_PORT, SERVER_PORT)],
         tcp_proxy: TcpProxy::Close,

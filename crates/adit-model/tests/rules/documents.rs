@@ -8,7 +8,8 @@ use std::fmt::Debug;
 use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Source},
     feed::{
-        Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, MissingMode, ProviderLeg, Report,
+        Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, MissingMode,
+        ProviderLeg, Report,
     },
     id::{EndpointId, MarkerId, ServiceId, Vni, VpcId},
     policy::full_access,
@@ -79,13 +80,15 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         consumer: ConsumerLeg {
             namespace: "vpc-5".to_owned(),
             vni: Vni::new(0x00_12ab),
-            ip: [10, 20, 5, 40].into(),
-            subnet: "10.20.0.0/16".parse().unwrap(),
+            ingress: Ingress::Address {
+                ip: [10, 20, 5, 40].into(),
+                subnet: "10.20.0.0/16".parse().unwrap(),
+            },
         },
         provider: ProviderLeg {
             namespace: "vpc-2".to_owned(),
             source: [198, 19, 128, 1].into(),
-            backend: [192, 168, 0, 10].into(),
+            backend: Some([192, 168, 0, 10].into()),
         },
         ports: service_request().ports,
         tcp_proxy: TcpProxy::ProxyVni,

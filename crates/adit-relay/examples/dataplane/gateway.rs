@@ -175,7 +175,7 @@ pub(crate) fn relay_main(arguments: &[String]) {
                 provider: Target {
                     namespace: Arc::clone(&provider),
                     source: listener[1].parse().unwrap(),
-                    backend: listener[2].parse().unwrap(),
+                    backend: listener[2].parse::<SocketAddrV4>().unwrap().into(),
                     header: header.then(proxy_open),
                     toa: false,
                 },

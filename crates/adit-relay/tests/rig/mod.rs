@@ -100,7 +100,7 @@ pub fn target(backend: SocketAddrV4) -> Target {
     Target {
         namespace: here(),
         source: SOURCE,
-        backend,
+        backend: backend.into(),
         header: None,
         toa: false,
     }

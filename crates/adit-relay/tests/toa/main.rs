@@ -81,7 +81,7 @@ impl Stage {
         Target {
             namespace: self.provider.descriptor(),
             source: SOURCE,
-            backend: BACKEND,
+            backend: BACKEND.into(),
             header: None,
             toa,
         }
@@ -317,7 +317,7 @@ fn a_relay_that_cannot_send_it_does_not_promise_it() {
     let target = |toa| Target {
         namespace: Arc::clone(&consumer),
         source: Ipv4Addr::LOCALHOST,
-        backend: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9),
+        backend: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9).into(),
         header: None,
         toa,
     };

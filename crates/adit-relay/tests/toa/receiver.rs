@@ -113,7 +113,7 @@ fn unmodified_servers_see_the_client_where_its_relay_is_believed() {
     let mut outside = server(&stage.provider, &["", &ip, "9094"]);
     let to = |port, source, toa| Target {
         source,
-        backend: SocketAddrV4::new(*BACKEND.ip(), port),
+        backend: SocketAddrV4::new(*BACKEND.ip(), port).into(),
         ..stage.target(toa)
     };
     let id = stage.relay.open(stage.listener(to(9_091, SOURCE, true))).unwrap();

@@ -82,7 +82,8 @@ async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failur
     }
 }
 
-/// Leads the endpoint's route tables to the service's blocks; with that a gateway endpoint is what it promises.
+/// Leads the endpoint's route tables to the service's blocks; with that, and a gateway that listens, a gateway endpoint is
+/// what it promises.
 async fn route(
     app: &App,
     endpoint: &Stored<Endpoint>,
@@ -94,8 +95,11 @@ async fn route(
         .route(endpoint.id, endpoint.vpc, &leg.route_tables, prefixes)
         .await;
     match routed {
-        Ok(()) if endpoint.status() == EndpointStatus::Creating => accept(app, endpoint).await,
-        Ok(()) => Ok(Outcome::REST),
+        // The gateway's word wakes us again; it retries by itself.
+        Ok(()) => match app.feed.serving(endpoint.id) {
+            Serving::Yes if endpoint.status() == EndpointStatus::Creating => accept(app, endpoint).await,
+            Serving::Yes | Serving::NotYet(_) => Ok(Outcome::REST),
+        },
         Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => Err(e.into()),
         // An endpoint that worked is not ended by a route that somebody else has made since.
         Err(e) if endpoint.status() == EndpointStatus::Accepted => Ok(Outcome::Waiting(format!("{e}"))),
