@@ -251,7 +251,7 @@ fn server_type() -> ServerType {
 
 impl PublicServiceSeed {
     /// The request that the operator would have sent, in a region of this name.
-    pub(crate) fn request(&self, region: &str) -> serde_json::Map<String, Value> {
+    pub(crate) fn request(&self, region: &str, project: &ProjectId) -> serde_json::Map<String, Value> {
         let ports: Vec<Value> = self
             .ports
             .iter()
@@ -262,6 +262,7 @@ impl PublicServiceSeed {
             None => (None, Some(&self.prefixes)),
         };
         let fields = [
+            ("project_id", json!(project)),
             (
                 "service_type",
                 json!(if of_port.is_some() { "interface" } else { "gateway" }),
@@ -309,7 +310,7 @@ impl PublicServiceSeed {
                 self.name, self.vpc
             ));
         }
-        PublicCreate::parse(&self.request(region))
+        PublicCreate::parse(&self.request(region, &project.id))
             .map(drop)
             .map_err(|e| format!("public service {}: {e}", self.name))
     }

@@ -91,7 +91,7 @@ impl Cloud {
         project: &Project,
         seed: &PublicServiceSeed,
     ) -> Result<(), Failure> {
-        let request = PublicCreate::parse(&seed.request(&self.region.name)).map_err(invalid)?;
+        let request = PublicCreate::parse(&seed.request(&self.region.name, &project.id)).map_err(invalid)?;
         let unavailable = |e: NetworkError| Failure::Invalid(e.to_string());
         let vpc = self.get_vpc(seed.vpc, &project.id).await.map_err(unavailable)?;
         let port = match seed.port {

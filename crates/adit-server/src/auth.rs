@@ -71,8 +71,9 @@ pub(crate) async fn guard_operator(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    let (parts, caller, body) = authenticated(&app, request).await?;
+    let (mut parts, caller, body) = authenticated(&app, request).await?;
     iam::authorise_operator(&caller)?;
+    parts.extensions.insert(caller);
     pass(parts, body, next).await
 }
 

@@ -91,6 +91,21 @@ const ACTIONS: &[(Method, &str, &str)] = &[
         "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}",
         "vpcep:endpoints:delete",
     ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}/routetables",
+        "vpcep:epRouters:update",
+    ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}/policy",
+        "vpcep:endpoints:update",
+    ),
+    (
+        Method::DELETE,
+        "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}/policy",
+        "vpcep:endpoints:delete",
+    ),
     (Method::GET, "/v1/{project_id}/quotas", "vpcep:quotas:get"),
     (
         Method::POST,

@@ -14,8 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        connection, endpoint, operator, public_service, quota, service, shape::ErrorBody, tag, version,
-        whitelist, whitelist_batch,
+        connection, endpoint, operator, policy, public_service, quota, route_table, service,
+        shape::ErrorBody, tag, version, whitelist, whitelist_batch,
     },
     app::App,
     auth, edge, planned,
@@ -113,6 +113,8 @@ fn superset() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(whitelist_batch::whitelist_add))
         .routes(routes!(whitelist_batch::whitelist_remove))
         .routes(routes!(whitelist_batch::whitelist_describe))
+        .routes(routes!(route_table::route_table_update))
+        .routes(routes!(policy::policy_update, policy::policy_delete))
 }
 
 /// The operator's own, below `/admin/v1`.
@@ -123,4 +125,6 @@ fn operators() -> OpenApiRouter<Arc<App>> {
             operator::failure::failure_set
         ))
         .routes(routes!(operator::quota::quota_show, operator::quota::quota_set))
+        .routes(routes!(operator::public_service::public_service_create))
+        .routes(routes!(operator::public_service::public_service_delete))
 }

@@ -224,17 +224,19 @@ impl EndpointDraft {
     ) -> Result<EndpointCreate, ApiError> {
         check_routes(vpc)?;
         // An access rule must not be dropped in silence (spec semantics 20, row 41).
-        let refused = |field: &str| {
-            let why = format!("{field}: an endpoint of a gateway service has no access control.");
+        let refused = |field: &str, value: &Value| {
+            let shown = body::show(value);
+            let why =
+                format!("{field}: {shown}, but an endpoint of a gateway service has no access control.");
             Err(ApiError::because(Code::E2044, why))
         };
         match body::get(&self.body, "whitelist") {
             None => {}
             Some(Value::Array(list)) if list.is_empty() => {}
-            Some(_) => return refused("whitelist"),
+            Some(other) => return refused("whitelist", other),
         }
         if body::boolean(&self.body, "enable_whitelist", Code::E0002)? == Some(true) {
-            return refused("enable_whitelist");
+            return refused("enable_whitelist", &Value::Bool(true));
         }
         let named = parse_route_tables(body::get(&self.body, "routetables"))?;
         let route_tables = if named.is_empty() {

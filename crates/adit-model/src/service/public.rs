@@ -10,7 +10,7 @@ use super::create::{check_claims, check_place, parse_server_type, parse_tcp_prox
 use crate::{
     body::{self, Body},
     catalogue::{ApiError, Code},
-    id::{PoolId, PortId, ServiceId, VpcId},
+    id::{PoolId, PortId, ProjectId, ServiceId, VpcId},
     name,
     network::{RESERVED, overlaps},
     port_mapping::{self, Claims, PortMapping},
@@ -33,7 +33,9 @@ pub struct PublicCreate {
     pub public: Public,
     /// What is behind it.
     pub backend: Backend,
-    /// The VPC of the operator's project that the backend is in.
+    /// The project whose network the backend is in.
+    pub project: ProjectId,
+    /// The VPC that the backend is in.
     pub vpc: VpcId,
     /// The port mappings; for a gateway service each leads to its own number.
     pub ports: Vec<PortMapping>,
@@ -52,6 +54,7 @@ impl PublicCreate {
     /// # Errors
     /// The code of the first rule that is broken.
     pub fn parse(body: &Body) -> Result<Self, ApiError> {
+        let project = parse_project(body)?;
         let service_type = parse_service_type(body)?;
         let backend = match service_type {
             ServiceType::Interface => Backend::Port(BackendPort {
@@ -79,6 +82,7 @@ impl PublicCreate {
                 is_charge: body::boolean(body, "is_charge", Code::E0002)?.unwrap_or(false),
             },
             backend,
+            project,
             vpc,
             ports,
             tcp_proxy: parse_tcp_proxy(body, false)?.unwrap_or_default(),
@@ -95,7 +99,7 @@ impl PublicCreate {
         }
     }
 
-    /// Rules 21 to 29 of spec A.4, in the table's order; the caller's project is the operator's.
+    /// Rules 21 to 29 of spec A.4, in the table's order.
     ///
     /// Answers the claims of the backend port as they will be, where there is one.
     ///
@@ -110,6 +114,17 @@ impl PublicCreate {
             Backend::Prefixes { .. } => check_place(self.vpc, None, self.pool, facts).map(|()| None),
         }
     }
+}
+
+fn parse_project(body: &Body) -> Result<ProjectId, ApiError> {
+    let value = body::get(body, "project_id")
+        .ok_or_else(|| ApiError::because(Code::E2002, "project_id is missing."))?;
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        ApiError::because(
+            Code::E0014,
+            format!("project_id: {} is not 32 hexadecimal digits.", body::show(value)),
+        )
+    })
 }
 
 fn parse_service_type(body: &Body) -> Result<ServiceType, ApiError> {

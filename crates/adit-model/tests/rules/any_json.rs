@@ -96,7 +96,7 @@ fn good_body() -> Body {
         "endpoint_service_id": uuid(3), "subnet_id": uuid(6), "port_ip": "10.20.5.40", "enable_dns": true,
         "specification_name": "default", "whitelist": ["10.20.0.0/24"], "enable_whitelist": true,
         "policy_statement": [{"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}], "routetables": [uuid(20)],
-        "prefixes": ["100.125.0.0/16"], "owner": "OTC", "is_charge": true, "action": "receive", "endpoints": [uuid(7)], "permissions": ["*"],
+        "prefixes": ["100.125.0.0/16"], "owner": "OTC", "project_id": "0".repeat(32), "is_charge": true, "action": "receive", "endpoints": [uuid(7)], "permissions": ["*"],
     }))
 }
 

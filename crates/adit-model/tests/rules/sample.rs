@@ -149,6 +149,7 @@ pub(crate) fn public_request() -> PublicCreate {
         backend: Backend::Prefixes {
             prefixes: vec!["100.125.0.0/16".parse().unwrap()],
         },
+        project: project(),
         vpc: VpcId(uuid(2)),
         ports: vec![PortMapping {
             client_port: 443,

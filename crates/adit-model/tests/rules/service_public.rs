@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     broken::{Breaker, check_table},
-    sample::{add_route, object, public_request, public_service, uuid, vpc_view},
+    sample::{add_route, object, project, public_request, public_service, uuid, vpc_view},
 };
 
 /// A request and all that it meets.
@@ -29,7 +29,7 @@ fn gateway() -> World {
     let prefixes: Vec<_> = (0..16).map(|i| format!("100.{}.0.0/16", 100 + i)).collect();
     World {
         body: object(json!({
-            "service_type": "gateway", "service_name": "com.t-systems.otc.eu-de.obs", "vpc_id": uuid(2),
+            "project_id": project(), "service_type": "gateway", "service_name": "com.t-systems.otc.eu-de.obs", "vpc_id": uuid(2),
             "prefixes": prefixes, "ports": [{"client_port": 443, "server_port": 443}], "owner": "x".repeat(64),
             "is_charge": true, "tcp_proxy": "close", "description": "Objects", "pool_id": uuid(4),
             // Of no use to a gateway service.
@@ -127,6 +127,9 @@ fn breakers_of_place() -> Vec<Breaker<World>> {
 #[test]
 fn each_rule_of_a_gateway_service_has_its_code() {
     let mut breakers = vec![
+        field(0, Code::E2002, "project_id", json!(null)),
+        field(0, Code::E0014, "project_id", json!("x")),
+        field(0, Code::E0014, "project_id", json!(1)),
         field(1, Code::E0002, "service_type", json!("vlan")),
         field(1, Code::E0002, "service_type", json!(1)),
         field(2, Code::E2002, "prefixes", json!(null)),
@@ -196,7 +199,7 @@ fn each_rule_of_an_interface_service_has_its_code() {
 #[test]
 fn what_is_left_out_has_its_default() {
     let body = object(json!({
-        "service_type": "GATEWAY", "service_name": "com.t-systems.otc.eu-de.obs", "vpc_id": uuid(2),
+        "project_id": project(), "service_type": "GATEWAY", "service_name": "com.t-systems.otc.eu-de.obs", "vpc_id": uuid(2),
         "prefixes": ["100.125.0.0/16"], "ports": [{"client_port": 443, "server_port": 443}],
         "description": "Objects",
     }));

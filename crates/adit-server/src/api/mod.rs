@@ -3,8 +3,10 @@
 pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod operator;
+pub(crate) mod policy;
 pub(crate) mod public_service;
 pub(crate) mod quota;
+pub(crate) mod route_table;
 pub(crate) mod schema;
 pub(crate) mod service;
 pub(crate) mod shape;

@@ -94,6 +94,15 @@ pub(crate) struct OfAnyProject {
     project_id: String,
 }
 
+/// What the operator's operations on a service have in their path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfAnyService {
+    /// Anybody's.
+    #[param(format = "uuid")]
+    vpc_endpoint_service_id: String,
+}
+
 /// What most lists take.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

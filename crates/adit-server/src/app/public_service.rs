@@ -8,7 +8,7 @@ use std::sync::Arc;
 use adit_model::{
     ApiError, Code,
     body::Body,
-    id::{PoolId, ServiceId},
+    id::{DomainId, PoolId, ServiceId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
     network::{PortView, VpcView},
@@ -18,7 +18,7 @@ use adit_model::{
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
-use super::{ATTEMPTS_MAX, App, Scope, as_seen, fence, service::ServiceSeen};
+use super::{ATTEMPTS_MAX, App, as_seen, fence, service::ServiceSeen};
 use crate::{error::Failure, network::Seen};
 
 /// A public service that is to be, and what was looked up for it.
@@ -142,23 +142,27 @@ impl App {
         }
     }
 
-    /// Orders a public service on a port or a VPC of the operator's project; it is `creating` when this returns.
+    /// Orders a public service in a project's network; it is `creating` when this returns.
     ///
     /// # Errors
     /// By [`PublicCreate::parse`] and [`PublicOrder::plan`].
-    pub async fn public_service_create(&self, scope: &Scope, body: &Body) -> Result<ServiceSeen, Failure> {
+    pub async fn public_service_create(
+        &self,
+        operator: &DomainId,
+        body: &Body,
+    ) -> Result<ServiceSeen, Failure> {
         let request = PublicCreate::parse(body)?;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
-            let vpc = self.network.get_vpc(request.vpc, &scope.project).await?;
+            let vpc = self.network.get_vpc(request.vpc, &request.project).await?;
             let port = match request.port() {
-                Some(port) => self.network.get_port(port, &scope.project).await?,
+                Some(port) => self.network.get_port(port, &request.project).await?,
                 None => None,
             };
             let place = ServicePlace {
                 id: ServiceId::random(),
-                project: scope.project.clone(),
-                domain: scope.domain.clone(),
+                project: request.project.clone(),
+                domain: operator.clone(),
                 region: &self.config.region,
                 pool: self.config.pool,
                 backend_ip: port.as_ref().and_then(|p| p.view.ip),

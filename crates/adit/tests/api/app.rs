@@ -9,7 +9,10 @@ use adit::{
     region::{Running, Settings},
 };
 use adit_cloud::{Login, Region};
-use adit_model::{feed::Capabilities, service::TcpProxy};
+use adit_model::{
+    feed::Capabilities,
+    service::{ServiceStatus, TcpProxy},
+};
 use adit_server::audit::Sink;
 use adit_store::{RedbStore, Store};
 use axum::{
@@ -61,6 +64,12 @@ impl Builder {
             project.quotas.endpoint_service = endpoint_service;
             project.quotas.endpoint = endpoint;
         }
+        self
+    }
+
+    /// Under another name.
+    pub(crate) fn region_name(mut self, name: &str) -> Self {
+        self.region = self.region.named(name).unwrap();
         self
     }
 
@@ -124,6 +133,15 @@ impl Builder {
             ..Settings::new(self.region, "tests".parse().unwrap())
         };
         let running = Running::start(store, settings).await.unwrap();
+        // What the operator runs is there from the first request on.
+        let ready = poll(async || {
+            let state = running.app.cache.read();
+            let mut public = state.public_services().iter();
+            public
+                .all(|s| s.status() == ServiceStatus::Available)
+                .then_some(())
+        });
+        assert!(ready.await.is_some(), "a public service is not available");
         let of = |user: &str| logins.iter().find(|l| l.user == user).unwrap();
         let router = &running.router;
         TestApp {
@@ -409,6 +427,19 @@ impl Client {
         let body = json!({"subnet": {"name": "s", "cidr": subnet, "vpc_id": vpc}});
         let subnet = self.post("subnets", &body).await.ok()["subnet"]["id"].take();
         (text(&vpc), text(&subnet))
+    }
+
+    /// The id of a VPC's default route table.
+    pub(crate) async fn default_table(&self, vpc: &str) -> String {
+        let tables = self.get(&format!("routetables?vpc_id={vpc}")).await.ok();
+        let tables = tables["routetables"].as_array().unwrap();
+        text(&tables.iter().find(|t| t["default"] == true).unwrap()["id"])
+    }
+
+    /// A further route table of a VPC.
+    pub(crate) async fn route_table(&self, vpc: &str) -> String {
+        let body = json!({"routetable": {"name": "further", "vpc_id": vpc}});
+        text(&self.post("routetables", &body).await.ok()["routetable"]["id"])
     }
 
     /// A port of a server in a subnet.

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agreement::agrees,
-    app::{ENDPOINTS, SERVICES, TestApp, endpoint_body, service_body, text},
+    app::{ENDPOINTS, OTHER_VPC, SERVICES, TestApp, endpoint_body, poll, service_body, text},
+    gateway_endpoint::{gateway_body, gateway_endpoint, led},
     network::{Asked, Hook, Hooked},
 };
 
@@ -178,7 +179,7 @@ async fn a_restart_keeps_everything() {
 }
 
 /// Stops a region, and lets go of its store.
-async fn stop(app: TestApp) {
+pub(crate) async fn stop(app: TestApp) {
     let TestApp {
         running,
         demo,
@@ -272,6 +273,62 @@ fn lossy(question: Asked) -> impl Fn(Asked) -> Hook + Send + Sync + 'static {
             }
         })
     }
+}
+
+#[tokio::test]
+async fn routes_that_were_left_undone_are_written_and_taken_out_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("region.redb");
+    let open = || -> Arc<dyn Store> { Arc::new(RedbStore::open(&file).unwrap()) };
+    let app = TestApp::builder().store(open()).start().await;
+    let (kept, freed) = (
+        app.other.route_table(OTHER_VPC).await,
+        app.other.route_table(OTHER_VPC).await,
+    );
+    let leaving = gateway_endpoint(&app.other, &gateway_body(&[]), "accepted").await;
+    let changed = gateway_endpoint(&app.other, &gateway_body(&[&freed]), "accepted").await;
+    let TestApp {
+        running,
+        demo,
+        other,
+        viewer,
+        operator,
+    } = app;
+    let store = Arc::downgrade(&running.app.store);
+    let stack = Arc::clone(&running.app);
+    // Nobody makes true what is ordered from here on.
+    running.stop().await.unwrap();
+    other.delete(&format!("{ENDPOINTS}/{leaving}")).await.no_content();
+    let created = text(&other.post(ENDPOINTS, &gateway_body(&[])).await.ok()["id"]);
+    let body = json!({"routetables": [kept]});
+    other
+        .put(&format!("{ENDPOINTS}/{changed}/routetables"), &body)
+        .await
+        .ok();
+    assert_eq!(led(&other, &freed).await[0].1, changed);
+    drop((demo, other, viewer, operator, stack));
+    assert!(
+        poll(async || store.upgrade().is_none().then_some(()))
+            .await
+            .is_some()
+    );
+
+    let app = TestApp::builder().store(open()).start().await;
+    let default = app.other.default_table(OTHER_VPC).await;
+    app.other.until_gone(&format!("{ENDPOINTS}/{leaving}")).await;
+    app.other
+        .until(&format!("{ENDPOINTS}/{created}"), |r| {
+            r.body["status"] == "accepted"
+        })
+        .await;
+    assert_eq!(led(&app.other, &default).await[0].1, created);
+    let moved = poll(async || {
+        let empty = led(&app.other, &freed).await.is_empty();
+        (empty && !led(&app.other, &kept).await.is_empty()).then_some(())
+    });
+    assert!(moved.await.is_some());
+    agrees(&app.running.app).await;
+    stop(app).await;
 }
 
 #[tokio::test]

@@ -14,10 +14,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     app::{
-        Client, DEMO_VPC, ENDPOINTS, OTHER_DOMAIN, OTHER_VPC, Reply, SERVICES, TestApp, endpoint_body,
-        service_body, text,
+        Client, DEMO_VPC, ENDPOINTS, NOBODY, OTHER_DOMAIN, OTHER_VPC, Reply, SERVICES, TestApp,
+        endpoint_body, service_body, text,
     },
+    gateway_endpoint::{gateway_body, gateway_endpoint},
     network::{Asked, Hook, Hooked},
+    public_service::OBS,
 };
 
 /// Sends a create, does something else while the create has the network's answer and has decided nothing, and lets it go
@@ -186,4 +188,94 @@ async fn a_service_is_not_made_on_a_port_that_is_deleted_meanwhile() {
     .await;
     assert_eq!(reply.refused(), (400, "3008"));
     assert_eq!(app.demo.used().await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_gateway_endpoint_is_not_made_behind_a_table_that_goes_or_is_taken_meanwhile() {
+    let app = TestApp::start().await;
+    let table = app.other.route_table(OTHER_VPC).await;
+    let order = (ENDPOINTS, gateway_body(&[&table]));
+    let reply = while_creating(
+        &app.running.app,
+        &app.other,
+        order.clone(),
+        Asked::Vpc,
+        async || {
+            app.other.post(ENDPOINTS, &gateway_body(&[&table])).await.ok();
+        },
+    )
+    .await;
+    assert_eq!(reply.refused(), (400, "2039"));
+    let listed = app.other.get(ENDPOINTS).await.ok();
+    let path = format!("{ENDPOINTS}/{}", text(&listed["endpoints"][0]["id"]));
+    app.other.delete(&path).await.no_content();
+    let reply = while_creating(&app.running.app, &app.other, order, Asked::Vpc, async || {
+        app.other
+            .delete(&format!("routetables/{table}"))
+            .await
+            .no_content();
+    })
+    .await;
+    assert_eq!(reply.refused(), (404, "4030"));
+}
+
+#[tokio::test]
+async fn a_gateway_endpoint_is_not_made_on_a_service_that_is_deleted_meanwhile() {
+    let app = TestApp::start().await;
+    let order = (ENDPOINTS, gateway_body(&[]));
+    let reply = while_creating(&app.running.app, &app.other, order, Asked::Vpc, async || {
+        app.operator
+            .delete(&format!("/admin/v1/services/{OBS}"))
+            .await
+            .no_content();
+        app.other
+            .until_gone(&format!("{SERVICES}/describe?id={OBS}"))
+            .await;
+    })
+    .await;
+    assert!(
+        [(400, "2003"), (400, "2004")].contains(&reply.refused()),
+        "{}",
+        reply.text
+    );
+    assert_eq!(app.other.used().await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_route_that_is_made_meanwhile_fails_a_change_of_tables() {
+    let app = TestApp::start().await;
+    let table = app.other.route_table(OTHER_VPC).await;
+    let id = gateway_endpoint(&app.other, &gateway_body(&[]), "accepted").await;
+    let app_of = &app.running.app;
+    let route = json!({"type": "nat", "destination": "100.125.0.0/16", "nexthop": NOBODY});
+    let add = json!({"routetable": {"routes": {"add": [route]}}});
+    let (client, path) = (app.other.clone(), format!("routetables/{table}"));
+    let done = Arc::new(AtomicBool::new(false));
+    // The tenant's route comes after the look and before the commit.
+    let hook = move |asked| {
+        let (client, path, add) = (client.clone(), path.clone(), add.clone());
+        let first = asked == Asked::Vpc && !done.swap(true, Ordering::Relaxed);
+        Box::pin(async move {
+            if first {
+                client.put(&path, &add).await.ok();
+            }
+            Ok(())
+        }) as Hook
+    };
+    let slow = App::new(
+        app_of.config.clone(),
+        Arc::clone(&app_of.store),
+        app_of.cache.clone(),
+        Arc::clone(&app_of.identity),
+        Hooked::network(&app_of.network, hook),
+    );
+    let client = app.other.at(edge::finish(adit_server::router(slow).0));
+    let body = json!({"routetables": [table]});
+    let reply = client.put(&format!("{ENDPOINTS}/{id}/routetables"), &body).await;
+    assert_eq!(reply.refused(), (400, "4028"));
+    let shown = app.other.get(&format!("{ENDPOINTS}/{id}")).await.ok();
+    assert_eq!(
+        shown["routetables"],
+        json!([app.other.default_table(OTHER_VPC).await])
+    );
 }

@@ -4,4 +4,5 @@
 //! [`crate::auth::guard_operator`] has asked before; what is named here belongs to any project.
 
 pub(crate) mod failure;
+pub(crate) mod public_service;
 pub(crate) mod quota;

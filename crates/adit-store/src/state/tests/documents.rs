@@ -78,6 +78,7 @@ pub(super) fn service(id: u8, [a, b, c, status]: Seed) -> Service {
         backend: Backend::Prefixes {
             prefixes: vec!["100.125.0.0/16".parse().unwrap()],
         },
+        project: project(b),
         vpc: request.vpc,
         ports: request.ports.clone(),
         tcp_proxy: request.tcp_proxy,

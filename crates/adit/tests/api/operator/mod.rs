@@ -1,5 +1,6 @@
 //! The operator's API.
 
+pub(crate) mod public_service;
 mod quota;
 
 use serde_json::json;
