@@ -24,7 +24,7 @@ pub(crate) struct PublicEndpointService {
     service_name: String,
     #[schema(value_type = ServiceTypeSchema)]
     service_type: ServiceType,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
     /// Whether its use costs something.
     is_charge: bool,
@@ -46,7 +46,7 @@ pub(crate) struct EndpointServiceDescription {
     service_name: String,
     #[schema(value_type = ServiceTypeSchema)]
     service_type: ServiceType,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Time,
     /// Whether its use costs something.
     is_charge: bool,
@@ -62,6 +62,7 @@ fn is_charge(service: &Service) -> bool {
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct PublicServiceListParams {
     /// A part of the name; case is ignored.
+    #[param(pattern = r"^[^<>\x00-\x1f\x7f-\x9f]*$")]
     endpoint_service_name: Option<String>,
     /// Exact.
     #[param(format = "uuid")]
@@ -74,6 +75,7 @@ pub(crate) struct PublicServiceListParams {
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct ServiceDescribeParams {
     /// The whole name.
+    #[param(pattern = r"^[^<>\x00-\x1f\x7f-\x9f]*$")]
     endpoint_service_name: Option<String>,
     /// The id.
     #[param(format = "uuid")]

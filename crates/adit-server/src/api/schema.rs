@@ -344,6 +344,11 @@ pub(crate) enum ResourceTypeSchema {
     EndpointService,
 }
 
+/// An action or a resource, as a policy names it; `*` stands for any text.
+#[derive(ToSchema)]
+#[schema(value_type = String, min_length = 1, pattern = r"\S", example = "obs:*:*")]
+pub(crate) struct PolicyName(String);
+
 /// A statement of a policy.
 #[derive(ToSchema)]
 #[schema(as = PolicyStatement, rename_all = "PascalCase")]
@@ -355,10 +360,10 @@ pub(crate) struct StatementSchema {
     effect: EffectSchema,
     /// The actions that it names.
     #[schema(min_items = 1)]
-    action: Vec<String>,
+    action: Vec<PolicyName>,
     /// The resources that it names.
     #[schema(min_items = 1)]
-    resource: Vec<String>,
+    resource: Vec<PolicyName>,
     /// When it holds.
     #[schema(nullable, value_type = Option<Object>)]
     condition: Option<()>,

@@ -11,15 +11,14 @@ use crate::{
     venv::Venv,
 };
 
-/// How many calls `huawei.py` judges, where it gets to all of them; the one on gateway endpoints takes a public service.
-const CALLS: usize = 41;
+/// How many calls `huawei.py` judges.
+const CALLS: usize = 42;
 /// What is not there yet.
-const NOT_YET: [&str; 5] = [
-    "ListServiceDescribeDetails",
-    "ListServicePublicDetails",
+const NOT_YET: [&str; 4] = [
     "X UpdateEndpointServiceName",
     "X UpdateEndpointWhite",
     "X UpdateEndpointConnectionsDesc",
+    "X gateway endpoint",
 ];
 
 #[test]

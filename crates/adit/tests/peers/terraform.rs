@@ -156,6 +156,32 @@ impl Provider {
     }
 }
 
+/// gopher's own test of public services, and Terraform's data source of one.
+fn public_services(provider: &Provider) {
+    let url = format!("{}/public", provider.services());
+    for _ in 0..2 {
+        let listed = provider.client.get(&url).ok();
+        let first = &listed["endpoint_services"][0];
+        assert_eq!(first["owner"], "OTC");
+        for field in ["id", "service_name", "service_type", "created_at"] {
+            assert!(first[field].is_string(), "{first}");
+        }
+        // A text, as the document's sample has it, is more than Go's decoder takes.
+        assert!(first["is_charge"].is_boolean(), "{first}");
+    }
+    let name = "com.t-systems.otc.eu-de.obs";
+    let found = provider
+        .client
+        .get(&format!("{url}?endpoint_service_name={name}"))
+        .ok();
+    assert_eq!(found["total_count"], 1);
+    let found = &found["endpoint_services"][0];
+    assert_eq!(
+        (&found["service_name"], &found["service_type"]),
+        (&json!(name), &json!("gateway"))
+    );
+}
+
 /// gopher's own test of the life of a service.
 fn services_workflow(provider: &Provider) {
     let Provider { client, .. } = provider;
@@ -312,6 +338,7 @@ fn apply_and_destroy(provider: &Provider) {
 
 /// Everything, by one way of proving who one is.
 fn all(provider: &Provider) {
+    public_services(provider);
     services_workflow(provider);
     endpoint_lifecycle(provider);
     apply_and_destroy(provider);

@@ -75,6 +75,8 @@ impl Venv {
             // The command looks its plugins up once and remembers where they are.
             .env("XDG_CACHE_HOME", self.0.join("cache"))
             .env("PYTHONWARNINGS", "ignore")
+            // Nothing is to appear beside the scripts.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(home);
         command
     }

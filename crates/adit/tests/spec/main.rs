@@ -9,6 +9,7 @@ mod connections;
 mod endpoints;
 mod fields;
 mod listings;
+mod public;
 mod services;
 mod tags;
 mod updates;
