@@ -111,7 +111,6 @@ def differ(ports):
 def before_load_schema(context, raw_schema):
     """Replies have the fields of the document and no others; for clients' sake the document itself does not say so."""
     components = raw_schema["components"]["schemas"]
-    seen = set()
 
     def close(schema):
         if isinstance(schema, list):
@@ -120,10 +119,14 @@ def before_load_schema(context, raw_schema):
         elif isinstance(schema, dict):
             if "properties" in schema:
                 schema.setdefault("additionalProperties", False)
-            reference = schema.get("$ref", "")
-            if reference and reference not in seen:
-                seen.add(reference)
-                close(components[reference.rpartition("/")[2]])
+            if "$ref" in schema:
+                # A copy: requests may have the same parts, and in them unknown fields are ignored.
+                name = schema["$ref"].rpartition("/")[2]
+                closed = f"{name}InReply"
+                schema["$ref"] = f"#/components/schemas/{closed}"
+                if closed not in components:
+                    components[closed] = copy.deepcopy(components[name])
+                    close(components[closed])
             for value in list(schema.values()):
                 close(value)
 
