@@ -12,18 +12,24 @@
 //! and when a request about one is refused; never looks anything up. An endpoint seen by its service's owner is a
 //! *connection*: [`ConnectionAction`] is what the owner can do.
 
+mod access;
 mod connection;
 mod create;
+mod descriptions;
 mod gateway;
+mod switch;
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use access::AccessUpdate;
 pub use connection::{ConnectionAction, Decision};
 pub use create::{EndpointCreate, EndpointDraft, WHITELIST_MAX, parse_entry, parse_whitelist};
+pub use descriptions::{CONNECTIONS_MAX, parse_descriptions};
 pub use gateway::{check_route_tables, parse_policy_update, parse_route_tables, parse_route_tables_update};
+pub use switch::parse_enable_status;
 
 use crate::{
     catalogue::{ApiError, Code},
@@ -126,12 +132,21 @@ pub struct Endpoint {
     pub tags: Vec<Tag>,
     /// Free text.
     pub description: String,
+    /// What the service's owner writes beside it; its own owner never sees it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub connection_description: String,
     /// Which of the project's quota slots it fills.
     pub quota_slot: u32,
     /// How many seconds its connections may go on once it is served no more, where whoever ended it said so; else the region's
     /// setting counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_s: Option<u32>,
+    /// Whether the operator has switched it off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    disabled: bool,
+    /// Whether it has been upgraded to the professional edition; nothing that is served depends on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) professional: bool,
     status: EndpointStatus,
     /// Whether it was ever `accepted`: a rejected endpoint that was shows its address.
     accepted_once: bool,
@@ -191,8 +206,11 @@ impl Endpoint {
             pool: service.pool,
             tags: request.tags,
             description: request.description,
+            connection_description: String::new(),
             quota_slot: place.quota_slot,
             drain_s: None,
+            disabled: false,
+            professional: false,
             status,
             accepted_once: false,
             fault: None,
@@ -278,7 +296,7 @@ impl Endpoint {
         Ok(true)
     }
 
-    fn check_action(&self) -> Result<(), ApiError> {
+    pub(crate) fn check_action(&self) -> Result<(), ApiError> {
         let code = match self.status {
             EndpointStatus::Creating => Code::E2019,
             EndpointStatus::Deleting => Code::E2018,

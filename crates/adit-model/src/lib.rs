@@ -6,6 +6,7 @@
 //! [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
+pub mod account;
 pub mod body;
 pub mod catalogue;
 pub mod chain;
@@ -18,10 +19,12 @@ pub mod name;
 pub mod network;
 pub mod planned;
 pub mod policy;
+pub mod pool;
 pub mod port_mapping;
 pub mod proxy;
 pub mod quota;
 pub mod service;
+pub mod superset;
 pub mod tag;
 pub mod tag_action;
 pub mod tag_query;

@@ -13,6 +13,7 @@
 mod create;
 mod public;
 mod update;
+mod upgrade;
 
 use std::net::Ipv4Addr;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use create::{ServiceCreate, ServiceFacts, check_kind, check_port, check_routes};
 pub use public::{OWNER, PREFIXES_MAX, PublicCreate, parse_prefixes};
 pub use update::{ServiceUpdate, check_private};
+pub use upgrade::{parse_endpoint_upgrade, parse_service_upgrade};
 
 use crate::{
     catalogue::{ApiError, Code},
@@ -227,6 +229,9 @@ pub struct Service {
     pub description: String,
     /// Which of the project's quota slots it fills; a public service fills none.
     pub quota_slot: Option<u32>,
+    /// Whether it takes professional endpoints, too; nothing that is served depends on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    professional: bool,
     status: ServiceStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fault: Option<Fault>,
@@ -280,6 +285,7 @@ impl Service {
             tags: request.tags,
             description: request.description,
             quota_slot: place.quota_slot,
+            professional: false,
             status: ServiceStatus::Creating,
             fault: None,
             created: place.created,
@@ -309,6 +315,7 @@ impl Service {
             tags: Vec::new(),
             description: request.description,
             quota_slot: place.quota_slot,
+            professional: false,
             status: ServiceStatus::Creating,
             fault: None,
             created: place.created,

@@ -84,12 +84,7 @@ impl Feed {
             let mut inner = self.inner.lock();
             let line = inner.lines.entry(spec.id).or_default();
             // A document may change without a change of what is served: then there is nothing to say.
-            if line.spec.as_ref().is_some_and(|old| {
-                EndpointSpec {
-                    generation: old.generation,
-                    ..spec.clone()
-                } == *old
-            }) {
+            if line.spec.as_ref().is_some_and(|old| is_same(old, &spec)) {
                 return;
             }
             line.spec = Some(spec.clone());
@@ -133,6 +128,18 @@ impl Feed {
             let no_ports = line.spec.as_ref().is_some_and(|spec| spec.ports.is_empty());
             no_ports && matches!(line.report, Some(EndpointReport::Listening { .. }))
         })
+    }
+
+    /// Whether what a specification asks for is so, `None` being that nothing is served.
+    pub fn follows(&self, id: EndpointId, spec: Option<&EndpointSpec>) -> bool {
+        match (self.inner.lock().lines.get(&id), spec) {
+            (None, None) => true,
+            (Some(line), Some(wanted)) => {
+                let told = line.spec.as_ref().is_some_and(|told| is_same(told, wanted));
+                told && matches!(line.report, Some(EndpointReport::Listening { .. }))
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        }
     }
 
     /// Changes with every report that counts.
@@ -180,13 +187,25 @@ pub(crate) fn drain_s(config: &Config, endpoint: &Endpoint) -> u32 {
     endpoint.drain_s.unwrap_or(config.drain_s)
 }
 
+/// Whether two specifications ask for the same, whichever documents they were made from.
+fn is_same(one: &EndpointSpec, other: &EndpointSpec) -> bool {
+    let generation = one.generation;
+    *one == EndpointSpec {
+        generation,
+        ..other.clone()
+    }
+}
+
 /// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
 pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<EndpointSpec> {
     let endpoint: &Stored<Endpoint> = state.endpoint(&id)?;
-    // A rejected endpoint keeps its address, so that clients are refused at once and do not wait in vain.
+    let account = state.account(&endpoint.domain);
+    let blocked = endpoint.is_disabled() || account.is_some_and(|account| account.is_frozen());
+    // What is rejected, or blocked by the operator, keeps its address, so that clients are refused at once and do not wait
+    // in vain.
     let ports = |service: &Service| match endpoint.status() {
-        EndpointStatus::Creating | EndpointStatus::Accepted => Some(service.ports.clone()),
-        EndpointStatus::Rejected => Some(Vec::new()),
+        EndpointStatus::Creating | EndpointStatus::Accepted if !blocked => Some(service.ports.clone()),
+        EndpointStatus::Creating | EndpointStatus::Accepted | EndpointStatus::Rejected => Some(Vec::new()),
         EndpointStatus::PendingAcceptance | EndpointStatus::Failed | EndpointStatus::Deleting => None,
     };
     let service: &Stored<Service> = state.service(&endpoint.service)?;
@@ -205,9 +224,12 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         (Leg::Interface(_), Backend::Prefixes { .. }) | (Leg::Gateway(_), Backend::Port(_)) => return None,
     };
     let restricted = endpoint.interface().filter(|leg| leg.enable_whitelist);
+    let of_documents = endpoint.revision.max(service.revision);
     Some(EndpointSpec {
         id,
-        generation: endpoint.revision.max(service.revision).0,
+        generation: account
+            .map_or(of_documents, |account| account.revision.max(of_documents))
+            .0,
         service: service.id,
         marker: endpoint.marker,
         consumer: ConsumerLeg {
@@ -225,7 +247,8 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
-        drain_s: drain_s(config, endpoint),
+        // What the operator blocks is cut, not drained.
+        drain_s: if blocked { 0 } else { drain_s(config, endpoint) },
         allowed: restricted.map(|leg| {
             leg.whitelist
                 .iter()

@@ -137,6 +137,31 @@ const ACTIONS: &[(Method, &str, &str)] = &[
         "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/permissions/{permission_id}",
         "vpcep:permissions:update",
     ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}",
+        "vpcep:endpoints:update",
+    ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/connections/description",
+        "vpcep:connections:update",
+    ),
+    (
+        Method::PUT,
+        "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name",
+        "vpcep:epservices:update",
+    ),
+    (
+        Method::POST,
+        "/v2/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/upgrade",
+        "vpcep:epservices:update",
+    ),
+    (
+        Method::POST,
+        "/v2/{project_id}/vpc-endpoints/{vpc_endpoint_id}/upgrade",
+        "vpcep:endpoints:update",
+    ),
 ];
 
 /// The operator's role.

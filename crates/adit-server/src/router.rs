@@ -14,8 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        connection, endpoint, operator, policy, public_service, quota, route_table, service,
-        shape::ErrorBody, tag, version, whitelist, whitelist_batch,
+        access, connection, description, endpoint, operator, policy, public_service, quota, route_table,
+        service, shape::ErrorBody, tag, upgrade, version, whitelist, whitelist_batch,
     },
     app::App,
     auth, edge, planned,
@@ -113,6 +113,11 @@ fn superset() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(whitelist_batch::whitelist_add))
         .routes(routes!(whitelist_batch::whitelist_remove))
         .routes(routes!(whitelist_batch::whitelist_describe))
+        .routes(routes!(description::connection_describe))
+        .routes(routes!(service::service_rename))
+        .routes(routes!(upgrade::service_upgrade))
+        .routes(routes!(upgrade::endpoint_upgrade))
+        .routes(routes!(access::access_update))
         .routes(routes!(route_table::route_table_update))
         .routes(routes!(policy::policy_update, policy::policy_delete))
 }
@@ -124,7 +129,26 @@ fn operators() -> OpenApiRouter<Arc<App>> {
             operator::failure::failure_list,
             operator::failure::failure_set
         ))
+        .routes(routes!(operator::project::project_list))
         .routes(routes!(operator::quota::quota_show, operator::quota::quota_set))
+        .routes(routes!(operator::account::account_list))
+        .routes(routes!(
+            operator::account::account_show,
+            operator::account::account_set
+        ))
+        .routes(routes!(operator::service::service_list))
+        .routes(routes!(operator::service::service_show))
+        .routes(routes!(operator::endpoint::endpoint_list))
+        .routes(routes!(
+            operator::endpoint::endpoint_show,
+            operator::endpoint::endpoint_set
+        ))
+        .routes(routes!(operator::connection::connection_list))
+        .routes(routes!(operator::whitelist::whitelist_list))
+        .routes(routes!(operator::vpc::vpc_list))
+        .routes(routes!(operator::vpc::vpc_show))
+        .routes(routes!(operator::pool::pool_list, operator::pool::pool_create))
+        .routes(routes!(operator::pool::pool_delete))
         .routes(routes!(operator::public_service::public_service_create))
         .routes(routes!(operator::public_service::public_service_delete))
 }

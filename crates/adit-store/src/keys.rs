@@ -18,7 +18,10 @@
 use std::{net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use adit_model::{
-    id::{EndpointId, LoadBalancerId, MarkerId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
+    id::{
+        DomainId, EndpointId, LoadBalancerId, MarkerId, PoolId, PortId, ProjectId, RouteTableId, ServiceId,
+        SubnetId, VpcId,
+    },
     quota::QuotaType,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -81,6 +84,10 @@ pub enum Key {
     Quota(ProjectId, QuotaType, u32),
     /// A project's quotas.
     Limits(ProjectId),
+    /// An account's standing with the operator.
+    Account(DomainId),
+    /// A pool that the operator made.
+    Pool(PoolId),
     /// A guard; the parent's own key.
     Guard(Box<Key>),
     /// A VPC.
@@ -134,6 +141,8 @@ impl Key {
                 ))
             }
             "limits" => one(rest, Key::Limits),
+            "account" => one(rest, Key::Account),
+            "pool" => one(rest, Key::Pool),
             "guard" => Key::parse(rest).map(Key::guard),
             "vpc" => one(rest, Key::Vpc),
             "subnet" => one(rest, Key::Subnet),
@@ -159,6 +168,8 @@ impl std::fmt::Display for Key {
             Key::Marker(marker) => write!(f, "marker/{marker}"),
             Key::Quota(project, kind, n) => write!(f, "quota/{project}/{kind}/{n}"),
             Key::Limits(project) => write!(f, "limits/{project}"),
+            Key::Account(domain) => write!(f, "account/{domain}"),
+            Key::Pool(id) => write!(f, "pool/{id}"),
             Key::Guard(parent) => write!(f, "guard/{parent}"),
             Key::Vpc(id) => write!(f, "vpc/{id}"),
             Key::Subnet(id) => write!(f, "subnet/{id}"),
@@ -194,6 +205,9 @@ mod tests {
             Key::Marker(MarkerId::from_random(7)),
             Key::Quota(project.clone(), QuotaType::Endpoint, 49),
             Key::Limits(project),
+            Key::Account("a-b_C".parse().unwrap()),
+            Key::Pool(PoolId::random()),
+            Key::Pool(PoolId::random()).guard(),
             Key::Service(ServiceId::random()).guard(),
             Key::Subnet(SubnetId::random()).guard(),
             Key::Vpc(VpcId::random()),

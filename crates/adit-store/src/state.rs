@@ -21,12 +21,14 @@ use std::{
 };
 
 use adit_model::{
+    account::Account,
     endpoint::Endpoint,
     id::{
-        DomainId, EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PortId, ProjectId, RouteTableId,
-        ServiceId, SubnetId, VpcId,
+        DomainId, EndpointId, LoadBalancerId, MarkerId, NeutronSubnetId, PoolId, PortId, ProjectId,
+        RouteTableId, ServiceId, SubnetId, VpcId,
     },
     network::{LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    pool::Pool,
     port_mapping::Claims,
     quota::{Limits, QuotaType, Usage},
     service::Service,
@@ -93,6 +95,8 @@ pub struct State {
     markers: HashMap<MarkerId, EndpointId>,
     slots: HashMap<(ProjectId, QuotaType), Slots>,
     limits: Table<ProjectId, Limits>,
+    accounts: Table<DomainId, Account>,
+    pools: Table<PoolId, Pool>,
     guards: HashMap<Key, Revision>,
     vpcs: Table<VpcId, Vpc>,
     subnets: Table<SubnetId, Subnet>,
@@ -139,6 +143,10 @@ tables! {
     claims_of, claims: PortId => Claims;
     /// A project's quotas, where the operator has set them.
     limits_of, limits: ProjectId => Limits;
+    /// An account's standing, where the operator has ever changed it.
+    account, accounts: DomainId => Account;
+    /// A pool that the operator made.
+    pool, pools: PoolId => Pool;
     /// A VPC.
     vpc, vpcs: VpcId => Vpc;
     /// A subnet.
@@ -264,6 +272,23 @@ impl State {
             .take(quota.saturating_sub(count) as usize)
     }
 
+    /// The projects whose quotas were ever set.
+    pub fn limits_ids(&self) -> impl Iterator<Item = &ProjectId> {
+        self.limits.keys()
+    }
+
+    /// The accounts whose standing was ever changed.
+    pub fn account_ids(&self) -> impl Iterator<Item = &DomainId> {
+        self.accounts.keys()
+    }
+
+    /// Whether an account's endpoints pass no traffic.
+    pub fn is_frozen(&self, domain: &DomainId) -> bool {
+        self.accounts
+            .get(domain)
+            .is_some_and(|account| account.is_frozen())
+    }
+
     /// The revision of a guard; `None` where it was never put.
     pub fn guard(&self, of: Key) -> Option<Revision> {
         self.guards.get(&of).copied()
@@ -375,6 +400,8 @@ impl View for State {
             Reading::Marker(marker, None) => drop(self.markers.remove(&marker)),
             Reading::Quota(project, kind, n, used) => self.apply_slot((project, kind), n, used),
             Reading::Limits(project, new) => drop(replace(&mut self.limits, project, new)),
+            Reading::Account(domain, new) => drop(replace(&mut self.accounts, domain, new)),
+            Reading::Pool(id, new) => drop(replace(&mut self.pools, id, new)),
             Reading::Guard(of, Some(revision)) => drop(self.guards.insert(of, revision)),
             Reading::Guard(of, None) => drop(self.guards.remove(&of)),
             Reading::Vpc(id, new) => drop(replace(&mut self.vpcs, id, new)),

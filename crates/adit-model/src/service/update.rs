@@ -5,6 +5,7 @@ use crate::{
     body::{self, Body},
     catalogue::{ApiError, Code},
     id::PortId,
+    name,
     port_mapping::{self, PortMapping},
     service::{Service, TcpProxy},
 };
@@ -50,6 +51,20 @@ impl ServiceUpdate {
             ));
         }
         Ok(update)
+    }
+
+    /// Reads a request that changes the name alone (spec B.9).
+    ///
+    /// # Errors
+    /// 2002 where there is none, 3076.
+    pub fn parse_rename(body: &Body) -> Result<Self, ApiError> {
+        let short = body::string(body, "endpoint_service_name", Code::E3076)?
+            .ok_or_else(|| ApiError::because(Code::E2002, "endpoint_service_name is missing."))?;
+        name::check_short(short)?;
+        Ok(Self {
+            short_name: Some(short.to_owned()),
+            ..Self::default()
+        })
     }
 }
 

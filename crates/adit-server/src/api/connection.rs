@@ -15,6 +15,7 @@ use super::schema::{EndpointStatusSchema, IdText, OfService, Page};
 use super::shape::{Failures, FaultView, QueryString, ServicePath, Time};
 use crate::{
     app::{App, Scope},
+    config::Config,
     error::Failure,
 };
 
@@ -35,14 +36,18 @@ pub(crate) struct Connection {
     created_at: Time,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
+    /// What the service's owner has written beside it. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Vec<FaultView>>,
 }
 
-impl From<&Endpoint> for Connection {
-    fn from(e: &Endpoint) -> Self {
+impl Connection {
+    pub(super) fn of(e: &Endpoint, config: &Config) -> Self {
         Self {
+            description: config.superset.then(|| e.connection_description.clone()),
             id: e.id,
             marker_id: e.marker,
             domain_id: e.domain.clone(),
@@ -62,10 +67,19 @@ pub(crate) struct Connections {
     total_count: usize,
 }
 
-/// The connection that was decided on.
+/// The connections that an operation was about.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DecidedConnections {
     connections: Vec<Connection>,
+}
+
+impl DecidedConnections {
+    pub(super) fn of(endpoints: &[Arc<Endpoint>], config: &Config) -> Self {
+        let connections = endpoints.iter().map(|e| Connection::of(e, config));
+        Self {
+            connections: connections.collect(),
+        }
+    }
 }
 
 /// A decision on one connection.
@@ -110,7 +124,7 @@ pub(crate) async fn connection_list(
 ) -> Result<Json<Connections>, Failure> {
     let (page, total_count) = app.connection_list(&scope, id, &query).await?;
     Ok(Json(Connections {
-        connections: page.iter().map(|e| Connection::from(&**e)).collect(),
+        connections: page.iter().map(|e| Connection::of(e, &app.config)).collect(),
         total_count,
     }))
 }
@@ -127,7 +141,5 @@ pub(crate) async fn connection_action(
 ) -> Result<Json<DecidedConnections>, Failure> {
     let body = body::parse(&bytes)?;
     let endpoint = app.connection_action(&scope, id, &body).await?;
-    Ok(Json(DecidedConnections {
-        connections: vec![Connection::from(&*endpoint)],
-    }))
+    Ok(Json(DecidedConnections::of(&[endpoint], &app.config)))
 }

@@ -15,8 +15,8 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::schema::{
-    Address, Block, EndpointStatusSchema, IdText, NewTag, OfEndpoint, OfProject, Page, ServiceTypeSchema,
-    StatementSchema, TagSchema,
+    ActiveStatus, Address, Block, EnableStatus, EndpointStatusSchema, IdText, NewTag, OfEndpoint, OfProject,
+    Page, ServiceTypeSchema, StatementSchema, TagSchema,
 };
 use super::shape::{EndpointPath, Failures, FaultView, JsonText, QueryString, Tags, Time};
 use crate::{
@@ -35,8 +35,10 @@ pub(crate) struct Endpoint {
     #[schema(value_type = EndpointStatusSchema)]
     status: EndpointStatus,
     /// The state of the account.
-    active_status: [&'static str; 1],
-    /// `enable` or `disable`.
+    #[schema(value_type = Vec<ActiveStatus>)]
+    active_status: Vec<&'static str>,
+    /// The operator's switch.
+    #[schema(value_type = EnableStatus)]
     enable_status: &'static str,
     #[schema(value_type = String, format = "uuid")]
     endpoint_service_id: ServiceId,
@@ -104,8 +106,8 @@ impl Endpoint {
             id: e.id,
             service_type: e.service_type(),
             status: e.status(),
-            active_status: ["active"],
-            enable_status: "enable",
+            active_status: seen.active_status(),
+            enable_status: e.enable_status(),
             endpoint_service_id: e.service,
             endpoint_service_name: seen.service_name().to_owned(),
             marker_id: e.marker,

@@ -94,6 +94,18 @@ pub(crate) struct OfAnyProject {
     project_id: String,
 }
 
+/// Which part of a list is shown.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Cut {
+    /// How many to show, 10 by default; `total_count` does not depend on it.
+    #[param(minimum = 0, maximum = 1000)]
+    limit: Option<u32>,
+    /// How many to skip; past the end there is an empty page.
+    #[param(minimum = 0)]
+    offset: Option<u64>,
+}
+
 /// What the operator's operations on a service have in their path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -204,6 +216,26 @@ pub(crate) enum EndpointStatusSchema {
     Rejected,
     Failed,
     Deleting,
+}
+
+/// The standing of an account: active, or why it is frozen.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum ActiveStatus {
+    Active,
+    ArrearFrozen,
+    VerifyFrozen,
+    PoliceFrozen,
+    IllegalFrozen,
+    PartnerFrozen,
+}
+
+/// The operator's switch of an endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum EnableStatus {
+    Enable,
+    Disable,
 }
 
 /// The type of a service and of its endpoints.

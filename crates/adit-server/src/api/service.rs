@@ -18,6 +18,7 @@ use super::schema::{
 use super::shape::{Failures, FaultView, JsonText, Ports, QueryString, ServicePath, Tags, Time};
 use crate::{
     app::{App, Scope, service::ServiceSeen},
+    config::Config,
     error::Failure,
 };
 
@@ -64,15 +65,37 @@ pub(crate) struct EndpointService {
     created_at: Time,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
+    /// Which editions of endpoints it takes: `basic`, `profession`. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    supported_editions: Option<&'static [&'static str]>,
+    /// Whether its endpoints can have policies. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enable_policy: Option<bool>,
+    /// `ipv4`. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_version: Option<&'static str>,
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Vec<FaultView>>,
 }
 
-impl From<&ServiceSeen> for EndpointService {
-    fn from(seen: &ServiceSeen) -> Self {
+impl EndpointService {
+    /// With the owner's account, as in lists.
+    pub(super) fn listed(seen: &ServiceSeen, config: &Config) -> Self {
+        let domain_id = Some(seen.service.domain.clone());
+        Self {
+            domain_id,
+            ..Self::of(seen, config)
+        }
+    }
+
+    pub(super) fn of(seen: &ServiceSeen, config: &Config) -> Self {
         let s = &*seen.service;
         Self {
+            supported_editions: config.superset.then(|| s.supported_editions()),
+            enable_policy: config.superset.then(|| s.service_type() == ServiceType::Gateway),
+            ip_version: config.superset.then_some("ipv4"),
             id: s.id,
             port_id: s.port().map(|p| p.id),
             vpc_id: s.vpc,
@@ -192,7 +215,8 @@ pub(crate) async fn service_create(
     bytes: Bytes,
 ) -> Result<Json<EndpointService>, Failure> {
     let body = body::parse(&bytes)?;
-    Ok(Json((&app.service_create(&scope, &body).await?).into()))
+    let seen = app.service_create(&scope, &body).await?;
+    Ok(Json(EndpointService::of(&seen, &app.config)))
 }
 
 /// List the project's endpoint services
@@ -206,10 +230,7 @@ pub(crate) async fn service_list(
 ) -> Result<JsonText, Failure> {
     let (page, total_count) = app.service_list(&scope, &query).await?;
     let page = page.into_iter().map(|seen| ((seen.service.id, true), seen));
-    let in_list = |seen: &ServiceSeen| EndpointService {
-        domain_id: Some(seen.service.domain.clone()),
-        ..seen.into()
-    };
+    let in_list = |seen: &ServiceSeen| EndpointService::listed(seen, &app.config);
     let services = app.written_services.each(page.collect(), in_list);
     Ok(JsonText::page("endpoint_services", &services, total_count))
 }
@@ -224,10 +245,8 @@ pub(crate) async fn service_show(
     ServicePath(id): ServicePath,
 ) -> Result<JsonText, Failure> {
     let seen = app.service_show(&scope, id).await?;
-    let text = app
-        .written_services
-        .one((id, false), seen, |seen| EndpointService::from(seen));
-    Ok(JsonText(text))
+    let view = |seen: &ServiceSeen| EndpointService::of(seen, &app.config);
+    Ok(JsonText(app.written_services.one((id, false), seen, view)))
 }
 
 /// Change an endpoint service
@@ -241,7 +260,8 @@ pub(crate) async fn service_update(
     bytes: Bytes,
 ) -> Result<Json<EndpointService>, Failure> {
     let body = body::parse(&bytes)?;
-    Ok(Json((&app.service_update(&scope, id, &body).await?).into()))
+    let seen = app.service_update(&scope, id, &body).await?;
+    Ok(Json(EndpointService::of(&seen, &app.config)))
 }
 
 /// Delete an endpoint service
@@ -255,4 +275,40 @@ pub(crate) async fn service_delete(
 ) -> Result<StatusCode, Failure> {
     app.service_delete(&scope, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A service's new name.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct RenameEndpointService {
+    /// The new short name; empty removes it.
+    #[schema(max_length = 16, pattern = "^[A-Za-z0-9_-]*$")]
+    endpoint_service_name: String,
+}
+
+/// A service's name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndpointServiceName {
+    /// The composed name: `region.short.id`.
+    endpoint_service_name: String,
+}
+
+/// Rename an endpoint service
+#[utoipa::path(put, path = "/v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name",
+    tag = "Endpoint services", params(OfService),
+    request_body = RenameEndpointService, responses((status = 200, description = "Done; the body says what is.", body = EndpointServiceName), Failures))]
+pub(crate) async fn service_rename(
+    State(app): State<Arc<App>>,
+    Extension(scope): Extension<Scope>,
+    ServicePath(id): ServicePath,
+    bytes: Bytes,
+) -> Result<Json<EndpointServiceName>, Failure> {
+    let body = body::parse(&bytes)?;
+    let seen = app.service_rename(&scope, id, &body).await?;
+    Ok(Json(EndpointServiceName {
+        endpoint_service_name: seen.service.name.clone(),
+    }))
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use adit_model::{
     ApiError, Code, body,
-    id::{EndpointId, ProjectId, RecordId, ServiceId},
+    id::{DomainId, EndpointId, PoolId, ProjectId, RecordId, ServiceId, VpcId},
     listing::Query,
     port_mapping::PortMapping,
     service::Fault,
@@ -78,6 +78,39 @@ impl<S: Sync + Send> FromRequestParts<S> for RecordPath {
         path_id(parts, state, "permission_id", Code::E0005)
             .await
             .map(Self)
+    }
+}
+
+/// The account that the path names.
+pub(crate) struct DomainPath(pub DomainId);
+
+impl<S: Sync + Send> FromRequestParts<S> for DomainPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "domain_id", Code::E0002).await.map(Self)
+    }
+}
+
+/// The pool that the path names.
+pub(crate) struct PoolPath(pub PoolId);
+
+impl<S: Sync + Send> FromRequestParts<S> for PoolPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "pool_id", Code::E0002).await.map(Self)
+    }
+}
+
+/// The VPC that the path names.
+pub(crate) struct VpcPath(pub VpcId);
+
+impl<S: Sync + Send> FromRequestParts<S> for VpcPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "vpc_id", Code::E0020).await.map(Self)
     }
 }
 

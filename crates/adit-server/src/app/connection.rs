@@ -8,7 +8,6 @@ use adit_model::{
     endpoint::{ConnectionAction, Decision, Endpoint, EndpointStatus},
     id::{EndpointId, MarkerId, ServiceId},
     listing::{LIMIT_MAX, Listing, Query},
-    service::ServiceStatus,
 };
 use adit_store::{Key, Txn, keys::encode};
 use tokio::time::Instant;
@@ -75,13 +74,7 @@ impl App {
             let txn = {
                 let state = self.cache.read();
                 let seen = Self::own_service(&state, scope, service)?;
-                if seen.status() == ServiceStatus::Deleting {
-                    return Err(ApiError::because(
-                        Code::E0005,
-                        format!("Endpoint service {service} is being deleted."),
-                    )
-                    .into());
-                }
+                seen.check_parts_writable()?;
                 let old = state
                     .endpoint(&id)
                     .ok_or_else(|| ApiError::because(Code::E2006, format!("There is no endpoint {id}.")))?;
@@ -97,6 +90,7 @@ impl App {
                     Decision::Receive => new.receive(self.now())?,
                     Decision::Reject => new.reject(self.now())?,
                 };
+                old.check_usable(state.is_frozen(&old.domain))?;
                 if !changed {
                     return Ok(Arc::clone(&old.value));
                 }
@@ -150,7 +144,7 @@ impl App {
 }
 
 /// The `marker_id` filter: digits. A number that no endpoint can have matches none.
-fn parse_marker(query: &Query) -> Result<Option<Option<MarkerId>>, ApiError> {
+pub(super) fn parse_marker(query: &Query) -> Result<Option<Option<MarkerId>>, ApiError> {
     let Some(text) = query.get("marker_id") else {
         return Ok(None);
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use adit_model::{
     ApiError, Code,
+    account::Account,
     body::Body,
     endpoint::{Endpoint, EndpointDraft, EndpointPlace, Leg},
     id::{EndpointId, MarkerId, RouteTableId, SubnetId, VpcId},
@@ -12,6 +13,7 @@ use adit_model::{
     network::{Holder, SubnetView, VpcView},
     quota::QuotaType,
     service::{Service, ServiceType},
+    superset,
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
@@ -25,15 +27,25 @@ pub struct EndpointSeen {
     pub endpoint: Arc<Endpoint>,
     /// Its service, while it is there.
     pub service: Option<Arc<Service>>,
+    /// Its account's standing, where the operator has ever changed it.
+    pub account: Option<Arc<Account>>,
 }
 
 impl EndpointSeen {
     pub(super) fn of(state: &State, endpoint: Arc<Endpoint>) -> Self {
         let service = state.service(&endpoint.service);
+        let account = state.account(&endpoint.domain);
         Self {
+            account: account.map(|a| Arc::clone(&a.value)),
             service: service.map(|s| Arc::clone(&s.value)),
             endpoint,
         }
+    }
+
+    /// Its account's `active_status`.
+    pub fn active_status(&self) -> Vec<&'static str> {
+        let account = self.account.as_ref();
+        account.map_or_else(|| Account::default().active_status(), |a| a.active_status())
     }
 
     /// Its service's present name; the last one, where the service is gone.
@@ -66,7 +78,15 @@ impl App {
     /// # Errors
     /// By spec A.13.
     pub async fn endpoint_create(&self, scope: &Scope, body: Body) -> Result<EndpointSeen, Failure> {
-        let draft = EndpointDraft::parse(body)?;
+        let draft = {
+            let extra = self
+                .config
+                .superset
+                .then(|| superset::check_endpoint_create(&body));
+            let draft = EndpointDraft::parse(body)?;
+            extra.transpose()?;
+            draft
+        };
         self.barrier().await?;
         let failure = self.failures.order(planned::ENDPOINT_CREATE);
         for _ in 0..ATTEMPTS_MAX {
@@ -129,8 +149,8 @@ impl App {
             if self.commit(txn).await? {
                 failure.done();
                 return Ok(EndpointSeen {
-                    endpoint: Arc::new(endpoint),
                     service: Some(service),
+                    ..EndpointSeen::of(&self.cache.read(), Arc::new(endpoint))
                 });
             }
         }

@@ -5,15 +5,20 @@
 //!
 //! Read next: [`service`], [`endpoint`], then [`crate::reconcile`].
 
+pub mod access;
 pub mod connection;
+pub mod description;
+mod effect;
 pub mod endpoint;
 mod in_flight;
+pub mod operator;
 pub mod policy;
 pub mod public_service;
 pub mod quota;
 pub mod route_table;
 pub mod service;
 pub mod tag;
+pub mod upgrade;
 pub mod whitelist;
 
 use std::{

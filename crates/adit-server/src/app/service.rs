@@ -15,6 +15,7 @@ use adit_model::{
         Backend, Service, ServiceCreate, ServiceFacts, ServicePlace, ServiceStatus, ServiceUpdate,
         check_kind, check_port, check_private,
     },
+    superset,
 };
 use adit_store::{Key, State, Stored, Txn, keys::encode};
 
@@ -46,6 +47,9 @@ impl App {
     /// By the thirty rules of spec A.4.
     pub async fn service_create(&self, scope: &Scope, body: &Body) -> Result<ServiceSeen, Failure> {
         let request = ServiceCreate::parse(body, self.config.strict_toa)?;
+        if self.config.superset {
+            superset::check_service_create(body)?;
+        }
         let _turn = self.backend_ports.enter(&request.port).await;
         self.barrier().await?;
         let failure = self.failures.order(planned::SERVICE_CREATE);
@@ -63,7 +67,7 @@ impl App {
                     &ServiceFacts {
                         vpc: vpc.as_ref().map(|v| &v.view),
                         port: port.as_ref().map(|p| &p.view),
-                        pools: &[self.config.pool],
+                        pools: &self.pools(&state),
                         claims: seen_claims.as_ref().map_or(&none, |c| &c.value),
                         services_per_port_max: self.config.services_per_port_max,
                         quota: state.usage(&scope.project, QuotaType::EndpointService),
@@ -94,6 +98,7 @@ impl App {
                     Key::Limits(scope.project.clone()),
                     state.limits_of(&scope.project),
                 );
+                txn = self.hold_pool(txn, &state, service.pool);
                 txn = fence(txn, vpc.as_ref().map_or(&[], |v| &v.fences));
                 txn = fence(txn, port.as_ref().map_or(&[], |p| &p.fences));
                 (txn, service, held)
@@ -169,6 +174,32 @@ impl App {
         body: &Body,
     ) -> Result<ServiceSeen, Failure> {
         let update = ServiceUpdate::parse(body, self.config.strict_toa)?;
+        if self.config.superset {
+            superset::check_service_update(body)?;
+        }
+        self.change_service(scope, id, update).await
+    }
+
+    /// Gives a service another short name.
+    ///
+    /// # Errors
+    /// By spec B.9.
+    pub async fn service_rename(
+        &self,
+        scope: &Scope,
+        id: ServiceId,
+        body: &Body,
+    ) -> Result<ServiceSeen, Failure> {
+        let update = ServiceUpdate::parse_rename(body)?;
+        self.change_service(scope, id, update).await
+    }
+
+    async fn change_service(
+        &self,
+        scope: &Scope,
+        id: ServiceId,
+        update: ServiceUpdate,
+    ) -> Result<ServiceSeen, Failure> {
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let old = {

@@ -173,6 +173,12 @@ fn enqueue_changed(app: &App, queue: &mut Queue, key: &str) {
                 .for_each(|e| queue.add(Work::Endpoint(e.id)));
         }
         Some(Key::Endpoint(id)) => queue.add(Work::Endpoint(id)),
+        // An account is frozen, or let go again, so seldom that all endpoints may be gone through.
+        Some(Key::Account(domain)) => {
+            let state = app.cache.read();
+            let own = state.endpoints().filter(|e| e.domain == domain);
+            own.for_each(|e| queue.add(Work::Endpoint(e.id)));
+        }
         _ => {}
     }
 }

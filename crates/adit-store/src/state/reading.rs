@@ -3,9 +3,14 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use adit_model::{
+    account::Account,
     endpoint::Endpoint,
-    id::{EndpointId, LoadBalancerId, MarkerId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
+    id::{
+        DomainId, EndpointId, LoadBalancerId, MarkerId, PoolId, PortId, ProjectId, RouteTableId, ServiceId,
+        SubnetId, VpcId,
+    },
     network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    pool::Pool,
     port_mapping::Claims,
     quota::{Limits, QuotaType},
     service::Service,
@@ -53,6 +58,10 @@ pub enum Reading {
     Quota(ProjectId, QuotaType, u32, bool),
     /// A project's quotas.
     Limits(ProjectId, Option<Stored<Limits>>),
+    /// An account's standing.
+    Account(DomainId, Option<Stored<Account>>),
+    /// A pool.
+    Pool(PoolId, Option<Stored<Pool>>),
     /// A guard.
     Guard(Key, Option<Revision>),
     /// A VPC.
@@ -90,6 +99,8 @@ impl Reading {
             Key::Marker(marker) => Self::Marker(marker, document(entry).map(|(id, _)| id)),
             Key::Quota(project, kind, n) => Self::Quota(project, kind, n, entry.is_some()),
             Key::Limits(project) => Self::Limits(project, stored(entry)),
+            Key::Account(domain) => Self::Account(domain, stored(entry)),
+            Key::Pool(id) => Self::Pool(id, stored(entry)),
             Key::Guard(of) => Self::Guard(*of, entry.map(|entry| entry.mod_revision)),
             Key::Vpc(id) => Self::Vpc(id, stored(entry)),
             Key::Subnet(id) => Self::Subnet(id, stored(entry)),

@@ -20,7 +20,7 @@ use super::*;
 use crate::keys::encode;
 
 /// How many kinds of keys there are; [`put`] knows each, the last is a key of nobody's.
-const KINDS: u8 = 20;
+const KINDS: u8 = 22;
 
 /// The key and the value of a document of this kind.
 fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
@@ -76,6 +76,8 @@ fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
             Key::PublicName(format!("name {at}")),
             encode(&ServiceId(uuid(seed[0]))),
         ),
+        19 => (Key::Account(account_id(at)), encode(&account(seed))),
+        20 => (Key::Pool(PoolId(uuid(at))), encode(&pool(at, seed))),
         _ => return (format!("other/{at}").into(), encode(&seed)),
     };
     (key.into(), value)
@@ -174,6 +176,14 @@ fn expected(stock: &Stock) -> Answers {
     say.say_table("whitelist", &all!(stock, Whitelist: Whitelist));
     say.say_table("claims", &all!(stock, Claims: Claims));
     say.say_table("limits", &all!(stock, Limits: Limits));
+    let accounts = all!(stock, Account: Account);
+    say.say_table("account", &accounts);
+    say.say_table("pool", &all!(stock, Pool: Pool));
+    for n in 0..IDS {
+        let found = accounts.iter().find(|(id, _)| *id == account_id(n));
+        let frozen = found.is_some_and(|(_, account)| !account.frozen.is_empty());
+        say.say(format!("frozen {n}"), frozen);
+    }
     say.say_table("vpc", &all!(stock, Vpc: Vpc));
     let subnets = all!(stock, Subnet: Subnet);
     say.say_table("subnet", &subnets);
@@ -344,11 +354,18 @@ fn answers(state: &State) -> Answers {
         "whitelist": whitelist, whitelists, |n| ServiceId(uuid(n));
         "claims": claims_of, claims, |n| PortId(uuid(n));
         "limits": limits_of, limits, project;
+        "account": account, accounts, account_id;
+        "pool": pool, pools, |n| PoolId(uuid(n));
         "vpc": vpc, vpcs, |n| VpcId(uuid(n));
         "subnet": subnet, subnets, |n| SubnetId(uuid(n));
         "port": port, ports, |n| PortId(uuid(n));
         "route table": route_table, route_tables, |n| RouteTableId(uuid(n));
         "load balancer": load_balancer, load_balancers, |n| LoadBalancerId(uuid(n));
+    }
+    let counted = (state.limits_ids().count(), state.account_ids().count());
+    assert_eq!(counted, (state.limits().count(), state.accounts().count()));
+    for n in 0..IDS {
+        say.say(format!("frozen {n}"), state.is_frozen(&account_id(n)));
     }
     let public: Vec<_> = state.public_services().iter().map(|s| s.id).collect();
     say.say("public services", public);

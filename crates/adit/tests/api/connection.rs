@@ -25,7 +25,7 @@ async fn accepting_gives_the_endpoint_its_address_and_rejecting_keeps_it() {
     assert_eq!(decided, json!({"connections": [connection]}));
     let expected = json!({
         "id": endpoint, "marker_id": before["marker_id"], "domain_id": OTHER_DOMAIN, "status": "accepted",
-        "created_at": before["created_at"], "updated_at": connection["updated_at"],
+        "created_at": before["created_at"], "updated_at": connection["updated_at"], "description": "",
     });
     assert_eq!(connection, expected);
     let shown = app.other.get(&path).await.ok();

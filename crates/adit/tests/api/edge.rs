@@ -31,7 +31,7 @@ async fn unknown_paths_and_methods_are_answered_in_the_usual_form() {
         ("DELETE", SERVICES.to_owned()),
         ("PUT", ENDPOINTS.to_owned()),
         ("POST", format!("{SERVICES}/{NOBODY}")),
-        ("PUT", format!("{ENDPOINTS}/{NOBODY}")),
+        ("PATCH", format!("{ENDPOINTS}/{NOBODY}")),
         ("GET", format!("{SERVICES}/{NOBODY}/connections/action")),
         ("POST", format!("{SERVICES}/{NOBODY}/permissions")),
         ("POST", "quotas".to_owned()),

@@ -7,6 +7,7 @@ mod agreement;
 mod app;
 mod network;
 
+mod access;
 mod connection;
 mod endpoint;
 mod endpoint_rules;

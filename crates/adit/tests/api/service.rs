@@ -54,7 +54,9 @@ async fn the_documented_request_makes_a_service() {
           "connection_count": 0,
           "created_at": "[time]",
           "description": "",
+          "enable_policy": false,
           "id": "[id]",
+          "ip_version": "ipv4",
           "pool_id": "b1d2a7c4-5e6f-4a3b-9c8d-7e6f5a4b3c2d",
           "port_id": "4189d3c2-8882-4871-a3c2-d380272eed88",
           "ports": [
@@ -74,6 +76,9 @@ async fn the_documented_request_makes_a_service() {
           "service_name": "eu-de.[id]",
           "service_type": "interface",
           "status": "creating",
+          "supported_editions": [
+            "basic"
+          ],
           "tags": [],
           "tcp_proxy": "close",
           "updated_at": "[time]",

@@ -1,8 +1,8 @@
-//! The switch before part B of the specification: without it, its operations do not exist.
+//! Part B of the specification (Huawei's superset): its switch, and those of its operations that are small.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::app::{NOBODY, TestApp};
+use crate::app::{ENDPOINTS, NOBODY, SERVICES, TestApp, endpoint_body, service_body, text};
 
 /// Every operation that only Huawei's API has, on resources that nobody has.
 fn operations() -> Vec<(&'static str, String)> {
@@ -45,4 +45,278 @@ async fn without_the_switch_its_paths_do_not_exist() {
     assert_eq!(app.demo.get(&endpoint).await.refused(), (404, "2006"));
     let reply = app.demo.send("PATCH", &endpoint, None).await;
     assert_eq!(reply.refused(), (405, "0002"));
+}
+
+#[tokio::test]
+async fn a_service_is_renamed_and_its_endpoints_follow() {
+    let app = TestApp::start().await;
+    let service = app.service(80, true).await;
+    let endpoint = app.endpoint(&service, "pendingAcceptance").await;
+    let path = format!("{SERVICES}/{service}/name");
+    for (short, full) in [
+        ("orders-v3", format!("eu-de.orders-v3.{service}")),
+        ("", format!("eu-de.{service}")),
+        ("A_1", format!("eu-de.A_1.{service}")),
+    ] {
+        let body = json!({"endpoint_service_name": short});
+        let reply = app.demo.put(&path, &body).await.ok();
+        assert_eq!(reply, json!({"endpoint_service_name": full}));
+        let shown = app.demo.get(&format!("{SERVICES}/{service}")).await.ok();
+        assert_eq!(shown["service_name"], full.as_str());
+        let shown = app.other.get(&format!("{ENDPOINTS}/{endpoint}")).await.ok();
+        assert_eq!(shown["endpoint_service_name"], full.as_str());
+    }
+    let before = app.demo.world().await;
+    for (path, body, expected) in [
+        (path.clone(), json!({}), (400, "2002")),
+        (path.clone(), json!({"endpoint_service_name": 1}), (400, "3076")),
+        (
+            path.clone(),
+            json!({"endpoint_service_name": "a.b"}),
+            (400, "3076"),
+        ),
+        (
+            path.clone(),
+            json!({"endpoint_service_name": "a-very-long-short-name"}),
+            (400, "3076"),
+        ),
+        (
+            format!("{SERVICES}/{NOBODY}/name"),
+            json!({"endpoint_service_name": "x"}),
+            (404, "0005"),
+        ),
+        (
+            format!("{SERVICES}/x/name"),
+            json!({"endpoint_service_name": "x"}),
+            (400, "3062"),
+        ),
+    ] {
+        assert_eq!(
+            app.demo.put(&path, &body).await.refused(),
+            expected,
+            "{path} {body}"
+        );
+    }
+    let reply = app.other.put(&path, &json!({"endpoint_service_name": "x"})).await;
+    assert_eq!(reply.refused(), (404, "0005"));
+    assert_eq!(app.demo.world().await, before);
+}
+
+#[tokio::test]
+async fn the_owner_describes_connections_for_itself() {
+    let app = TestApp::start().await;
+    let (service, other_service) = (app.service(80, true).await, app.service(81, true).await);
+    let one = app.endpoint(&service, "pendingAcceptance").await;
+    let two = app.endpoint(&service, "pendingAcceptance").await;
+    let elsewhere = app.endpoint(&other_service, "pendingAcceptance").await;
+    let path = format!("{SERVICES}/{service}/connections/description");
+    let of = |list: Value| json!({"connections": list});
+    let text_of = |id: &str, text: &str| json!({"id": id, "description": text});
+    let body = of(json!([text_of(&one, "front end"), text_of(&two, "")]));
+    let reply = app.demo.put(&path, &body).await.ok();
+    assert_eq!(reply["connections"][0]["id"], one.as_str());
+    assert_eq!(reply["connections"][0]["description"], "front end");
+    assert_eq!(reply["connections"][1]["description"], "");
+    let listed = app
+        .demo
+        .get(&format!("{SERVICES}/{service}/connections?id={one}"))
+        .await
+        .ok();
+    assert_eq!(listed["connections"][0], reply["connections"][0]);
+    // The consumer's own text is another one.
+    let shown = app.other.get(&format!("{ENDPOINTS}/{one}")).await.ok();
+    assert_eq!(shown["description"], "");
+    assert!(!shown.to_string().contains("front end"));
+
+    for (body, expected) in [
+        (json!({}), (400, "2002")),
+        (of(json!([])), (400, "2002")),
+        (of(json!([{"id": one}])), (400, "2002")),
+        (of(json!([text_of("x", "y")])), (400, "2017")),
+        (of(json!([text_of(&one, "<y")])), (400, "0002")),
+        (
+            of(json!([text_of(&one, "new"), text_of(&elsewhere, "y")])),
+            (400, "2013"),
+        ),
+        (
+            of(json!([text_of(&one, "new"), text_of(NOBODY, "y")])),
+            (404, "2006"),
+        ),
+        (of((0..31).map(|_| text_of(&one, "y")).collect()), (400, "0016")),
+    ] {
+        assert_eq!(app.demo.put(&path, &body).await.refused(), expected, "{body}");
+    }
+    let again = app
+        .demo
+        .get(&format!("{SERVICES}/{service}/connections?id={one}"))
+        .await
+        .ok();
+    assert_eq!(again, listed);
+    let reply = app.other.put(&path, &body).await;
+    assert_eq!(reply.refused(), (404, "0005"));
+}
+
+#[tokio::test]
+async fn editions_are_upgraded_and_rolled_back() {
+    let app = TestApp::start().await;
+    let service = app.service(80, true).await;
+    let endpoint = app.endpoint(&service, "pendingAcceptance").await;
+    let of_service = format!("/v2/{}/{SERVICES}/{service}/upgrade", app.demo.project);
+    let of_endpoint = format!("/v2/{}/{ENDPOINTS}/{endpoint}/upgrade", app.other.project);
+    let editions =
+        async || app.demo.get(&format!("{SERVICES}/{service}")).await.ok()["supported_editions"].take();
+    assert_eq!(editions().await, json!(["basic"]));
+    // No body means to upgrade, and so does one without a word.
+    app.demo.send("POST", &of_service, None).await.no_content();
+    assert_eq!(editions().await, json!(["profession", "basic"]));
+    app.demo.post(&of_service, &json!({})).await.no_content();
+    app.demo
+        .post(&of_service, &json!({"action": "rollback"}))
+        .await
+        .no_content();
+    assert_eq!(editions().await, json!(["basic"]));
+    app.demo
+        .post(
+            &of_service,
+            &json!({"action": "upgrade", "enable_multi_server": true}),
+        )
+        .await
+        .no_content();
+    for (body, code) in [
+        (json!({"action": "start"}), "0007"),
+        (json!({"enable_multi_server": 1}), "0002"),
+        (json!([]), "1004"),
+    ] {
+        assert_eq!(
+            app.demo.post(&of_service, &body).await.refused(),
+            (400, code),
+            "{body}"
+        );
+    }
+    let mut failing = service_body(90);
+    failing["tcp_proxy"] = json!("open");
+    let failed = text(&app.demo.post(SERVICES, &failing).await.ok()["id"]);
+    app.demo
+        .until(&format!("{SERVICES}/{failed}"), |r| r.body["status"] == "failed")
+        .await;
+    for (id, expected) in [
+        (failed.as_str(), (400, "3045")),
+        (NOBODY, (404, "0005")),
+        ("x", (400, "3062")),
+    ] {
+        let path = of_service.replace(&service, id);
+        assert_eq!(
+            app.demo.send("POST", &path, None).await.refused(),
+            expected,
+            "{id}"
+        );
+    }
+
+    let start = json!({"action": "start"});
+    let rollback = json!({"action": "rollback"});
+    assert_eq!(
+        app.other.post(&of_endpoint, &rollback).await.refused(),
+        (400, "2052")
+    );
+    app.other.post(&of_endpoint, &start).await.no_content();
+    app.other.post(&of_endpoint, &start).await.no_content();
+    app.other.post(&of_endpoint, &rollback).await.no_content();
+    assert_eq!(
+        app.other.post(&of_endpoint, &json!({})).await.refused(),
+        (400, "0007")
+    );
+    assert_eq!(
+        app.other.send("POST", &of_endpoint, None).await.refused(),
+        (400, "1004")
+    );
+    let nobody = of_endpoint.replace(&endpoint, NOBODY);
+    assert_eq!(app.other.post(&nobody, &start).await.refused(), (404, "2006"));
+    // An endpoint that is orphaned cannot be upgraded.
+    app.demo
+        .delete(&format!("{SERVICES}/{service}"))
+        .await
+        .no_content();
+    app.other
+        .until(&format!("{ENDPOINTS}/{endpoint}"), |r| {
+            r.body["status"] == "failed"
+        })
+        .await;
+    assert_eq!(
+        app.other.post(&of_endpoint, &start).await.refused(),
+        (400, "2047")
+    );
+}
+
+#[tokio::test]
+async fn its_fields_are_shown_with_the_switch_alone() {
+    let with = TestApp::start().await;
+    let without = TestApp::builder().without_superset().start().await;
+    for (app, expected) in [(&with, true), (&without, false)] {
+        let service = app.service(80, true).await;
+        app.endpoint(&service, "pendingAcceptance").await;
+        let shown = app.demo.get(&format!("{SERVICES}/{service}")).await.ok();
+        let listed = app.demo.get(SERVICES).await.ok()["endpoint_services"][0].take();
+        for reply in [&shown, &listed] {
+            for field in ["supported_editions", "enable_policy", "ip_version"] {
+                assert_eq!(reply.get(field).is_some(), expected, "{field} {reply}");
+            }
+        }
+        let connections = app
+            .demo
+            .get(&format!("{SERVICES}/{service}/connections"))
+            .await
+            .ok();
+        assert_eq!(
+            connections["connections"][0].get("description").is_some(),
+            expected
+        );
+    }
+    let shown = with.demo.get(SERVICES).await.ok()["endpoint_services"][0].take();
+    assert_eq!(
+        (&shown["enable_policy"], &shown["ip_version"]),
+        (&json!(false), &json!("ipv4"))
+    );
+}
+
+#[tokio::test]
+async fn what_its_requests_ask_for_and_there_is_not_is_refused() {
+    let with = TestApp::start().await;
+    let without = TestApp::builder().without_superset().start().await;
+    for (field, value, code) in [
+        ("ip", json!("10.0.0.1"), "3011"),
+        ("ip_version", json!("ipv6"), "0002"),
+    ] {
+        let mut body = service_body(70);
+        body[field] = value;
+        assert_eq!(
+            with.demo.post(SERVICES, &body).await.refused(),
+            (400, code),
+            "{field}"
+        );
+        // Without the switch it is one of the fields that nobody knows.
+        let id = text(&without.demo.post(SERVICES, &body).await.ok()["id"]);
+        without.demo.remove_service(&id).await;
+    }
+    let service = with.service(80, true).await;
+    let path = format!("{SERVICES}/{service}");
+    let reply = with
+        .demo
+        .put(&path, &json!({"ip": "10.0.0.1", "description": "x"}))
+        .await;
+    assert_eq!(reply.refused(), (400, "3055"));
+    for (field, value) in [
+        ("ip_version", json!("dualstack")),
+        ("ipv6_address", json!("fd00::1")),
+    ] {
+        let mut body = endpoint_body(&service);
+        body[field] = value;
+        assert_eq!(
+            with.other.post(ENDPOINTS, &body).await.refused(),
+            (400, "0002"),
+            "{field}"
+        );
+    }
+    let mut body = endpoint_body(&service);
+    body["ip_version"] = json!("ipv4");
+    with.other.post(ENDPOINTS, &body).await.ok();
 }

@@ -17,6 +17,7 @@ use crate::{
         shape::{Failures, ServicePath},
     },
     app::{App, service::ServiceSeen},
+    config::Config,
     error::Failure,
     identity::Caller,
 };
@@ -80,8 +81,8 @@ pub(crate) struct PublicService {
     prefixes: Option<Vec<Ipv4Net>>,
 }
 
-impl From<ServiceSeen> for PublicService {
-    fn from(seen: ServiceSeen) -> Self {
+impl PublicService {
+    fn of(seen: &ServiceSeen, config: &Config) -> Self {
         let public = seen.service.public.clone();
         Self {
             owner: public.as_ref().map(|p| p.owner.clone()).unwrap_or_default(),
@@ -90,7 +91,7 @@ impl From<ServiceSeen> for PublicService {
                 Backend::Prefixes { prefixes } => Some(prefixes.clone()),
                 Backend::Port(_) => None,
             },
-            service: (&seen).into(),
+            service: EndpointService::listed(seen, config),
         }
     }
 }
@@ -107,9 +108,8 @@ pub(crate) async fn public_service_create(
     bytes: Bytes,
 ) -> Result<Json<PublicService>, Failure> {
     let body = body::parse(&bytes)?;
-    Ok(Json(
-        app.public_service_create(&caller.domain, &body).await?.into(),
-    ))
+    let seen = app.public_service_create(&caller.domain, &body).await?;
+    Ok(Json(PublicService::of(&seen, &app.config)))
 }
 
 /// Delete a public endpoint service

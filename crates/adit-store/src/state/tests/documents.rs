@@ -2,6 +2,7 @@
 
 use adit_model::{
     ApiError, Code,
+    account::Freeze,
     endpoint::{EndpointCreate, EndpointPlace, GatewayLeg, InterfaceLeg, Leg},
     id::{DomainId, PoolId, RecordId, Vni},
     network::{Mac, Route, SubnetRange},
@@ -27,6 +28,25 @@ pub(super) fn project(n: u8) -> ProjectId {
 
 pub(super) fn domain() -> DomainId {
     "an-account".parse().unwrap()
+}
+
+pub(super) fn account_id(n: u8) -> DomainId {
+    format!("account-{n}").parse().unwrap()
+}
+
+pub(super) fn account([a, ..]: Seed) -> Account {
+    Account {
+        frozen: Freeze::ALL.iter().copied().take(usize::from(a % 2)).collect(),
+        updated_at: Timestamp::from_unix_s(i64::from(a)),
+    }
+}
+
+pub(super) fn pool(id: u8, [a, ..]: Seed) -> Pool {
+    Pool {
+        id: PoolId(uuid(id)),
+        name: format!("pool-{a}"),
+        created: created(a),
+    }
 }
 
 pub(super) fn ip(n: u8) -> Ipv4Addr {

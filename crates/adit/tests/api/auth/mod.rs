@@ -114,13 +114,10 @@ fn body(method: &str, pattern: &str) -> Value {
         ("POST", "vpc-endpoint-services/{vpc_endpoint_service_id}/add-server-resources") => {
             json!({"server_resources": [{"resource_id": NOBODY}]})
         }
-        (
-            "POST",
-            "vpc-endpoint-services/{vpc_endpoint_service_id}/upgrade"
-            | "vpc-endpoints/{vpc_endpoint_id}/upgrade",
-        ) => {
-            json!({"action": "start"})
+        ("POST", "vpc-endpoint-services/{vpc_endpoint_service_id}/upgrade") => {
+            json!({"action": "upgrade"})
         }
+        ("POST", "vpc-endpoints/{vpc_endpoint_id}/upgrade") => json!({"action": "start"}),
         ("POST", "vpc-endpoints") => {
             json!({"endpoint_service_id": NOBODY, "vpc_id": NOBODY, "subnet_id": NOBODY})
         }

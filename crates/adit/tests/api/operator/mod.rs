@@ -1,5 +1,9 @@
 //! The operator's API.
 
+mod account;
+mod endpoint;
+mod inspect;
+mod pool;
 pub(crate) mod public_service;
 mod quota;
 

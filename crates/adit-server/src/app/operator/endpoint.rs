@@ -1,0 +1,155 @@
+//! Endpoints of all projects, and their switch.
+
+use std::sync::Arc;
+
+use adit_model::{
+    ApiError, Code,
+    body::{self, Body},
+    endpoint::{Endpoint, EndpointStatus, parse_enable_status},
+    id::{EndpointId, ProjectId, ServiceId, VpcId},
+    listing::{LIMIT_MAX, Listing, Query},
+    name,
+};
+use adit_store::{Key, State, Txn, keys::encode};
+
+use super::Whose;
+use crate::{
+    app::{ATTEMPTS_MAX, App, endpoint::EndpointSeen},
+    error::Failure,
+    feed::Serving,
+};
+
+/// An endpoint, as the operator sees it.
+#[derive(Clone, Debug)]
+pub struct EndpointInspected {
+    /// As its owner sees it.
+    pub seen: EndpointSeen,
+    /// The project of its service, while that is there.
+    pub service_project: Option<ProjectId>,
+    /// Why it does not answer yet, as far as a gateway has said.
+    pub waiting_for: Option<String>,
+}
+
+impl App {
+    fn inspect(&self, state: &State, endpoint: Arc<Endpoint>) -> EndpointInspected {
+        let waiting_for = match self.feed.serving(endpoint.id) {
+            Serving::NotYet(reason) if endpoint.status() == EndpointStatus::Creating => reason,
+            _ => None,
+        };
+        EndpointInspected {
+            service_project: state.service(&endpoint.service).map(|s| s.project.clone()),
+            waiting_for,
+            seen: EndpointSeen::of(state, endpoint),
+        }
+    }
+
+    /// A page of all endpoints, and how many there are.
+    ///
+    /// # Errors
+    /// By the query.
+    pub async fn operator_endpoint_list(
+        &self,
+        query: &Query,
+    ) -> Result<(Vec<EndpointInspected>, usize), Failure> {
+        let whose = Whose::parse(query)?;
+        let name = query.get("endpoint_service_name");
+        name.map_or(Ok(()), name::check_filter)?;
+        let id = query.id::<EndpointId>("id", Code::E2017)?;
+        let service = query.id::<ServiceId>("endpoint_service_id", Code::E3062)?;
+        let status = query.status(EndpointStatus::from_wire)?;
+        let vpc = query.id::<VpcId>("vpc_id", Code::E0020)?;
+        let disabled = parse_switch(query)?;
+        let listing = Listing::parse(query, LIMIT_MAX, false)?;
+        let name = name.map(str::to_lowercase);
+        self.barrier().await?;
+        let state = self.cache.read();
+        let named = |e: &Endpoint| match (&name, state.service(&e.service)) {
+            (None, _) => true,
+            (Some(name), Some(service)) => service.name.to_lowercase().contains(name),
+            (Some(name), None) => e.service_name.to_lowercase().contains(name),
+        };
+        let matching: Vec<_> = state
+            .endpoints()
+            .filter(|e| whose.fits(&e.project, &e.domain))
+            .filter(|e| id.is_none_or(|id| e.id == id))
+            .filter(|e| service.is_none_or(|service| e.service == service))
+            .filter(|e| status.is_none_or(|status| e.status() == status))
+            .filter(|e| vpc.is_none_or(|vpc| e.vpc == vpc))
+            .filter(|e| disabled.is_none_or(|disabled| e.is_disabled() == disabled))
+            .filter(|e| named(e))
+            .collect();
+        let total = matching.len();
+        let page = listing.page(matching, |e| (e.created, e.updated_at));
+        let seen = page
+            .into_iter()
+            .map(|e| self.inspect(&state, Arc::clone(&e.value)));
+        Ok((seen.collect(), total))
+    }
+
+    /// Any endpoint.
+    ///
+    /// # Errors
+    /// 2006.
+    pub async fn operator_endpoint_show(&self, id: EndpointId) -> Result<EndpointInspected, Failure> {
+        self.barrier().await?;
+        let state = self.cache.read();
+        let endpoint = state.endpoint(&id).ok_or_else(|| absent(id))?;
+        Ok(self.inspect(&state, Arc::clone(&endpoint.value)))
+    }
+
+    /// Switches an endpoint on or off, and waits a bounded moment until its gateway has: off means that what was open is
+    /// cut.
+    ///
+    /// # Errors
+    /// 2002, 0002 (the word); 2006; 2018 in `deleting`.
+    pub async fn operator_endpoint_set(
+        &self,
+        id: EndpointId,
+        body: &Body,
+    ) -> Result<EndpointInspected, Failure> {
+        let on = parse_enable_status(body)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let txn = {
+                let state = self.cache.read();
+                let old = state.endpoint(&id).ok_or_else(|| absent(id))?;
+                let mut new = (*old.value).clone();
+                let changed = new.switch(on, self.now())?;
+                changed.then(|| {
+                    Txn::new()
+                        .unchanged(Key::Endpoint(id), old.revision)
+                        .put(Key::Endpoint(id), encode(&new))
+                })
+            };
+            let done = match txn {
+                None => true,
+                Some(txn) => self.commit(txn).await?,
+            };
+            if done {
+                self.on_the_wire(vec![id]).await;
+                return self.operator_endpoint_show(id).await;
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+}
+
+fn absent(id: EndpointId) -> ApiError {
+    ApiError::because(Code::E2006, format!("There is no endpoint {id}."))
+}
+
+/// The `enable_status` filter: whether those are wanted that are switched off.
+fn parse_switch(query: &Query) -> Result<Option<bool>, ApiError> {
+    match query.get("enable_status") {
+        None => Ok(None),
+        Some("enable") => Ok(Some(false)),
+        Some("disable") => Ok(Some(true)),
+        Some(other) => Err(ApiError::because(
+            Code::E0019,
+            format!(
+                "enable_status: {} is neither enable nor disable.",
+                body::quote(other)
+            ),
+        )),
+    }
+}
