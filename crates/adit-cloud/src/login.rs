@@ -4,6 +4,7 @@
 
 use crate::region::{Region, RegionError};
 use adit_model::id::{DomainId, ProjectId};
+use adit_server::iam::ROLE_OPERATOR;
 
 /// A user with one of the projects that the user has roles in.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +45,17 @@ impl Region {
         logins
     }
 
+    /// The first user who is an operator, with a project that the user is one in.
+    pub fn operator(&self) -> Option<Login> {
+        self.logins().into_iter().find(|login| {
+            let domain = self.domains.iter().find(|domain| domain.id == login.domain_id);
+            let mut users = domain.into_iter().flat_map(|domain| &domain.users);
+            let user = users.find(|user| user.name == login.user);
+            let roles = user.and_then(|user| user.roles.get(&login.project));
+            roles.is_some_and(|roles| roles.iter().any(|role| role == ROLE_OPERATOR))
+        })
+    }
+
     /// The same region under another name.
     ///
     /// # Errors
@@ -75,6 +87,8 @@ mod tests {
                 ("operator", "eu-de_operator")
             ]
         );
+        let operator = Region::embedded().operator().unwrap();
+        assert_eq!(operator.user, "operator");
         assert_eq!(logins[0].project_id.as_str(), "6e9dfd51d1124e8d8498dce894923a0d");
     }
 

@@ -84,6 +84,17 @@ pub enum Command {
     /// goes for listeners that are opened in the cgroup afterwards. Needs root and Linux 5.10. For example: `adit toa-receiver
     /// -- nginx`, or `adit toa-receiver --cgroup /sys/fs/cgroup/system.slice/nginx.service` before nginx is restarted.
     ToaReceiver(ToaReceiver),
+    /// Run a region as its operator: quotas, accounts, and everything that tenants have in it.
+    ///
+    /// Works on a running `adit dev` without further words, and with --url on any other region. Everything is done through
+    /// the operator's API (/admin/v1), by somebody with the role `admin`.
+    #[command(
+        after_help = "Examples:\n  adit admin service list\n  adit admin quota set 6e9dfd51d1124e8d8498dce894923a0d --endpoints 200\n  \
+        adit admin account freeze b4e2d3c5f6a7182930b4c5d6e7f8091a --as arrear\n  \
+        adit admin endpoint list --status accepted -o json\n  \
+        adit admin --url https://vpcep.example.com --user root --domain ops vpc list"
+    )]
+    Admin(crate::admin::args::Admin),
 }
 
 /// Run a whole region.

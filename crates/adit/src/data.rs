@@ -4,7 +4,7 @@
 //! lock          held while the region runs
 //! store.redb    everything
 //! instance      the region's id in the names of its namespaces, and which directory it was made for
-//! run.json      where the running region is: for `adit exec`
+//! run.json      where the running region is: for `adit exec` and `adit admin`
 //! clouds.yaml   for clients, written at each start
 //! tls-*         the certificate that it made for itself, where it was asked to, its key, and what it was made for
 //! netns/        the namespaces' names, where the region is run by an ordinary user
@@ -79,6 +79,9 @@ pub struct Run {
     /// Where its metrics are, if not beside the API.
     #[serde(default)]
     pub metrics: Option<String>,
+    /// The entry of clouds.yaml that is the operator's, if there is one.
+    #[serde(default)]
+    pub operator: Option<String>,
     /// The region's id in the names of its namespaces.
     pub instance: String,
     /// Where its namespaces are named; none where it runs the control plane alone.

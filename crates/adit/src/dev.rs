@@ -187,6 +187,7 @@ impl Served {
             api: api.clone(),
             cacert: cacert.clone(),
             metrics: metrics.clone(),
+            operator: region.operator().map(|login| login.user),
             instance: instance.to_string(),
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),

@@ -6,6 +6,7 @@
 
 pub mod region;
 
+pub mod admin;
 pub mod certificate;
 pub mod cli;
 pub mod config;

@@ -1,0 +1,140 @@
+//! `adit admin`: the operator's commands, over the operator's API of a region anywhere.
+//!
+//! Owns how a command becomes a request and a reply a table; decides nothing about the region. Read next: [`args`] (what can
+//! be said), `access` (which region, and as whom), `order` (what is asked), `view` (how replies are shown).
+
+pub mod args;
+
+mod access;
+mod client;
+mod order;
+mod view;
+
+use std::{io, path::PathBuf};
+
+use crate::{data::DataError, terminal};
+use access::Access;
+use args::{Admin, Output};
+use client::Client;
+use order::Order;
+
+/// Why a command was not carried out. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No region runs here.
+    #[error("{0}; or name the API of another region with --url")]
+    NotRunning(#[from] DataError),
+    /// The region has no operator.
+    #[error(
+        "nobody in the region on {} has the role `admin`: give it to a user in the region file, or say who you are with \
+         --token, --user or --cloud", .0.display()
+    )]
+    NoOperator(PathBuf),
+    /// A region, but nobody to be there.
+    #[error(
+        "say who you are at that URL: --token, or --user with --password (and --domain, --project), or --cloud"
+    )]
+    Nobody,
+    /// A user without a password.
+    #[error("the user's password is missing: give it with --password or, better, in ADIT_PASSWORD")]
+    NoPassword,
+    /// No clouds.yaml.
+    #[error("there is no clouds.yaml in the usual places; name it with --clouds")]
+    NoClouds,
+    /// A clouds.yaml that cannot be read.
+    #[error("cannot read {}", file.display())]
+    Clouds {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A cloud that is not in it.
+    #[error("{} has no cloud {name:?}; it has: {known}", file.display())]
+    NoCloud {
+        /// The file.
+        file: PathBuf,
+        /// The name that was given.
+        name: String,
+        /// Those that are there.
+        known: String,
+    },
+    /// A cloud that one cannot log in with.
+    #[error("cloud {name:?} in {} has no {what}", file.display())]
+    Incomplete {
+        /// The file.
+        file: PathBuf,
+        /// The cloud.
+        name: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// Certificates that cannot be read.
+    #[error("cannot read the certificates in {}", file.display())]
+    Certificates {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nobody answers.
+    #[error("cannot reach {url}; is the region running, and is this its address? (--url)")]
+    Unreachable {
+        /// What was called.
+        url: String,
+        /// What came of it.
+        source: Box<ureq::Error>,
+    },
+    /// The catalog does not say where the API is.
+    #[error("the token's catalog has no service of type vpcep; say where the API is with --url")]
+    NoUrl,
+    /// Wrong credentials.
+    #[error("{user} could not log in at {url}: {why} Check --user, --password, --domain and --project.")]
+    Login {
+        /// The user.
+        user: String,
+        /// Where.
+        url: String,
+        /// What was answered.
+        why: String,
+    },
+    /// The API's own no.
+    #[error("{why}{}", advice(*status, code, url))]
+    Refused {
+        /// The status.
+        status: u16,
+        /// The code.
+        code: String,
+        /// The message.
+        why: String,
+        /// Where.
+        url: String,
+    },
+}
+
+/// What to do about a refusal, where that is not in its own words.
+fn advice(status: u16, code: &str, url: &str) -> String {
+    match (status, code) {
+        (401, _) => " Log in anew, or give another --token.".to_owned(),
+        (403, _) => " Use the credentials of somebody with the role `admin`.".to_owned(),
+        (404, "") => format!(": there is no operator's API at {url}; name the region's address with --url"),
+        _ => String::new(),
+    }
+}
+
+/// Carries out one command, and prints what came of it.
+///
+/// # Errors
+/// By what was missing or refused; nothing was changed then.
+pub fn run(args: Admin) -> Result<(), Error> {
+    let client = Client::login(Access::of(&args.access)?)?;
+    let order = Order::of(args.what);
+    let reply = client.perform(&order)?;
+    let text = match args.output {
+        Output::Table => order.view.text(&reply),
+        Output::Json if reply.is_null() => String::new(),
+        Output::Json => format!("{reply:#}\n"),
+    };
+    terminal::print(&text);
+    Ok(())
+}
