@@ -169,19 +169,20 @@ impl App {
                 quota_slot: None,
                 created: self.created(),
             };
-            let state = self.cache.read();
-            let pools = self.pools(&state);
-            let order = PublicOrder {
-                request: &request,
-                place,
-                vpc: vpc.as_ref(),
-                port: port.as_ref(),
-                pools: &pools,
-                services_per_port_max: self.config.services_per_port_max,
+            let (txn, service) = {
+                let state = self.cache.read();
+                let pools = self.pools(&state);
+                let order = PublicOrder {
+                    request: &request,
+                    place,
+                    vpc: vpc.as_ref(),
+                    port: port.as_ref(),
+                    pools: &pools,
+                    services_per_port_max: self.config.services_per_port_max,
+                };
+                let (txn, service) = order.plan(&state)?;
+                (self.hold_pool(txn, &state, service.pool), service)
             };
-            let (txn, service) = order.plan(&state)?;
-            let txn = self.hold_pool(txn, &state, service.pool);
-            drop(state);
             if self.commit(txn).await? {
                 return Ok(ServiceSeen {
                     service: Arc::new(service),
