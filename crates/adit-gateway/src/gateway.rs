@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    net::SocketAddrV4,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use adit_model::{
     service::TcpProxy,
 };
 use adit_netns::Directory;
-use adit_relay::{Close, Relay, Snapshot};
+use adit_relay::{Close, Relay, Snapshot, Stalled};
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use tokio::{
@@ -27,6 +28,7 @@ use tokio::{
 
 use crate::{
     apply::{Apply, ApplyError, Terms},
+    connection_log::Entry,
     plan::{Action, Held, HeldAddress, Place, plan},
 };
 
@@ -144,6 +146,20 @@ impl Gateway {
             stopping: Notify::new(),
             serving: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The connections that are alive and that a backend sees come from this address: one for each provider's VPC that has it.
+    ///
+    /// # Errors
+    /// Where the relay does not answer in time.
+    pub async fn who(&self, source: SocketAddrV4) -> Result<Vec<Entry>, Stalled> {
+        let relay = Arc::clone(&self.relay);
+        let found = task::spawn_blocking(move || relay.who(source)).await;
+        Ok(found
+            .map_err(|_| Stalled)??
+            .into_iter()
+            .map(Entry::from)
+            .collect())
     }
 
     /// The relay's counters.

@@ -8,6 +8,7 @@
 //! to what, never touches a byte of a connection (the relay does), and makes nothing in the kernel but the endpoints'
 //! addresses, the ways to gateway endpoints' blocks, and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
 
+pub mod connection_log;
 pub mod gateway;
 pub mod modes;
 pub mod plan;

@@ -64,7 +64,8 @@ impl Recorder {
         self.dropped.load(Relaxed)
     }
 
-    pub(crate) fn put(&self, record: Record) {
+    /// Puts a record into the queue, or counts it as dropped.
+    pub fn put(&self, record: Record) {
         if self.queue.try_send(record).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }

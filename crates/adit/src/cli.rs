@@ -1,6 +1,11 @@
 //! What a person can say on the command line.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use adit_model::{
     planned::Planned,
@@ -78,6 +83,12 @@ pub enum Command {
     /// What a gateway is and can do.
     #[command(subcommand)]
     Gateway(Gateway),
+    /// Say whose connection a backend saw: the address and port in its log belong to an endpoint, and the connection log knows
+    /// the client.
+    ///
+    /// Looks among the connections of the region that runs here, and in its connection log. The exit status is 1 where nobody
+    /// is found.
+    Who(Who),
     /// Let unmodified servers see the client's address of connections through endpoints with `tcp_proxy` `toa_open` or `open`.
     ///
     /// Needs no kernel module: BPF programs on a cgroup have `accept` and `getpeername` answer what the TCP option says. It
@@ -390,6 +401,26 @@ pub struct GatewayCheck {
         value_parser = clap::value_parser!(u8).range(35..)
     )]
     pub toa_kind: u8,
+}
+
+/// Say who that was.
+#[derive(Debug, Args)]
+pub struct Who {
+    /// What the backend saw, such as 198.19.140.7:41001.
+    #[arg(value_name = "ADDRESS:PORT")]
+    pub source: SocketAddrV4,
+    /// When, such as 2026-11-25T22:46:00Z [default: now, or else the last time].
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// The region's data directory [default: as for `adit dev`].
+    #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A connection log to look in; may be repeated [default: the running region's].
+    #[arg(long, value_name = "FILE")]
+    pub connection_log: Vec<PathBuf>,
+    /// The form of what is printed.
+    #[arg(long, short, default_value = "table")]
+    pub output: Output,
 }
 
 /// The form of what is printed.

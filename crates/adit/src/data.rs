@@ -82,6 +82,9 @@ pub struct Run {
     /// The entry of clouds.yaml that is the operator's, if there is one.
     #[serde(default)]
     pub operator: Option<String>,
+    /// Its connection log, where that is a file.
+    #[serde(default)]
+    pub connection_log: Option<PathBuf>,
     /// The region's id in the names of its namespaces.
     pub instance: String,
     /// Where its namespaces are named; none where it runs the control plane alone.

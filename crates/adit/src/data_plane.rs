@@ -4,6 +4,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use adit_gateway::connection_log::Sink;
 use adit_model::proxy::{ProxyHeader, ProxyProfile};
 use adit_relay::{Close, toa::KIND_DEFAULT};
 use clap::{ArgAction, Args, builder::BoolishValueParser};
@@ -58,6 +59,10 @@ pub struct DataPlane {
     /// Seconds that connections may go on once the region is told to stop; a second signal cuts them.
     #[arg(long, env = "ADIT_STOP_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
     pub stop_drain_s: u32,
+    /// Write a line of JSON for each connection that has ended, refused ones included: to this file, or `-` for standard output.
+    /// Opened anew at SIGHUP.
+    #[arg(long, env = "ADIT_CONNECTION_LOG", value_name = "FILE")]
+    pub connection_log: Option<Sink>,
     /// Seconds after which a silent connection is reset on both sides.
     #[arg(
         long, env = "ADIT_IDLE_TIMEOUT_S", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT_S,
@@ -85,6 +90,7 @@ impl Default for DataPlane {
             new_connections_per_second: None,
             drain_s: 0,
             stop_drain_s: 0,
+            connection_log: None,
             idle_timeout_s: IDLE_TIMEOUT_S,
             connect_timeout_s: CONNECT_TIMEOUT_S,
         }

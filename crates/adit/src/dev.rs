@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     banner::{banner, clouds_yaml},
     cli::{Dev, Rehearsal},
-    config,
+    config, control,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     data_plane::DataPlane,
     door::{self, Door, Serving},
@@ -24,6 +24,7 @@ use crate::{
     region::{Running, Settings, StartError},
     signals::{Asked, Signals},
     terminal,
+    who::readable,
 };
 
 /// Why the region did not run.
@@ -119,9 +120,9 @@ impl Prepared {
         })
     }
 
-    /// Whether there is a certificate that may be read again.
+    /// Whether there are files to read, or to open, again.
     fn reloads(&self) -> bool {
-        self.door.reloads()
+        self.door.reloads() || readable(self.data_plane.connection_log.as_ref()).is_some()
     }
 }
 
@@ -140,6 +141,7 @@ pub struct Served {
     /// Its files.
     pub data: DataDir,
     serving: Serving,
+    control: tokio::task::JoinHandle<()>,
 }
 
 impl Served {
@@ -188,6 +190,7 @@ impl Served {
             cacert: cacert.clone(),
             metrics: metrics.clone(),
             operator: region.operator().map(|login| login.user),
+            connection_log: readable(data_plane.connection_log.as_ref()),
             instance: instance.to_string(),
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
@@ -210,7 +213,15 @@ impl Served {
         };
         store.metrics().register(&mut settings.registry.lock());
         let running = Running::start(Arc::new(store), settings).await?;
+        let control = match control::open(data.path()).map_err(Error::from) {
+            Ok(listener) => tokio::spawn(control::serve(listener, running.gateway().cloned())),
+            Err(e) => {
+                running.stop().await?;
+                return Err(e);
+            }
+        };
         if let Err(e) = data.announce(&run) {
+            control.abort();
             running.stop().await?;
             return Err(e.into());
         }
@@ -235,11 +246,14 @@ impl Served {
             networks,
             data,
             serving,
+            control,
         })
     }
 
-    /// Reads the certificate again. One that cannot be used leaves the former in use, and is told in the log.
+    /// Reads the certificate again, and opens logs anew. A certificate that cannot be used leaves the former in use, and is told
+    /// in the log.
     pub fn reload(&self) {
+        self.running.reopen();
         match self.serving.reload() {
             Ok(()) => tracing::info!("The certificate was read again; new connections get it."),
             Err(e) => tracing::error!(
@@ -269,6 +283,9 @@ impl Served {
             hurried = true;
         };
         let served = self.serving.stop(hurry).await;
+        // It holds the gateway.
+        self.control.abort();
+        let _ = self.control.await;
         let cut = async {
             if !hurried {
                 cut.await;

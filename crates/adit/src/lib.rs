@@ -10,6 +10,7 @@ pub mod admin;
 pub mod certificate;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod data;
 pub mod data_plane;
 pub mod demo;
@@ -21,5 +22,6 @@ pub mod host;
 pub mod signals;
 pub mod terminal;
 pub mod toa_receiver;
+pub mod who;
 
 mod banner;

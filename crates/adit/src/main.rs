@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, exec, gateway_check, terminal, toa_receiver,
+    config, demo, dev, exec, gateway_check, terminal, toa_receiver, who,
 };
 use adit_model::error_chain;
 use tracing_subscriber::EnvFilter;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             fail_with(&e, e.status())
         }
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
+        Command::Who(args) => who::run(&args).map_or_else(|e| fail(&e), |found| u8::from(!found).into()),
         Command::ToaReceiver(args) => {
             let ended = toa_receiver::run(&args);
             ended.map_or_else(|e| fail_with(&e, e.status()), ExitCode::from)

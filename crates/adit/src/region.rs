@@ -9,7 +9,10 @@ use adit_cloud::{
     Cloud,
     kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
 };
-use adit_gateway::{Gateway, StartError as GatewayError};
+use adit_gateway::{
+    Gateway, StartError as GatewayError,
+    connection_log::{self, ConnectionLog},
+};
 use adit_model::{
     ApiError, error_chain,
     feed::{Capabilities, Report},
@@ -118,6 +121,14 @@ pub enum StartError {
     /// The gateway.
     #[error("the gateway does not start")]
     Gateway(#[from] GatewayError),
+    /// The connection log.
+    #[error("cannot write the connection log {sink}")]
+    ConnectionLog {
+        /// Where it goes.
+        sink: connection_log::Sink,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The audit log.
     #[error("cannot write the audit log {sink}")]
     Audit {
@@ -145,6 +156,7 @@ pub struct Running {
     kernel: Option<Arc<Kernel>>,
     gateway: Option<Arc<Gateway>>,
     audit: Option<audit::Writer>,
+    connections: Option<ConnectionLog>,
     /// What becomes of connections at the end.
     ending: Close,
 }
@@ -210,13 +222,17 @@ impl Running {
             kernel: None,
             gateway: None,
             audit,
+            connections: None,
             ending: data_plane.stop(),
         };
         let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
         match namespaces {
             Some(directory) => {
+                let connections = data_plane.connection_log.as_ref().map(open_connection_log);
+                running.connections = connections.transpose()?;
                 let relay = adit_relay::Config {
                     toa,
+                    recorder: running.connections.as_ref().map(ConnectionLog::recorder),
                     ..data_plane.relay()
                 };
                 if let Err(e) = running
@@ -266,6 +282,18 @@ impl Running {
         Ok(())
     }
 
+    /// What moves the bytes, where there are networks.
+    pub fn gateway(&self) -> Option<&Arc<Gateway>> {
+        self.gateway.as_ref()
+    }
+
+    /// Opens files that are written to anew: they were renamed.
+    pub fn reopen(&self) {
+        if let Some(connections) = &self.connections {
+            connections.reopen();
+        }
+    }
+
     /// Stops everything and removes what was made in the kernel. Serving has ended before.
     ///
     /// # Errors
@@ -298,11 +326,21 @@ impl Running {
         if let Some(writer) = self.audit {
             writer.close().await;
         }
+        if let Some(connections) = self.connections {
+            let _ = tokio::task::spawn_blocking(|| connections.close()).await;
+        }
         match self.kernel.and_then(Arc::into_inner) {
             Some(kernel) => kernel.stop().await,
             None => Ok(()),
         }
     }
+}
+
+fn open_connection_log(sink: &connection_log::Sink) -> Result<ConnectionLog, StartError> {
+    ConnectionLog::open(sink).map_err(|source| StartError::ConnectionLog {
+        sink: sink.clone(),
+        source,
+    })
 }
 
 fn open_audit(sink: Sink, region: &str) -> Result<(AuditLog, audit::Writer), StartError> {
