@@ -178,7 +178,10 @@ mod tests {
             [first, elsewhere.clone()]
         );
         assert_eq!(choose(all.clone(), at("2026-01-01T00:03:30Z")), []);
-        assert_eq!(choose(all.clone(), at("2026-01-01T01:00:00Z")), std::slice::from_ref(&live));
+        assert_eq!(
+            choose(all.clone(), at("2026-01-01T01:00:00Z")),
+            std::slice::from_ref(&live)
+        );
         assert_eq!(choose(all, None), [live]);
         assert_eq!(choose(ended, None), [second, elsewhere]);
     }
