@@ -105,7 +105,7 @@ pub enum Command {
         adit admin endpoint list --status accepted -o json\n  \
         adit admin --url https://vpcep.example.com --user root --domain ops vpc list"
     )]
-    Admin(crate::admin::args::Admin),
+    Admin(Box<crate::admin::args::Admin>),
 }
 
 /// Run a whole region.

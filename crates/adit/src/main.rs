@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             let ended = demo::run(&args);
             ended.map_or_else(|e| fail_with(&e, e.status()), |held| u8::from(!held).into())
         }
-        Command::Admin(args) => admin::run(args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
+        Command::Admin(args) => admin::run(*args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Exec(args) => {
             let e = exec::run(args);
             fail_with(&e, e.status())
