@@ -111,7 +111,7 @@ fn a_backend_learns_who_that_was() {
     assert!(client.read(&mut [0]).is_err());
     drop(accepted);
     assert!(region.stop(), "a clean stop writes what is left");
-    assert_eq!(lines(&rotated), [written.clone()]);
+    assert_eq!(lines(&rotated), std::slice::from_ref(&written));
     let cut = lines(&log).pop().unwrap();
     assert_eq!((&cut["end"], &cut["source"]), (&json!("cut"), &json!(later)));
     let logs = [log.to_str().unwrap(), rotated.to_str().unwrap()];
