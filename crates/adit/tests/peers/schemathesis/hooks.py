@@ -168,9 +168,9 @@ def what_fits_is_not_called_malformed(ctx, response, case):
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 400:
         return
     refusal = response.json()
-    # A region without the mode, a service without policies, a record of the other kind; and 80.0, which is an integer for
+    # A region without the mode, an endpoint of the other type, a record of the other kind; and 80.0, which is an integer for
     # JSON Schema alone.
-    beyond = r"the gateways of this region cannot serve|\.0 is not an integer|only an endpoint of a gateway service|organizations:"
+    beyond = r"the gateways of this region cannot serve|\.0 is not an integer|of a gateway service|of type interface|organizations:"
     if re.search(beyond, refusal["error_msg"]):
         return
     assert refusal["error_code"] not in ABOUT_FORM, f"A request that fits its schema is malformed: {refusal}"
