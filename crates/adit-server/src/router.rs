@@ -8,7 +8,10 @@ use axum::{
 };
 use utoipa::{
     OpenApi,
-    openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
+    openapi::{
+        RefOr, Schema,
+        security::{ApiKey, ApiKeyValue, SecurityScheme},
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -59,13 +62,14 @@ pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
         Arc::clone(&app),
         auth::guard_operator,
     ));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(tenants)
         .merge(operators)
         .routes(routes!(version::version_list))
         .routes(routes!(version::version_1))
         .routes(routes!(version::version_2))
         .split_for_parts();
+    null_is_no_body(&mut document);
     let served = document.clone();
     let mut router = router;
     if !app.config.superset {
@@ -81,6 +85,25 @@ pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
         .route("/openapi.json", get(async move || Json(served)))
         .with_state(app);
     (router, document)
+}
+
+/// A body that can be left out is not `null` where it is sent, as the generated schema of an optional one says.
+fn null_is_no_body(document: &mut utoipa::openapi::OpenApi) {
+    let bodies = document
+        .paths
+        .paths
+        .values_mut()
+        .flat_map(|path| [&mut path.post, &mut path.put])
+        .filter_map(|operation| match operation.as_mut()?.request_body.as_mut()? {
+            RefOr::T(body) => Some(body),
+            RefOr::Ref(_) => None,
+        });
+    for content in bodies.flat_map(|body| body.content.values_mut()) {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::OneOf(either))) = &content.schema {
+            content.schema = either.items.first().cloned();
+        }
+    }
 }
 
 /// VPCEP v1 (spec part A).
