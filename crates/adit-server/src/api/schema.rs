@@ -102,7 +102,7 @@ pub(crate) struct Cut {
     #[param(minimum = 0, maximum = 1000)]
     limit: Option<u32>,
     /// How many to skip; past the end there is an empty page.
-    #[param(minimum = 0)]
+    #[param(schema_with = offset)]
     offset: Option<u64>,
 }
 

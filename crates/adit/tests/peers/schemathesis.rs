@@ -20,13 +20,19 @@ const EXAMPLES_MAX: &str = "40";
 /// The pool of the built-in region.
 const POOL: &str = "b1d2a7c4-5e6f-4a3b-9c8d-7e6f5a4b3c2d";
 
-/// Runs schemathesis as one caller, on the paths that a pattern does or does not take.
-fn run(venv: &Venv, home: &TempDir, caller: &Client, paths: [&str; 2], load_balancer: &str) -> Output {
+/// Runs schemathesis as one caller, on the paths that a pattern does or does not take; what they are about is a tenant's.
+fn run(
+    venv: &Venv,
+    home: &TempDir,
+    [caller, tenant]: [&Client; 2],
+    paths: [&str; 2],
+    load_balancer: &str,
+) -> Output {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis");
     venv.command("st", home.path())
         .env("SCHEMATHESIS_HOOKS", folder.join("hooks.py"))
         .env("ADIT_API", caller.api())
-        .env("ADIT_TOKEN", caller.token())
+        .env("ADIT_TENANT_TOKEN", tenant.token())
         .env("ADIT_PROJECT", PROJECT)
         .env("ADIT_VPC", BACKEND_VPC)
         .env("ADIT_SUBNET", BACKEND_SUBNET)
@@ -71,7 +77,7 @@ fn finds_nothing(test: &str, operators: bool) {
         true => (&operator, ["--include-path-regex", "^/admin/"]),
         false => (&demo, ["--exclude-path-regex", "^/admin/"]),
     };
-    let output = run(&venv, &home, caller, paths, port);
+    let output = run(&venv, &home, [caller, &demo], paths, port);
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");

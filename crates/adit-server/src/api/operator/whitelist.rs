@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Whose;
 use crate::{
     api::{
-        schema::Page,
+        schema::{Cut, SortDir},
         shape::{Failures, QueryString},
         whitelist::Permission,
     },
@@ -48,11 +48,17 @@ pub(crate) struct PermissionFilter {
     endpoint_service_id: Option<String>,
     /// A part of a record.
     permission: Option<String>,
+    /// `create_at` is another spelling.
+    #[param(pattern = "^created?_at$")]
+    sort_key: Option<String>,
+    /// `desc` by default: the newest first.
+    #[param(inline)]
+    sort_dir: Option<SortDir>,
 }
 
 /// List all whitelist records
 #[utoipa::path(get, path = "/admin/v1/permissions", operation_id = "operator_whitelist_list", tag = "Operator",
-    params(Whose, PermissionFilter, Page),
+    params(Whose, PermissionFilter, Cut),
     responses((status = 200, description = "Done; the body says what is.", body = InspectedPermissions), Failures))]
 pub(crate) async fn whitelist_list(
     State(app): State<Arc<App>>,
