@@ -117,6 +117,10 @@ def before_load_schema(context, raw_schema):
             for item in schema:
                 close(item)
         elif isinstance(schema, dict):
+            if "allOf" in schema:
+                # Closed as a whole: no part of it knows the others' fields.
+                schema["unevaluatedProperties"] = False
+                return
             if "properties" in schema:
                 schema.setdefault("additionalProperties", False)
             if "$ref" in schema:
