@@ -7,6 +7,7 @@
 
 mod rig;
 
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -171,10 +172,10 @@ fn one_relay_connects_namespaces_whose_addresses_overlap() {
 }
 
 #[test]
-fn a_source_without_a_free_port_refuses_by_name() {
+fn a_source_without_a_free_port_refuses_by_name_and_recovers() {
     if !adit_netns::userns::is_privileged() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root");
-        println!("SKIPPED a_source_without_a_free_port_refuses_by_name: run it as root");
+        println!("SKIPPED a_source_without_a_free_port_refuses_by_name_and_recovers: run it as root");
         return;
     }
     // An even number: the kernel leaves the last one of an odd range alone.
@@ -187,7 +188,7 @@ fn a_source_without_a_free_port_refuses_by_name() {
             std::env::var_os("CI").is_none(),
             "this test sets ip_local_port_range: {error}"
         );
-        println!("SKIPPED a_source_without_a_free_port_refuses_by_name: /proc/sys is read-only");
+        println!("SKIPPED a_source_without_a_free_port_refuses_by_name_and_recovers: /proc/sys is read-only");
         return;
     }
     let backend = provider.listen();
@@ -212,4 +213,19 @@ fn a_source_without_a_free_port_refuses_by_name() {
     rig::assert_ended(&mut client);
     drop(client);
     rig::eventually("a port to be free", || rig::stats(&relay, 1).unwrap().active == 3);
+    // The kernel may hold it for the moment that the last segments take: whoever comes then is refused, and comes again.
+    backend.set_nonblocking(true).unwrap();
+    rig::eventually("a client to be served again", || {
+        let mut client = consumer.connect(SHARED).unwrap();
+        client.set_nonblocking(true).unwrap();
+        loop {
+            if backend.accept().is_ok() {
+                return true;
+            }
+            match client.read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                _ => return false,
+            }
+        }
+    });
 }
