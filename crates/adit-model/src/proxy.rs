@@ -5,7 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::{TcpProxy, words};
+use crate::{
+    body::{self, Body},
+    catalogue::{ApiError, Code},
+    service::{TcpProxy, words},
+};
 
 /// Whose parsers the header is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +38,29 @@ impl ProxyProfile {
     /// Whether the header of a mode can be written in this profile: a line of text names no network.
     pub fn can_carry(self, mode: TcpProxy) -> bool {
         !(self == Self::V1 && mode == TcpProxy::ProxyVni)
+    }
+}
+
+/// Reads a service's new profile; `null` is the region's.
+///
+/// # Errors
+/// 0002 where it is missing, or not one of the words.
+pub fn parse_profile(body: &Body) -> Result<Option<ProxyProfile>, ApiError> {
+    match body.get("proxy_profile") {
+        None => Err(ApiError::because(Code::E0002, "proxy_profile is missing.")),
+        Some(serde_json::Value::Null) => Ok(None),
+        Some(value) => {
+            let profile = value.as_str().and_then(ProxyProfile::from_wire);
+            profile.map(Some).ok_or_else(|| {
+                ApiError::because(
+                    Code::E0002,
+                    format!(
+                        "proxy_profile: {} is not one of vpcep, aws, gcp, azure, archer, v1, and not null.",
+                        body::show(value)
+                    ),
+                )
+            })
+        }
     }
 }
 

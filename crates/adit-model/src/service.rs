@@ -456,6 +456,29 @@ impl Service {
         self.touch(now);
     }
 
+    /// Sets whose parsers its PROXY header is for; `None` is the region's. Answers `false` where that is so already.
+    ///
+    /// # Errors
+    /// 3045 in any state but `available`.
+    pub fn set_proxy_profile(
+        &mut self,
+        profile: Option<ProxyProfile>,
+        now: Timestamp,
+    ) -> Result<bool, ApiError> {
+        if self.status != ServiceStatus::Available {
+            return Err(ApiError::because(
+                Code::E3045,
+                format!("Endpoint service {} is {}.", self.id, self.status),
+            ));
+        }
+        if self.proxy_profile == profile {
+            return Ok(false);
+        }
+        self.proxy_profile = profile;
+        self.touch(now);
+        Ok(true)
+    }
+
     fn touch(&mut self, now: Timestamp) {
         self.updated_at = now.at_least(self.updated_at);
     }

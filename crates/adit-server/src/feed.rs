@@ -247,8 +247,11 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
-        // What the operator blocks is cut, not drained.
-        drain_s: if blocked { 0 } else { drain_s(config, endpoint) },
+        // What the operator blocks is cut, not drained, unless the operator has said so.
+        drain_s: match blocked {
+            true => endpoint.drain_s.unwrap_or(0),
+            false => drain_s(config, endpoint),
+        },
         allowed: restricted.map(|leg| {
             leg.whitelist
                 .iter()

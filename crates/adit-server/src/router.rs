@@ -160,7 +160,10 @@ fn operators() -> OpenApiRouter<Arc<App>> {
             operator::account::account_set
         ))
         .routes(routes!(operator::service::service_list))
-        .routes(routes!(operator::service::service_show))
+        .routes(routes!(
+            operator::service::service_show,
+            operator::service::service_set
+        ))
         .routes(routes!(operator::endpoint::endpoint_list))
         .routes(routes!(
             operator::endpoint::endpoint_show,

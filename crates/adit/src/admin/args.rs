@@ -201,6 +201,14 @@ pub enum Service {
         /// Its id.
         id: String,
     },
+    /// Set whose parsers a service's PROXY header is for; it counts for new connections.
+    Set {
+        /// Its id.
+        id: String,
+        /// `vpcep`, `aws`, `gcp`, `azure`, `archer` or `v1`, or `default` for the region's.
+        #[arg(long, value_name = "PROFILE")]
+        proxy_profile: String,
+    },
 }
 
 /// Endpoints.
@@ -241,6 +249,9 @@ pub enum Endpoint {
     Disable {
         /// Its id.
         id: String,
+        /// Let the connections that there are go on for so many seconds.
+        #[arg(long, value_name = "SECONDS")]
+        drain_s: Option<u32>,
     },
 }
 

@@ -213,13 +213,17 @@ fn service(command: Service) -> Order {
             list("services", "services", SERVICES, listed, filters)
         }
         Service::Show { id } => Order::show(format!("services/{}", part(&id))),
+        Service::Set { id, proxy_profile } => {
+            let profile = Some(proxy_profile).filter(|profile| profile != "default");
+            Order::new("PUT", format!("services/{}", part(&id)), View::Item)
+                .with(json!({"proxy_profile": profile}))
+        }
     }
 }
 
 fn endpoint(command: Endpoint) -> Order {
     let one = |id: &str| format!("endpoints/{}", part(id));
-    let switch =
-        |id: &str, word: &str| Order::new("PUT", one(id), View::Item).with(json!({"enable_status": word}));
+    let switch = |id: &str, switch| Order::new("PUT", one(id), View::Item).with(switch);
     match command {
         Endpoint::List {
             listed,
@@ -239,8 +243,14 @@ fn endpoint(command: Endpoint) -> Order {
             list("endpoints", "endpoints", ENDPOINTS, listed, filters)
         }
         Endpoint::Show { id } => Order::show(one(&id)),
-        Endpoint::Enable { id } => switch(&id, "enable"),
-        Endpoint::Disable { id } => switch(&id, "disable"),
+        Endpoint::Enable { id } => switch(&id, json!({"enable_status": "enable"})),
+        Endpoint::Disable { id, drain_s } => {
+            let mut body = json!({"enable_status": "disable"});
+            if let Some(seconds) = drain_s {
+                body["drain_s"] = json!(seconds);
+            }
+            switch(&id, body)
+        }
     }
 }
 
@@ -347,7 +357,25 @@ mod tests {
                 Some(json!({"active_status": ["active"]})),
             ),
             ("service show s", "GET", "services/s", None),
+            (
+                "service set s --proxy-profile aws",
+                "PUT",
+                "services/s",
+                Some(json!({"proxy_profile": "aws"})),
+            ),
+            (
+                "service set s --proxy-profile default",
+                "PUT",
+                "services/s",
+                Some(json!({"proxy_profile": null})),
+            ),
             ("endpoint show e", "GET", "endpoints/e", None),
+            (
+                "endpoint disable e --drain-s 30",
+                "PUT",
+                "endpoints/e",
+                Some(json!({"enable_status": "disable", "drain_s": 30})),
+            ),
             (
                 "endpoint disable e",
                 "PUT",

@@ -96,6 +96,9 @@ pub(crate) struct EndpointFilter {
 pub(crate) struct SetEndpoint {
     #[schema(inline)]
     enable_status: EnableStatus,
+    /// Off: how many seconds the connections that there are may go on; cut without.
+    #[schema(nullable, minimum = 0, maximum = 86400)]
+    drain_s: Option<u32>,
 }
 
 /// What the operations on an endpoint have in their path.
@@ -138,7 +141,7 @@ pub(crate) async fn endpoint_show(
 
 /// Switch an endpoint off or on
 ///
-/// Off, it passes no traffic, whatever its state: what is open is cut.
+/// Off, it takes no connection, whatever its state: what is open is cut, or may go on for `drain_s` seconds.
 #[utoipa::path(put, path = "/admin/v1/endpoints/{vpc_endpoint_id}", operation_id = "operator_endpoint_set",
     tag = "Operator", params(OfAnyEndpoint), request_body = SetEndpoint,
     responses((status = 200, description = "Done; the body says what is.", body = InspectedEndpoint), Failures))]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use adit_model::{body, proxy::ProxyProfile};
+use axum::{Json, body::Bytes, extract::State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -13,14 +14,47 @@ use crate::{
         service::EndpointService,
         shape::{Failures, QueryString, ServicePath},
     },
-    app::App,
+    app::{App, service::ServiceSeen},
+    config::Config,
     error::Failure,
 };
+
+/// A service, with what its owner does not see.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct InspectedService {
+    #[serde(flatten)]
+    service: EndpointService,
+    /// Whose parsers its PROXY header is for: `vpcep`, `aws`, `gcp`, `azure`, `archer` or `v1`; absent for the region's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    proxy_profile: Option<&'static str>,
+}
+
+impl InspectedService {
+    fn of(seen: &ServiceSeen, config: &Config) -> Self {
+        Self {
+            service: EndpointService::listed(seen, config),
+            proxy_profile: seen.service.proxy_profile.map(ProxyProfile::as_str),
+        }
+    }
+}
+
+/// A service's new settings.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape of the body, for the OpenAPI document; the rules are model's"
+)]
+pub(crate) struct SetService {
+    /// Whose parsers its PROXY header is for: `vpcep`, `aws`, `gcp`, `azure`, `archer` or `v1`; null for the region's.
+    #[schema(required, nullable, pattern = "^(vpcep|aws|gcp|azure|archer|v1)$")]
+    proxy_profile: Option<String>,
+}
 
 /// A page of services.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Services {
-    services: Vec<EndpointService>,
+    services: Vec<InspectedService>,
     /// How many match, on all pages.
     total_count: usize,
 }
@@ -57,7 +91,7 @@ pub(crate) async fn service_list(
     let (page, total_count) = app.operator_service_list(&query).await?;
     let services = page
         .into_iter()
-        .map(|seen| EndpointService::listed(&seen, &app.config));
+        .map(|seen| InspectedService::of(&seen, &app.config));
     Ok(Json(Services {
         services: services.collect(),
         total_count,
@@ -67,11 +101,26 @@ pub(crate) async fn service_list(
 /// Show any endpoint service
 #[utoipa::path(get, path = "/admin/v1/services/{vpc_endpoint_service_id}", operation_id = "operator_service_show",
     tag = "Operator", params(OfAnyService),
-    responses((status = 200, description = "Done; the body says what is.", body = EndpointService), Failures))]
+    responses((status = 200, description = "Done; the body says what is.", body = InspectedService), Failures))]
 pub(crate) async fn service_show(
     State(app): State<Arc<App>>,
     ServicePath(id): ServicePath,
-) -> Result<Json<EndpointService>, Failure> {
+) -> Result<Json<InspectedService>, Failure> {
     let seen = app.operator_service_show(id).await?;
-    Ok(Json(EndpointService::listed(&seen, &app.config)))
+    Ok(Json(InspectedService::of(&seen, &app.config)))
+}
+
+/// Set whose parsers a service's PROXY header is for
+///
+/// It counts for new connections.
+#[utoipa::path(put, path = "/admin/v1/services/{vpc_endpoint_service_id}", operation_id = "operator_service_set",
+    tag = "Operator", params(OfAnyService), request_body = SetService,
+    responses((status = 200, description = "Done; the body says what is.", body = InspectedService), Failures))]
+pub(crate) async fn service_set(
+    State(app): State<Arc<App>>,
+    ServicePath(id): ServicePath,
+    bytes: Bytes,
+) -> Result<Json<InspectedService>, Failure> {
+    let seen = app.operator_service_set(id, &body::parse(&bytes)?).await?;
+    Ok(Json(InspectedService::of(&seen, &app.config)))
 }

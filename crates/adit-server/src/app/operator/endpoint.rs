@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adit_model::{
     ApiError, Code,
     body::{self, Body},
-    endpoint::{Endpoint, EndpointStatus, parse_enable_status},
+    endpoint::{Endpoint, EndpointStatus, parse_drain_s, parse_enable_status},
     id::{EndpointId, ProjectId, ServiceId, VpcId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
@@ -98,16 +98,17 @@ impl App {
     }
 
     /// Switches an endpoint on or off, and waits a bounded moment until its gateway has: off means that what was open is
-    /// cut.
+    /// cut, or may go on for as long as the call says.
     ///
     /// # Errors
-    /// 2002, 0002 (the word); 2006; 2018 in `deleting`.
+    /// 2002, 0002 (the words); 2006; 2018 in `deleting`.
     pub async fn operator_endpoint_set(
         &self,
         id: EndpointId,
         body: &Body,
     ) -> Result<EndpointInspected, Failure> {
         let on = parse_enable_status(body)?;
+        let drain_s = parse_drain_s(body)?;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let txn = {
@@ -115,7 +116,9 @@ impl App {
                 let old = state.endpoint(&id).ok_or_else(|| absent(id))?;
                 let mut new = (*old.value).clone();
                 let changed = new.switch(on, self.now())?;
-                changed.then(|| {
+                let drain_s = drain_s.filter(|_| !on);
+                let drains = std::mem::replace(&mut new.drain_s, drain_s) != drain_s;
+                (changed || drains).then(|| {
                     Txn::new()
                         .unchanged(Key::Endpoint(id), old.revision)
                         .put(Key::Endpoint(id), encode(&new))

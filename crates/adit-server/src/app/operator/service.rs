@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use adit_model::{
     ApiError, Code,
+    body::Body,
     id::{PoolId, ServiceId, VpcId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
+    proxy::parse_profile,
     service::ServiceStatus,
 };
+use adit_store::{Key, Txn, keys::encode};
 
 use super::Whose;
 use crate::{
-    app::{App, service::ServiceSeen},
+    app::{ATTEMPTS_MAX, App, service::ServiceSeen},
     error::Failure,
 };
 
@@ -53,6 +56,39 @@ impl App {
         Ok((seen.collect(), total))
     }
 
+    /// Sets whose parsers a service's PROXY header is for.
+    ///
+    /// # Errors
+    /// 0002 (the word, or one that its mode cannot have); 0005; 3045 in any state but `available`.
+    pub async fn operator_service_set(&self, id: ServiceId, body: &Body) -> Result<ServiceSeen, Failure> {
+        let profile = parse_profile(body)?;
+        self.barrier().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let txn = {
+                let state = self.cache.read();
+                let old = state.service(&id).ok_or_else(|| absent(id))?;
+                let mut new = (*old.value).clone();
+                let changed = new.set_proxy_profile(profile, self.now())?;
+                if !self.config.can_serve(new.tcp_proxy, profile) {
+                    return Err(self.config.cannot_serve(new.tcp_proxy, profile).into());
+                }
+                changed.then(|| {
+                    Txn::new()
+                        .unchanged(Key::Service(id), old.revision)
+                        .put(Key::Service(id), encode(&new))
+                })
+            };
+            let done = match txn {
+                None => true,
+                Some(txn) => self.commit(txn).await?,
+            };
+            if done {
+                return self.operator_service_show(id).await;
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+
     /// Any service.
     ///
     /// # Errors
@@ -60,9 +96,11 @@ impl App {
     pub async fn operator_service_show(&self, id: ServiceId) -> Result<ServiceSeen, Failure> {
         self.barrier().await?;
         let state = self.cache.read();
-        let service = state
-            .service(&id)
-            .ok_or_else(|| ApiError::because(Code::E0005, format!("There is no endpoint service {id}.")))?;
+        let service = state.service(&id).ok_or_else(|| absent(id))?;
         Ok(ServiceSeen::of(&state, Arc::clone(&service.value)))
     }
+}
+
+fn absent(id: ServiceId) -> ApiError {
+    ApiError::because(Code::E0005, format!("There is no endpoint service {id}."))
 }

@@ -1,5 +1,6 @@
 //! Switching endpoints off and on. What it does on the wire is in `tests/access.rs`.
 
+use adit_server::feed;
 use serde_json::json;
 
 use crate::app::{ENDPOINTS, NOBODY, TestApp, endpoint_body, text};
@@ -55,6 +56,21 @@ async fn a_bad_word_is_refused_and_changes_nothing() {
         (&endpoint, json!({"enable_status": "off"}), (400, "0002")),
         (&endpoint, json!({"enable_status": false}), (400, "0002")),
         (&endpoint, json!([]), (400, "1004")),
+        (
+            &endpoint,
+            json!({"enable_status": "disable", "drain_s": -1}),
+            (400, "0002"),
+        ),
+        (
+            &endpoint,
+            json!({"enable_status": "disable", "drain_s": 86_401}),
+            (400, "0002"),
+        ),
+        (
+            &endpoint,
+            json!({"enable_status": "disable", "drain_s": "30"}),
+            (400, "0002"),
+        ),
         (NOBODY, good.clone(), (404, "2006")),
         ("x", good.clone(), (400, "2017")),
     ] {
@@ -87,4 +103,30 @@ async fn a_bad_word_is_refused_and_changes_nothing() {
         operator.put(&path(&endpoint), &good).await.refused(),
         (400, "2018")
     );
+}
+
+#[tokio::test]
+async fn a_switch_says_how_long_connections_may_go_on() {
+    let app = TestApp::start().await;
+    let service = app.service(80, false).await;
+    let endpoint = app.endpoint(&service, "accepted").await;
+    let id = endpoint.parse().unwrap();
+    let told = || {
+        let spec = feed::specify(&app.running.app.cache.read(), &app.running.app.config, id);
+        spec.map(|spec| (spec.ports.len(), spec.drain_s)).unwrap()
+    };
+    assert_eq!(told(), (1, 0));
+    for (body, expected) in [
+        (json!({"enable_status": "disable", "drain_s": 30}), (0, 30)),
+        // Said again without, what is left is cut.
+        (json!({"enable_status": "disable"}), (0, 0)),
+        (
+            json!({"enable_status": "disable", "drain_s": 86_400}),
+            (0, 86_400),
+        ),
+        (json!({"enable_status": "enable"}), (1, 0)),
+    ] {
+        app.operator.put(&path(&endpoint), &body).await.ok();
+        assert_eq!(told(), expected, "{body}");
+    }
 }

@@ -6,6 +6,7 @@ mod inspect;
 mod pool;
 pub(crate) mod public_service;
 mod quota;
+mod service;
 
 use serde_json::json;
 
