@@ -161,6 +161,20 @@ struct Word {
     lost: AtomicU64,
 }
 
+/// How many records have been lost, for whoever counts them.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    recorder: Recorder,
+    word: Arc<Word>,
+}
+
+impl Losses {
+    /// Records that were lost so far: the queue was full, or the system did not take them.
+    pub fn count(&self) -> u64 {
+        self.recorder.dropped() + self.word.lost.load(Relaxed)
+    }
+}
+
 /// The log of a gateway.
 #[derive(Debug)]
 pub struct ConnectionLog {
@@ -199,9 +213,12 @@ impl ConnectionLog {
         self.word.reopen.store(true, Relaxed);
     }
 
-    /// Records that were lost: the queue was full, or the system did not take them.
-    pub fn lost(&self) -> u64 {
-        self.recorder.dropped() + self.word.lost.load(Relaxed)
+    /// What counts the records that were lost.
+    pub fn losses(&self) -> Losses {
+        Losses {
+            recorder: self.recorder.clone(),
+            word: Arc::clone(&self.word),
+        }
     }
 
     /// Writes what has been recorded so far, and ends. Blocks for as long.
@@ -395,7 +412,7 @@ mod tests {
         for port in 2..2_002 {
             log.recorder.put(record(port, Some(End::Closed)));
         }
-        assert_eq!(log.lost(), 0);
+        assert_eq!(log.losses().count(), 0);
         log.close();
         assert_eq!((lines(&rotated), lines(&path)), (1, 2_000));
     }

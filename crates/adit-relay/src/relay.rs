@@ -19,7 +19,7 @@ use crate::hand_over::{Identity, Inherited, Place};
 use crate::namespace::Namespace;
 use crate::record::{Record, Recorder};
 use crate::spec::{Admission, Close, Config, Listener, ListenerId, Target};
-use crate::stats::{Counters, Snapshot};
+use crate::stats::{Counters, OwnerStats, Snapshot};
 use crate::worker::Worker;
 
 /// More than any machine this is for has cores.
@@ -48,11 +48,12 @@ struct WorkerHandle {
     wake: Arc<OwnedFd>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Register {
     last_id: u64,
     listeners: HashMap<ListenerId, Opened>,
     owners: HashMap<u128, Arc<Counters>>,
+    departed: OwnerStats,
 }
 
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Relay {
             workers: Vec::new(),
             threads: Mutex::default(),
             budget,
-            register: Mutex::default(),
+            register: Mutex::new(Register::new()),
             sends_toa: config.toa.is_some(),
             recorder: config.recorder.clone(),
             inherited: config.inherited.clone(),
@@ -337,8 +338,10 @@ impl Relay {
             .values()
             .map(|counters| counters.stats())
             .collect();
+        let departed = register.departed;
         register.forget_departed();
         Snapshot {
+            departed,
             listeners: register.listeners.len(),
             descriptors_used: self.budget.used(),
             descriptors_budget: self.budget.total(),
@@ -418,6 +421,15 @@ impl WorkerHandle {
 }
 
 impl Register {
+    fn new() -> Self {
+        Self {
+            last_id: 0,
+            listeners: HashMap::new(),
+            owners: HashMap::new(),
+            departed: OwnerStats::NONE,
+        }
+    }
+
     /// An id for a new listener, and its owner's counters.
     fn announce(&mut self, owner: u128) -> (ListenerId, Arc<Counters>) {
         if self.owners.len() >= OWNERS_KEPT_MAX {
@@ -433,7 +445,13 @@ impl Register {
 
     /// Listeners and connections hold their owner's counters; what nobody holds is history.
     fn forget_departed(&mut self) {
-        self.owners.retain(|_, counters| Arc::strong_count(counters) > 1);
+        self.owners.retain(|_, counters| {
+            let present = Arc::strong_count(counters) > 1;
+            if !present {
+                self.departed.add(&counters.stats());
+            }
+            present
+        });
     }
 }
 

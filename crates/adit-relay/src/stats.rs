@@ -146,7 +146,64 @@ impl ConnectTimes {
     }
 }
 
+impl Default for OwnerStats {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Snapshot {
+    /// Everything together, since the relay began.
+    pub fn total(&self) -> OwnerStats {
+        let mut total = self.departed;
+        self.owners.iter().for_each(|owner| total.add(owner));
+        total
+    }
+}
+
 impl OwnerStats {
+    /// Nothing yet, of nobody.
+    pub(crate) const NONE: Self = Self {
+        owner: 0,
+        accepted: 0,
+        active: 0,
+        connect_times: ConnectTimes {
+            buckets: [0; CONNECT_BOUNDS.len() + 1],
+            sum: Duration::ZERO,
+        },
+        bytes_to_backend: 0,
+        bytes_to_client: 0,
+        ends: [0; End::ALL.len()],
+        toa_missing: 0,
+    };
+
+    /// Counts another owner's in.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Without `..`, so that what is counted one day is not forgotten here.
+        let Self {
+            owner: _,
+            accepted,
+            active,
+            connect_times,
+            bytes_to_backend,
+            bytes_to_client,
+            ends,
+            toa_missing,
+        } = other;
+        self.accepted += accepted;
+        self.active += active;
+        self.bytes_to_backend += bytes_to_backend;
+        self.bytes_to_client += bytes_to_client;
+        self.toa_missing += toa_missing;
+        self.connect_times.sum += connect_times.sum;
+        for (sum, more) in self.connect_times.buckets.iter_mut().zip(connect_times.buckets) {
+            *sum += more;
+        }
+        for (sum, more) in self.ends.iter_mut().zip(ends) {
+            *sum += more;
+        }
+    }
+
     /// Connections that ended for this reason.
     pub fn ended(&self, end: End) -> u64 {
         self.ends[end as usize]
@@ -178,7 +235,7 @@ impl OwnerStats {
 }
 
 /// The relay at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Listeners that are open (one per mapping, however many workers serve it).
     pub listeners: usize,
@@ -188,6 +245,8 @@ pub struct Snapshot {
     pub descriptors_budget: usize,
     /// Records of connections that were lost, since nobody took them in time.
     pub records_dropped: u64,
+    /// All those together that had been forgotten before: nothing that was counted is ever lost.
+    pub departed: OwnerStats,
     /// Owners with a listener or a live connection, and those that lost their last since the snapshot before.
     pub owners: Vec<OwnerStats>,
 }

@@ -11,6 +11,8 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 /// At most so many connections at a time through one endpoint (spec semantics 14).
 const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
+/// So many endpoints are a few thousand lines of metrics.
+const ENDPOINT_METRICS_MAX: u16 = 100;
 /// A connection that is silent for so long is reset.
 const IDLE_TIMEOUT_S: u32 = 3_600;
 /// A backend that takes longer to answer a connect is not there.
@@ -59,6 +61,9 @@ pub struct DataPlane {
     /// Seconds that connections may go on once the region is told to stop; a second signal cuts them.
     #[arg(long, env = "ADIT_STOP_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
     pub stop_drain_s: u32,
+    /// Endpoints that the metrics show one by one: those that have had most connections.
+    #[arg(long, env = "ADIT_ENDPOINT_METRICS", value_name = "COUNT", default_value_t = ENDPOINT_METRICS_MAX)]
+    pub endpoint_metrics: u16,
     /// Write a line of JSON for each connection that has ended, refused ones included: to this file, or `-` for standard output.
     /// Opened anew at SIGHUP.
     #[arg(long, env = "ADIT_CONNECTION_LOG", value_name = "FILE")]
@@ -90,6 +95,7 @@ impl Default for DataPlane {
             new_connections_per_second: None,
             drain_s: 0,
             stop_drain_s: 0,
+            endpoint_metrics: ENDPOINT_METRICS_MAX,
             connection_log: None,
             idle_timeout_s: IDLE_TIMEOUT_S,
             connect_timeout_s: CONNECT_TIMEOUT_S,

@@ -25,3 +25,4 @@ pub mod toa_receiver;
 pub mod who;
 
 mod banner;
+mod traffic;

@@ -3,7 +3,11 @@
 //! Owns the order in which the parts start and stop. `adit dev` and the tests start the same region; without namespaces it
 //! is the control plane alone, with a null gateway in the data plane's place.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use adit_cloud::{
     Cloud,
@@ -35,7 +39,7 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::data_plane::DataPlane;
+use crate::{data_plane::DataPlane, traffic::Traffic};
 
 /// Reports that may wait for the reconcilers.
 const REPORTS_MAX: usize = 1024;
@@ -253,6 +257,10 @@ impl Running {
                 running.tasks.push(tokio::spawn(null_gateway(events, reports)));
             }
         }
+        let gateway = running.gateway.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        let losses = running.connections.as_ref().map(ConnectionLog::losses);
+        let traffic = Traffic::new(gateway, losses, data_plane.endpoint_metrics.into());
+        registry.lock().register_collector(Box::new(traffic));
         let reconcilers = reconcile::run(Arc::clone(&running.app), from_gateway, running.cancel.clone());
         running.tasks.push(tokio::spawn(reconcilers));
         Ok(running)

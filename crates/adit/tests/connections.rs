@@ -94,6 +94,23 @@ fn a_backend_learns_who_that_was() {
     );
     assert_eq!(who(&data, &["198.19.128.1:1"]), (vec![], false));
 
+    // The numbers tell of it, too.
+    let metrics = ureq::get(format!("{}/metrics", region.api)).call().unwrap();
+    let metrics = metrics.into_body().read_to_string().unwrap();
+    for line in [
+        "adit_gateway_connections_total 1".to_owned(),
+        "adit_gateway_connections_ended_total{reason=\"closed\"} 1".to_owned(),
+        "adit_gateway_connection_records_lost_total 0".to_owned(),
+        format!("adit_endpoint_bytes_total{{endpoint=\"{endpoint}\",to=\"backend\"}} 5"),
+        format!("adit_endpoint_backend_connect_duration_seconds_count{{endpoint=\"{endpoint}\"}} 1"),
+        format!("adit_endpoint_connections_ended_total{{endpoint=\"{endpoint}\",reason=\"closed\"}} 1"),
+    ] {
+        assert!(
+            metrics.lines().any(|shown| shown == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+
     // A log that is rotated goes on in a new file, and both can be asked.
     let rotated = dir.path().join("connections.jsonl.1");
     std::fs::rename(&log, &rotated).unwrap();
