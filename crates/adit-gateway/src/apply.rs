@@ -248,6 +248,11 @@ impl Apply {
             .cloned()
     }
 
+    /// The namespace of this very identity, if it is still there.
+    pub(crate) async fn namespace(&self, place: &Place) -> Option<Namespace> {
+        self.still(place).await.map(|entered| entered.namespace)
+    }
+
     /// The namespaces that are not there any more, or not as they were. Costs a look at each namespace's file.
     pub(crate) async fn gone(&self) -> HashSet<Place> {
         let mut entered = self.entered.lock().await;

@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     apply::{Apply, ApplyError, Terms},
     connection_log::Entry,
+    health::{Backends, Health, probes},
     plan::{Action, Held, HeldAddress, Place, plan},
 };
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub directory: Directory,
     /// How the relay runs.
     pub relay: adit_relay::Config,
+    /// How often backends are probed; `None`: never.
+    pub probe_period: Option<Duration>,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Config {
         Self {
             directory,
             relay: adit_relay::Config::default(),
+            probe_period: None,
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct Gateway {
     relay: Arc<Relay>,
     apply: Arc<Apply>,
     sends_toa: bool,
+    health: Health,
+    probe_period: Option<Duration>,
     lines: Mutex<HashMap<EndpointId, Line>>,
     /// Which endpoint holds, or is about to hold, an address or a block of addresses of a namespace.
     addresses: Mutex<HashMap<(Place, Ipv4Net), EndpointId>>,
@@ -141,6 +147,8 @@ impl Gateway {
             relay,
             apply,
             sends_toa,
+            health: Health::default(),
+            probe_period: config.probe_period,
             lines: Mutex::default(),
             addresses: Mutex::default(),
             stopping: Notify::new(),
@@ -176,6 +184,8 @@ impl Gateway {
         let (mut fed, mut heard) = (true, true);
         let mut check = tokio::time::interval(CHECK_PERIOD);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut probing = JoinSet::new();
+        let mut next_probe = self.probe_period.map(|period| Instant::now() + period);
         loop {
             while running.len() < WORKERS_MAX
                 && let Some(id) = queue.next()
@@ -200,6 +210,15 @@ impl Gateway {
                     }
                 }
                 _ = check.tick() => self.check(&mut queue).await,
+                () = sleep_until(next_probe), if probing.is_empty() => {
+                    next_probe = self.probe_period.map(|period| Instant::now() + period);
+                    probing.spawn(Arc::clone(&self).probe());
+                }
+                Some(news) = probing.join_next(), if !probing.is_empty() => {
+                    for report in news.unwrap_or_default() {
+                        heard = heard && reports.send(report).await.is_ok();
+                    }
+                }
                 () = sleep_until(retry) => queue.take_retries(Instant::now()),
             }
         }
@@ -207,6 +226,26 @@ impl Gateway {
         while let Some(done) = running.join_next_with_id().await {
             self.ended(done, &mut at_work, &mut queue);
         }
+    }
+
+    /// Asks every backend that a listener leads to, and answers what is new.
+    async fn probe(self: Arc<Self>) -> Vec<Report> {
+        let wanted = {
+            let lines = self.lines.lock();
+            let served = lines
+                .iter()
+                .filter_map(|(id, line)| Some((*id, line.wanted.as_ref()?.service, line)));
+            probes(served.flat_map(|(id, service, line)| {
+                let targets = line.held.listeners.values().flatten();
+                targets.map(move |target| (service, id, target))
+            }))
+        };
+        self.health.look(&self.apply, wanted).await
+    }
+
+    /// How the backends stood when they were last asked.
+    pub fn backends(&self) -> Backends {
+        self.health.count()
     }
 
     /// Takes in how a piece of work ended; one that died is done again.

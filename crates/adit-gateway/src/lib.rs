@@ -10,6 +10,7 @@
 
 pub mod connection_log;
 pub mod gateway;
+pub mod health;
 pub mod modes;
 pub mod plan;
 

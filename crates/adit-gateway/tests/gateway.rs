@@ -612,3 +612,42 @@ impl Pair {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_goes_and_comes_is_told_once_each() {
+    let Some(sandbox) = Sandbox::new("a_backend_that_goes_and_comes_is_told_once_each") else {
+        return;
+    };
+    sandbox.both().await;
+    let mut rig = Rig::start_with(&sandbox, |config| {
+        config.probe_period = Some(std::time::Duration::from_millis(50));
+    })
+    .await;
+    let mut endpoint = spec();
+    endpoint.tcp_proxy = TcpProxy::ProxyOpen;
+    rig.serve(&endpoint).await;
+    let fault = async |rig: &mut Rig| {
+        let backend = |status: &EndpointReport| matches!(status, EndpointReport::Backend { .. });
+        match rig.until(endpoint.id, "word of the backend", backend).await {
+            EndpointReport::Backend { ports } => {
+                assert_eq!((ports.len(), ports[0].port), (1, SERVER_PORT));
+                ports[0].fault.clone()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(fault(&mut rig).await.as_deref(), Some("backend_refused"));
+    assert_eq!((rig.gateway.backends().up, rig.gateway.backends().down), (0, 1));
+    let listen = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
+    let backend = sandbox.open(BACKEND).run(listen).unwrap().unwrap();
+    assert_eq!(fault(&mut rig).await, None);
+    // Where a header is expected, it says that the connection is nobody's.
+    let (mut probe, from) = backend.accept().unwrap();
+    assert_eq!(from.ip(), SOURCE);
+    let mut heard = Vec::new();
+    probe.read_to_end(&mut heard).unwrap();
+    assert_eq!(hex(&heard), "0d0a0d0a000d0a515549540a20000000");
+    drop(backend);
+    assert_eq!(fault(&mut rig).await.as_deref(), Some("backend_refused"));
+    rig.gateway.stop(Close::Cut).await;
+}

@@ -139,6 +139,21 @@ pub enum EndpointReport {
     },
     /// It serves nothing for this endpoint any more.
     Removed,
+    /// How the backend of the endpoint's service has answered a probe; says nothing of the endpoint.
+    Backend {
+        /// Each port that the service leads to.
+        ports: Vec<ProbedPort>,
+    },
+}
+
+/// How a backend's port has answered a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbedPort {
+    /// The port.
+    pub port: u16,
+    /// Why it does not answer: a reason as the connection log has it; absent where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// What a gateway can do.

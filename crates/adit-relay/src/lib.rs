@@ -38,12 +38,14 @@ mod session;
 
 mod direction;
 mod pipes;
+mod probe;
 mod rate;
 mod slab;
 mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
 pub use hand_over::{HandOverError, Inherited, hand_over_channel};
+pub use probe::probe;
 pub use record::{Record, Recorder};
 pub use relay::Relay;
 pub use spec::{

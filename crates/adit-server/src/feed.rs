@@ -4,12 +4,12 @@
 //! Never decides a status: the endpoint's reconciler does, on what it finds here. What a gateway said is kept in memory
 //! only; a gateway that comes back says it again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Leg, parse_entry},
-    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProviderLeg, Report},
-    id::EndpointId,
+    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProbedPort, ProviderLeg, Report},
+    id::{EndpointId, ServiceId},
     service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{State, Stored};
@@ -34,6 +34,8 @@ struct Line {
 struct Inner {
     lines: HashMap<EndpointId, Line>,
     subscriber: Option<mpsc::Sender<FeedEvent>>,
+    /// How the backends of services have answered when they were asked last.
+    backends: HashMap<ServiceId, Vec<ProbedPort>>,
 }
 
 /// The feed.
@@ -150,8 +152,19 @@ impl Feed {
     /// Takes in what a gateway says. Answers the endpoint, where it changes anything.
     pub fn report(&self, report: Report) -> Option<EndpointId> {
         let mut inner = self.inner.lock();
+        let inner = &mut *inner;
         let line = inner.lines.get_mut(&report.id)?;
         match (&line.spec, &report.status) {
+            (Some(spec), EndpointReport::Backend { ports }) => {
+                inner.backends.insert(spec.service, ports.clone());
+                // Services come and go, and nobody tells of those that have gone.
+                if inner.backends.len() > inner.lines.len() {
+                    let specs = inner.lines.values().filter_map(|line| line.spec.as_ref());
+                    let served: HashSet<ServiceId> = specs.map(|spec| spec.service).collect();
+                    inner.backends.retain(|service, _| served.contains(service));
+                }
+                return None;
+            }
             (None, EndpointReport::Removed) => {
                 inner.lines.remove(&report.id);
             }
@@ -171,13 +184,18 @@ impl Feed {
         Some(report.id)
     }
 
+    /// How a service's backend has answered when it was asked last; `None` where nobody has asked.
+    pub fn backend(&self, service: ServiceId) -> Option<Vec<ProbedPort>> {
+        self.inner.lock().backends.get(&service).cloned()
+    }
+
     /// How an endpoint is served.
     pub fn serving(&self, id: EndpointId) -> Serving {
         let inner = self.inner.lock();
         match inner.lines.get(&id).and_then(|line| line.report.as_ref()) {
             Some(EndpointReport::Listening { .. }) => Serving::Yes,
             Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(reason.clone())),
-            Some(EndpointReport::Removed) | None => Serving::NotYet(None),
+            Some(EndpointReport::Removed | EndpointReport::Backend { .. }) | None => Serving::NotYet(None),
         }
     }
 }

@@ -11,6 +11,8 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 /// At most so many connections at a time through one endpoint (spec semantics 14).
 const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
+/// How soon it is seen that a backend is away.
+const PROBE_PERIOD_S: u32 = 10;
 /// So many endpoints are a few thousand lines of metrics.
 const ENDPOINT_METRICS_MAX: u16 = 100;
 /// A connection that is silent for so long is reset.
@@ -61,6 +63,9 @@ pub struct DataPlane {
     /// Seconds that connections may go on once the region is told to stop; a second signal cuts them.
     #[arg(long, env = "ADIT_STOP_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
     pub stop_drain_s: u32,
+    /// Seconds between two probes of each backend that endpoints lead to; 0 for none.
+    #[arg(long, env = "ADIT_PROBE_PERIOD_S", value_name = "SECONDS", default_value_t = PROBE_PERIOD_S)]
+    pub probe_period_s: u32,
     /// Endpoints that the metrics show one by one: those that have had most connections.
     #[arg(long, env = "ADIT_ENDPOINT_METRICS", value_name = "COUNT", default_value_t = ENDPOINT_METRICS_MAX)]
     pub endpoint_metrics: u16,
@@ -95,6 +100,7 @@ impl Default for DataPlane {
             new_connections_per_second: None,
             drain_s: 0,
             stop_drain_s: 0,
+            probe_period_s: PROBE_PERIOD_S,
             endpoint_metrics: ENDPOINT_METRICS_MAX,
             connection_log: None,
             idle_timeout_s: IDLE_TIMEOUT_S,
@@ -126,6 +132,11 @@ impl DataPlane {
                 within: Duration::from_secs(seconds.into()),
             },
         }
+    }
+
+    /// How often backends are probed.
+    pub fn probe_period(&self) -> Option<Duration> {
+        (self.probe_period_s > 0).then(|| Duration::from_secs(self.probe_period_s.into()))
     }
 
     /// How the relay runs.

@@ -240,7 +240,7 @@ impl Running {
                     ..data_plane.relay()
                 };
                 if let Err(e) = running
-                    .start_data_plane(instance, directory, relay, reports)
+                    .start_data_plane(instance, directory, relay, data_plane.probe_period(), reports)
                     .await
                 {
                     if let Err(e) = running.stop().await {
@@ -271,6 +271,7 @@ impl Running {
         instance: Instance,
         directory: Directory,
         relay: adit_relay::Config,
+        probe_period: Option<Duration>,
         reports: mpsc::Sender<Report>,
     ) -> Result<(), StartError> {
         let kernel = Arc::new(Kernel::start(instance, directory.clone())?);
@@ -281,6 +282,7 @@ impl Running {
         self.tasks.push(tokio::spawn(follower));
         let gateway = Arc::new(Gateway::start(adit_gateway::Config {
             relay,
+            probe_period,
             ..adit_gateway::Config::new(directory)
         })?);
         self.gateway = Some(Arc::clone(&gateway));

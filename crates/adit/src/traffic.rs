@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, fmt, sync::Weak};
 
-use adit_gateway::{Gateway, connection_log::Losses};
+use adit_gateway::{Gateway, connection_log::Losses, health::Backends};
 use adit_relay::{CONNECT_BOUNDS, ConnectTimes, End, OwnerStats, Snapshot};
 use prometheus_client::{
     collector::Collector,
@@ -46,10 +46,12 @@ impl Traffic {
 
 impl Collector for Traffic {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        let snapshot = self.gateway.upgrade().map(|gateway| gateway.snapshot());
-        let snapshot = snapshot.unwrap_or_default();
+        let gateway = self.gateway.upgrade();
+        let backends = gateway.as_ref().map(|gateway| gateway.backends());
+        let snapshot = gateway.map(|gateway| gateway.snapshot()).unwrap_or_default();
         let mut out = Out(encoder);
         whole(&mut out, &snapshot, self.losses.as_ref().map_or(0, Losses::count))?;
+        health(&mut out, backends.unwrap_or_default())?;
         each(&mut out, busiest(snapshot.owners, self.endpoints_max))
     }
 }
@@ -118,6 +120,21 @@ fn whole(out: &mut Out<'_>, snapshot: &Snapshot, lost: u64) -> fmt::Result {
         "How long backends took to answer, from the client's accept on",
     )?;
     histogram(&mut metric, &total.connect_times)
+}
+
+/// How backends answered when they were asked last.
+fn health(out: &mut Out<'_>, backends: Backends) -> fmt::Result {
+    let mut metric = out.metric(
+        "gateway_backend_ports",
+        "Ports of services' backends, by how they answered when they were asked last",
+        MetricType::Gauge,
+    )?;
+    for (state, value) in [("up", backends.up), ("down", backends.down)] {
+        metric
+            .encode_family(&[("state", state)])?
+            .encode_gauge(&(value as u64))?;
+    }
+    Ok(())
 }
 
 /// The endpoints that have had most connections, and how many others there are.

@@ -236,7 +236,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// It has heard an empty snapshot.
     pub(crate) async fn start(sandbox: &Sandbox) -> Self {
-        let gateway = Arc::new(Gateway::start(Config::new(sandbox.directory.clone())).unwrap());
+        Self::start_with(sandbox, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(sandbox: &Sandbox, adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(sandbox.directory.clone());
+        adjust(&mut config);
+        let gateway = Arc::new(Gateway::start(config).unwrap());
         let (events, inbox) = mpsc::channel(QUEUED_MAX);
         let (outbox, reports) = mpsc::channel(QUEUED_MAX);
         let follower = Arc::clone(&gateway);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_model::{
-    body,
+    Code, body,
     id::{DomainId, PoolId, PortId, ProjectId, ServiceId, VpcId},
     service::{ServerType, ServiceStatus, ServiceType, TcpProxy},
 };
@@ -78,6 +78,35 @@ pub(crate) struct EndpointService {
     /// Present only in `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Vec<FaultView>>,
+    /// How the backend's ports answered when a gateway asked last; the status is another thing. In the answer to a GET of one
+    /// service, while one of them did not answer (of the superset), and for the operator whenever a gateway has asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend_health: Option<Vec<BackendPort>>,
+}
+
+/// How a backend's port answered when it was asked last.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackendPort {
+    server_port: u16,
+    /// Why it did not answer: a reason as the connection log has it; absent where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+impl BackendPort {
+    /// As far as anybody has asked.
+    pub(super) fn list(app: &App, seen: &ServiceSeen) -> Option<Vec<Self>> {
+        // Without endpoints nobody asks any more, and what was found once says nothing.
+        let ports = app
+            .feed
+            .backend(seen.service.id)
+            .filter(|_| seen.connection_count > 0)?;
+        let shown = ports.into_iter().map(|port| Self {
+            server_port: port.port,
+            fault: port.fault,
+        });
+        Some(shown.collect())
+    }
 }
 
 impl EndpointService {
@@ -87,6 +116,14 @@ impl EndpointService {
         Self {
             domain_id,
             ..Self::of(seen, config)
+        }
+    }
+
+    /// With what is known of the backend.
+    pub(super) fn with_health(self, backend_health: Option<Vec<BackendPort>>) -> Self {
+        Self {
+            backend_health,
+            ..self
         }
     }
 
@@ -115,6 +152,7 @@ impl EndpointService {
             created_at: s.created.at,
             updated_at: s.updated_at,
             error: FaultView::list(s.fault()),
+            backend_health: None,
         }
     }
 }
@@ -246,6 +284,18 @@ pub(crate) async fn service_show(
 ) -> Result<JsonText, Failure> {
     let seen = app.service_show(&scope, id).await?;
     let view = |seen: &ServiceSeen| EndpointService::of(seen, &app.config);
+    let health = app
+        .config
+        .superset
+        .then(|| BackendPort::list(&app, &seen))
+        .flatten();
+    let health = health.filter(|ports| ports.iter().any(|port| port.fault.is_some()));
+    if health.is_some() {
+        // Not what was written for others: it changes without the service.
+        let shown = view(&seen).with_health(health);
+        let text = serde_json::to_vec(&shown).map_err(|_| Code::E0001)?;
+        return Ok(JsonText(text.into()));
+    }
     Ok(JsonText(app.written_services.one((id, false), seen, view)))
 }
 

@@ -11,11 +11,10 @@ use super::Whose;
 use crate::{
     api::{
         schema::{OfAnyService, Page, ServiceStatusSchema},
-        service::EndpointService,
+        service::{BackendPort, EndpointService},
         shape::{Failures, QueryString, ServicePath},
     },
     app::{App, service::ServiceSeen},
-    config::Config,
     error::Failure,
 };
 
@@ -31,9 +30,9 @@ pub(crate) struct InspectedService {
 }
 
 impl InspectedService {
-    fn of(seen: &ServiceSeen, config: &Config) -> Self {
+    fn of(seen: &ServiceSeen, app: &App) -> Self {
         Self {
-            service: EndpointService::listed(seen, config),
+            service: EndpointService::listed(seen, &app.config).with_health(BackendPort::list(app, seen)),
             proxy_profile: seen.service.proxy_profile.map(ProxyProfile::as_str),
         }
     }
@@ -89,9 +88,7 @@ pub(crate) async fn service_list(
     QueryString(query): QueryString,
 ) -> Result<Json<Services>, Failure> {
     let (page, total_count) = app.operator_service_list(&query).await?;
-    let services = page
-        .into_iter()
-        .map(|seen| InspectedService::of(&seen, &app.config));
+    let services = page.into_iter().map(|seen| InspectedService::of(&seen, &app));
     Ok(Json(Services {
         services: services.collect(),
         total_count,
@@ -107,7 +104,7 @@ pub(crate) async fn service_show(
     ServicePath(id): ServicePath,
 ) -> Result<Json<InspectedService>, Failure> {
     let seen = app.operator_service_show(id).await?;
-    Ok(Json(InspectedService::of(&seen, &app.config)))
+    Ok(Json(InspectedService::of(&seen, &app)))
 }
 
 /// Set whose parsers a service's PROXY header is for
@@ -122,5 +119,5 @@ pub(crate) async fn service_set(
     bytes: Bytes,
 ) -> Result<Json<InspectedService>, Failure> {
     let seen = app.operator_service_set(id, &body::parse(&bytes)?).await?;
-    Ok(Json(InspectedService::of(&seen, &app.config)))
+    Ok(Json(InspectedService::of(&seen, &app)))
 }

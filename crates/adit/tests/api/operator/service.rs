@@ -1,6 +1,10 @@
 //! Whose parsers a service's PROXY header is for.
 
-use adit_model::{proxy::ProxyProfile, service::TcpProxy};
+use adit_model::{
+    feed::{EndpointReport, ProbedPort, Report},
+    proxy::ProxyProfile,
+    service::TcpProxy,
+};
 use adit_server::feed;
 use serde_json::{Value, json};
 
@@ -91,4 +95,47 @@ async fn a_profile_that_cannot_be_is_refused_and_changes_nothing() {
         )
         .await;
     assert_eq!(refused.refused(), (400, "0002"));
+}
+
+#[tokio::test]
+async fn a_backend_that_is_away_is_told_and_changes_no_status() {
+    let app = TestApp::start().await;
+    let service = app.service(80, false).await;
+    let endpoint = app.endpoint(&service, "accepted").await;
+    let report = |fault: Option<&str>| Report {
+        id: endpoint.parse().unwrap(),
+        status: EndpointReport::Backend {
+            ports: vec![ProbedPort {
+                port: 80,
+                fault: fault.map(str::to_owned),
+            }],
+        },
+    };
+    let owned = format!("{SERVICES}/{service}");
+    let before = app.demo.get(&owned).await.ok();
+    let feed = &app.running.app.feed;
+    assert_eq!(
+        feed.report(report(Some("backend_refused"))),
+        None,
+        "nothing to reconcile"
+    );
+    let expected = json!([{"server_port": 80, "fault": "backend_refused"}]);
+    let shown = app.demo.get(&owned).await.ok();
+    assert_eq!(
+        (&shown["backend_health"], &shown["status"]),
+        (&expected, &json!("available"))
+    );
+    assert_eq!(
+        app.operator.get(&path(&service)).await.ok()["backend_health"],
+        expected
+    );
+
+    feed.report(report(None));
+    assert_eq!(
+        app.demo.get(&owned).await.ok(),
+        before,
+        "its owner hears of faults alone"
+    );
+    let shown = app.operator.get(&path(&service)).await.ok();
+    assert_eq!(shown["backend_health"], json!([{"server_port": 80}]));
 }
