@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use adit_model::feed::{EndpointReport, EndpointSpec, FeedEvent};
 use adit_model::id::EndpointId;
 use adit_model::service::TcpProxy;
-use adit_relay::Close;
+use adit_relay::{Close, End};
 
 mod vpcs;
 use vpcs::{
@@ -649,5 +649,59 @@ async fn a_backend_that_goes_and_comes_is_told_once_each() {
     assert_eq!(hex(&heard), "0d0a0d0a000d0a515549540a20000000");
     drop(backend);
     assert_eq!(fault(&mut rig).await.as_deref(), Some("backend_refused"));
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_a_stranger_has_is_waited_for_and_said() {
+    let Some(sandbox) = Sandbox::new("a_port_that_a_stranger_has_is_waited_for_and_said") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let stranger = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT));
+    let stranger = sandbox.open(CONSUMER).run(stranger).unwrap().unwrap();
+    let mut rig = Rig::start(&sandbox).await;
+    let endpoint = spec();
+    rig.put(&endpoint).await;
+    let reason = rig.until_waiting(&endpoint).await;
+    assert!(reason.contains("in use"), "{reason}");
+    drop(stranger);
+    rig.until_listening(&endpoint).await;
+    sandbox.visit().echo("by itself");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_is_given_up_and_counted() {
+    let Some(sandbox) = Sandbox::new("a_client_that_vanishes_is_given_up_and_counted") else {
+        return;
+    };
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let mut rig = Rig::start_with(&sandbox, |config| {
+        config.relay.idle_timeout = std::time::Duration::from_secs(1);
+    })
+    .await;
+    let endpoint = spec();
+    rig.serve(&endpoint).await;
+    let visit = sandbox.visit();
+    // Its cable is pulled: it says nothing more, not even that it ends.
+    let cable = |word| {
+        let mut ip = std::process::Command::new("ip");
+        ip.args(["link", "set", "eth0", word]);
+        let status = sandbox.open(CLIENT).run(|| ip.status()).unwrap();
+        assert!(status.unwrap().success(), "`ip link set eth0 {word}`");
+    };
+    cable("down");
+    let ended = |end| {
+        let owners = rig.gateway.snapshot().owners;
+        let owner = owners.iter().find(|stats| stats.owner == endpoint.id.0.as_u128());
+        owner.map_or((0, 0), |stats| (stats.ended(end), stats.active))
+    };
+    eventually("it to be given up", async || ended(End::Idle) == (1, 0)).await;
+    drop(visit);
+    cable("up");
+    sandbox.visit().echo("a working gateway after");
     rig.gateway.stop(Close::Cut).await;
 }

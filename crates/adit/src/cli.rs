@@ -349,7 +349,11 @@ impl Dev {
             no_superset: false,
             no_gateway: false,
             edge: Edge::default(),
-            data_plane: DataPlane::default(),
+            // What listens in it is looked at by whoever made it.
+            data_plane: DataPlane {
+                probe_period_s: 0,
+                ..DataPlane::default()
+            },
             rehearsal: Rehearsal::default(),
             config: None,
             print_config_file: false,

@@ -122,7 +122,8 @@ impl Region {
 
     fn launch(args: &[&str], log: impl Into<Stdio>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
-        command.arg("dev").args(args);
+        // What a test's server accepts is the test's.
+        command.args(["dev", "--probe-period-s", "0"]).args(args);
         Self::of(command, log)
     }
 
