@@ -177,7 +177,13 @@ impl Apply {
         };
         let header = header(spec)?;
         let backend = |port| match (spec.provider.backend, &at) {
-            (Some(ip), _) => SocketAddrV4::new(ip, port).into(),
+            (Some(ip), _) if spec.provider.more_backends.is_empty() => SocketAddrV4::new(ip, port).into(),
+            (Some(ip), _) => {
+                let all = [ip]
+                    .into_iter()
+                    .chain(spec.provider.more_backends.iter().copied());
+                Backend::InTurn(all.map(|ip| SocketAddrV4::new(ip, port)).collect())
+            }
             (None, At::Blocks(blocks)) => Backend::AsDialled(Arc::clone(blocks)),
             // Its own address leads nowhere but to itself.
             (None, At::Address(_)) => Backend::AsDialled(Arc::new([])),

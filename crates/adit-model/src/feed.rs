@@ -83,6 +83,9 @@ pub struct ProviderLeg {
     pub source: Ipv4Addr,
     /// The backend port's address; absent where it is the one that the client connects to.
     pub backend: Option<Ipv4Addr>,
+    /// Further backends: connections go to each of all of them in turn.
+    #[serde(default, skip_serializing_if = "<[Ipv4Addr]>::is_empty")]
+    pub more_backends: Box<[Ipv4Addr]>,
 }
 
 /// Everything a gateway should serve.

@@ -10,6 +10,7 @@
 //! ([`PublicCreate`]). Owns what a service is and when a request about one is refused; never looks anything up: the facts
 //! are passed in. Read next: [`crate::port_mapping`] for the list of mappings, [`crate::endpoint`] for the other side.
 
+mod backends;
 mod create;
 mod public;
 mod update;
@@ -20,6 +21,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use backends::{BACKENDS_MAX, MoreBackend, ServerResource, parse_server_resources};
 pub use create::{ServiceCreate, ServiceFacts, check_kind, check_port, check_routes};
 pub use public::{OWNER, PREFIXES_MAX, PublicCreate, parse_prefixes};
 pub use update::{ServiceUpdate, check_private};
@@ -210,6 +212,9 @@ pub struct Service {
     /// What is behind it.
     #[serde(flatten)]
     pub backend: Backend,
+    /// What is behind it beside that; only the store and the gateway see it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_backends: Vec<MoreBackend>,
     /// The backend's VPC.
     pub vpc: VpcId,
     /// The pool of gateways that serves it.
@@ -276,6 +281,7 @@ impl Service {
                 server_type: request.server_type,
                 ip: place.backend_ip,
             }),
+            more_backends: Vec::new(),
             vpc: request.vpc,
             pool: request.pool.unwrap_or(place.pool),
             approval_enabled: request.approval_enabled,
@@ -306,6 +312,7 @@ impl Service {
             domain: place.domain,
             public: Some(request.public),
             backend,
+            more_backends: Vec::new(),
             vpc: request.vpc,
             pool: request.pool.unwrap_or(place.pool),
             approval_enabled: false,
@@ -444,6 +451,8 @@ impl Service {
         {
             backend.id = port;
             backend.ip = None;
+            // One that was behind it already is the first one now.
+            self.more_backends.retain(|more| more.port != port);
         }
         self.tcp_proxy = tcp_proxy.unwrap_or(self.tcp_proxy);
         self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));

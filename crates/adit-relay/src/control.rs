@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +31,8 @@ pub(crate) struct Route {
     pub(crate) namespace: Namespace,
     pub(crate) source: Ipv4Addr,
     pub(crate) backend: Backend,
+    /// Whose turn it is, among the workers that share the listener.
+    pub(crate) turn: Arc<AtomicUsize>,
     pub(crate) header: Option<Header>,
     pub(crate) toa: bool,
 }
@@ -54,6 +56,11 @@ impl Route {
     pub(crate) fn backend(&self, client: &OwnedFd) -> Result<SocketAddrV4, SocketAddrV4> {
         let blocks = match &self.backend {
             Backend::At(backend) => return Ok(*backend),
+            Backend::InTurn(backends) => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % backends.len().max(1);
+                let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+                return backends.get(turn).copied().ok_or(nobody);
+            }
             Backend::AsDialled(blocks) => blocks,
         };
         let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);

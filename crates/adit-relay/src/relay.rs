@@ -137,6 +137,7 @@ impl Relay {
             namespace,
             source: provider.source,
             backend: provider.backend,
+            turn: Arc::default(),
             header: provider.header,
             toa: provider.toa,
         };
@@ -274,6 +275,7 @@ impl Relay {
             namespace,
             source: target.source,
             backend: target.backend,
+            turn: Arc::default(),
             header: target.header,
             toa: target.toa,
         };

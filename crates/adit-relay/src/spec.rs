@@ -147,6 +147,9 @@ pub struct Target {
 pub enum Backend {
     /// To this address and port.
     At(SocketAddrV4),
+    /// To each of these in turn, the first one first; there is at least one. A backend that does not answer gets its share all the
+    /// same: whether one does is not the relay's to find out.
+    InTurn(Arc<[SocketAddrV4]>),
     /// To the very address and port that the client connected to, if it is in one of these blocks; a client of any other
     /// address is reset as one that is not allowed. For a listener on 0.0.0.0 in a namespace that has all addresses of the blocks.
     AsDialled(Arc<[Ipv4Net]>),

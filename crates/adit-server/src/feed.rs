@@ -259,6 +259,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
             namespace: (config.namespace)(service.vpc),
             source: endpoint.source?.ip,
             backend,
+            more_backends: service.more_backends.iter().map(|more| more.ip).collect(),
         },
         ports: ports(service)?,
         tcp_proxy: service.tcp_proxy,

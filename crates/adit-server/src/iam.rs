@@ -154,6 +154,11 @@ const ACTIONS: &[(Method, &str, &str)] = &[
     ),
     (
         Method::POST,
+        "/v2/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/add-server-resources",
+        "vpcep:epservices:update",
+    ),
+    (
+        Method::POST,
         "/v2/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/upgrade",
         "vpcep:epservices:update",
     ),

@@ -7,7 +7,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use adit_model::{
-    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    id::{EndpointId, LoadBalancerId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
     network::{Mac, PortView, RouteClash, SubnetView, VpcView},
 };
 use adit_store::Revision;
@@ -106,6 +106,16 @@ pub trait Network: Send + Sync + 'static {
     /// Where the network cannot be asked.
     async fn get_port(&self, id: PortId, project: &ProjectId)
     -> Result<Option<Seen<PortView>>, NetworkError>;
+
+    /// The port that holds the private address of one of the project's load balancers.
+    ///
+    /// # Errors
+    /// Where the network cannot be asked.
+    async fn get_load_balancer(
+        &self,
+        id: LoadBalancerId,
+        project: &ProjectId,
+    ) -> Result<Option<Seen<PortView>>, NetworkError>;
 
     /// Whether the project has a route table of this id, in whatever VPC.
     ///

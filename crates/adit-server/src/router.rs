@@ -17,8 +17,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        access, connection, description, endpoint, operator, policy, public_service, quota, route_table,
-        service, shape::ErrorBody, tag, upgrade, version, whitelist, whitelist_batch,
+        access, backend, connection, description, endpoint, operator, policy, public_service, quota,
+        route_table, service, shape::ErrorBody, tag, upgrade, version, whitelist, whitelist_batch,
     },
     app::App,
     auth, edge, planned,
@@ -138,6 +138,7 @@ fn superset() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(whitelist_batch::whitelist_describe))
         .routes(routes!(description::connection_describe))
         .routes(routes!(service::service_rename))
+        .routes(routes!(backend::backend_add))
         .routes(routes!(upgrade::service_upgrade))
         .routes(routes!(upgrade::endpoint_upgrade))
         .routes(routes!(access::access_update))

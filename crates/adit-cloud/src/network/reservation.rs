@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use adit_model::{
     error_chain,
-    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    id::{EndpointId, LoadBalancerId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
     network::{
         Holder, Mac, OWNER_ENDPOINT, Port, PortView, RouteTableView, Subnet, SubnetView, VpcView,
         usable_address,
@@ -99,6 +99,26 @@ impl Network for Cloud {
                 kind: port.kind(),
             },
             fences,
+        }))
+    }
+
+    async fn get_load_balancer(
+        &self,
+        id: LoadBalancerId,
+        project: &ProjectId,
+    ) -> Result<Option<Seen<PortView>>, NetworkError> {
+        let found = {
+            let state = self.cache.read();
+            let balancer = state.load_balancer(&id).filter(|b| b.project == *project);
+            balancer.map(|b| (b.port, fence(Key::LoadBalancer(id), b)))
+        };
+        let Some((port, itself)) = found else {
+            return Ok(None);
+        };
+        let port = self.get_port(port, project).await?;
+        Ok(port.map(|mut seen| {
+            seen.fences.push(itself);
+            seen
         }))
     }
 

@@ -345,6 +345,7 @@ pub(crate) fn spec() -> EndpointSpec {
             namespace: PROVIDER.to_owned(),
             source: SOURCE,
             backend: Some(BACKEND_IP),
+            more_backends: Box::default(),
         },
         ports: vec![mapping(CLIENT_PORT, SERVER_PORT)],
         tcp_proxy: TcpProxy::Close,

@@ -89,6 +89,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             namespace: "vpc-2".to_owned(),
             source: [198, 19, 128, 1].into(),
             backend: Some([192, 168, 0, 10].into()),
+            more_backends: Box::default(),
         },
         ports: service_request().ports,
         tcp_proxy: TcpProxy::ProxyVni,

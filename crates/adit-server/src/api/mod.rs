@@ -1,6 +1,7 @@
 //! HTTP in and out, one file for each noun: parse, call one operation, shape the reply. Nothing else.
 
 pub(crate) mod access;
+pub(crate) mod backend;
 pub(crate) mod connection;
 pub(crate) mod description;
 pub(crate) mod endpoint;

@@ -6,6 +6,7 @@
 //! Read next: [`service`], [`endpoint`], then [`crate::reconcile`].
 
 pub mod access;
+pub mod backend;
 pub mod connection;
 pub mod description;
 mod effect;

@@ -242,7 +242,7 @@ impl App {
                     .unchanged(Key::Service(id), old.revision)
                     .put(Key::Service(id), encode(&new));
                 let txn = fence(txn, port.as_ref().map_or(&[], |p: &Seen<PortView>| &p.fences));
-                move_claims(txn, &state, id, published.id, to, &new.ports)?
+                move_claims(txn, &state, &old, &new)?
             };
             if self.commit(txn).await? {
                 return Ok(ServiceSeen::of(&self.cache.read(), Arc::new(new)));
@@ -300,16 +300,18 @@ impl App {
     }
 }
 
-/// Takes a service's claims off its backend port, in the transaction that makes them end.
+/// Takes a service's claims off its backend ports, in the transaction that makes them end.
 pub(crate) fn drop_claims(txn: Txn, state: &State, service: &Service) -> Txn {
-    let Some(port) = service.port() else {
+    let ports = service.backend_ports();
+    ports.fold(txn, |txn, port| drop_claim(txn, state, service.id, port))
+}
+
+fn drop_claim(txn: Txn, state: &State, id: ServiceId, port: PortId) -> Txn {
+    let key = Key::Claims(port);
+    let Some(seen) = state.claims_of(&port) else {
         return txn;
     };
-    let key = Key::Claims(port.id);
-    let Some(seen) = state.claims_of(&port.id) else {
-        return txn;
-    };
-    let rest = seen.without(service.id);
+    let rest = seen.without(id);
     let txn = txn.unchanged(key.clone(), seen.revision);
     if rest.claims.is_empty() {
         txn.delete(key)
@@ -318,35 +320,36 @@ pub(crate) fn drop_claims(txn: Txn, state: &State, service: &Service) -> Txn {
     }
 }
 
-/// Replaces a service's claims, on the same backend port or on another one.
-fn move_claims(
+/// Makes a service's claims on a backend port what its mappings need.
+///
+/// # Errors
+/// 3044 where another service has a pair.
+pub(super) fn claim(
     txn: Txn,
     state: &State,
     id: ServiceId,
-    from: PortId,
-    to: PortId,
+    port: PortId,
     mappings: &[PortMapping],
 ) -> Result<Txn, ApiError> {
-    let seen = state.claims_of(&to);
+    let seen = state.claims_of(&port);
     let none = Claims::default();
     let before = seen.map_or(&none, |s| &s.value);
     let after = before.replace(id, mappings)?;
-    let mut txn = txn;
     // A change of something else leaves the claims alone, and so does not race with the port's other services.
-    if *before != after {
-        txn = as_seen(txn, Key::Claims(to), seen).put(Key::Claims(to), encode(&after));
+    if *before == after {
+        return Ok(txn);
     }
-    if from != to
-        && let Some(left) = state.claims_of(&from)
-    {
-        let rest = left.without(id);
-        let key = Key::Claims(from);
-        txn = txn.unchanged(key.clone(), left.revision);
-        txn = if rest.claims.is_empty() {
-            txn.delete(key)
-        } else {
-            txn.put(key, encode(&rest))
-        };
+    Ok(as_seen(txn, Key::Claims(port), seen).put(Key::Claims(port), encode(&after)))
+}
+
+/// Replaces a service's claims by what it needs after a change, on the backend ports that it had and has.
+fn move_claims(txn: Txn, state: &State, old: &Service, new: &Service) -> Result<Txn, ApiError> {
+    let mut txn = txn;
+    for port in new.backend_ports() {
+        txn = claim(txn, state, new.id, port, &new.ports)?;
     }
-    Ok(txn)
+    let left = old
+        .backend_ports()
+        .filter(|port| new.backend_ports().all(|kept| kept != *port));
+    Ok(left.fold(txn, |txn, port| drop_claim(txn, state, new.id, port)))
 }

@@ -44,8 +44,11 @@ fn holds(state: &State, entry: &Entry) -> bool {
     match Key::parse(&entry.key) {
         Some(Key::Service(id)) => {
             let service: Service = decode(&entry.value).unwrap();
-            let claims = service.port().and_then(|port| state.claims_of(&port.id));
-            let claimed = claims.is_some_and(|c| c.claims.iter().any(|c| c.service == id));
+            let claims = |port| {
+                let claims = state.claims_of(&port);
+                claims.is_some_and(|c| c.claims.iter().any(|c| c.service == id))
+            };
+            let claimed = service.port().is_some() && service.backend_ports().all(claims);
             let named = state.public_name(&service.name) == Some(id);
             claimed == (service.status() == ServiceStatus::Available && service.port().is_some())
                 && named == service.public.is_some()
@@ -68,7 +71,7 @@ fn holds(state: &State, entry: &Entry) -> bool {
             let claims: Claims = decode(&entry.value).unwrap();
             claims.claims.iter().all(|claim| {
                 state.service(&claim.service).is_some_and(|s| {
-                    s.port().is_some_and(|p| p.id == port)
+                    s.backend_ports().any(|p| p == port)
                         && s.ports.iter().any(|m| m.server_port == claim.server_port)
                 })
             })

@@ -8,6 +8,7 @@ mod app;
 mod network;
 
 mod access;
+mod backend;
 mod connection;
 mod endpoint;
 mod endpoint_rules;

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use adit_model::{
-    id::{EndpointId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
+    id::{EndpointId, LoadBalancerId, PortId, ProjectId, RouteTableId, SubnetId, VpcId},
     network::{PortView, SubnetView, VpcView},
 };
 use adit_server::{Network, NetworkError, Reservation, Seen};
@@ -64,6 +64,16 @@ impl<H: Fn(Asked) -> Hook + Send + Sync + 'static> Network for Hooked<H> {
         project: &ProjectId,
     ) -> Result<Option<Seen<PortView>>, NetworkError> {
         let answer = self.network.get_port(id, project).await;
+        (self.hook)(Asked::Port).await?;
+        answer
+    }
+
+    async fn get_load_balancer(
+        &self,
+        id: LoadBalancerId,
+        project: &ProjectId,
+    ) -> Result<Option<Seen<PortView>>, NetworkError> {
+        let answer = self.network.get_load_balancer(id, project).await;
         (self.hook)(Asked::Port).await?;
         answer
     }

@@ -50,7 +50,9 @@ async fn every_operation_says_how_it_fails() {
             );
         }
         // Of all deletions, that of a policy answers what is left.
-        let gone = method == "DELETE" && !pattern.ends_with("/policy") || pattern.ends_with("/upgrade");
+        let gone = method == "DELETE" && !pattern.ends_with("/policy")
+            || pattern.ends_with("/upgrade")
+            || pattern.ends_with("/add-server-resources");
         let success = if gone { "204" } else { "200" };
         let content = responses[success]
             .get("content")

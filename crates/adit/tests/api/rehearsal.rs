@@ -67,7 +67,7 @@ async fn what_cannot_be_planned_changes_nothing() {
         (
             json!({"failures": [{"operation": "nothing", "effect": "500"}]}),
             "0005",
-            "\"nothing\" is none; there are access_update, connection_action",
+            "\"nothing\" is none; there are access_update",
         ),
         (
             json!({"failures": [{"operation": "operator_quota_set", "effect": "500"}]}),
