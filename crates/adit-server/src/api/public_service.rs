@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::schema::{OfProject, Page, ServiceTypeSchema};
 use super::shape::{Failures, QueryString, Time};
-use crate::{app::App, error::Failure};
+use crate::{app::App, config::Config, error::Failure};
 
 /// A service that the operator runs for everybody.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,6 +28,9 @@ pub(crate) struct PublicEndpointService {
     created_at: Time,
     /// Whether its use costs something.
     is_charge: bool,
+    /// Whether its endpoints can have policies. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enable_policy: Option<bool>,
 }
 
 /// A page of public services.
@@ -50,6 +53,16 @@ pub(crate) struct EndpointServiceDescription {
     created_at: Time,
     /// Whether its use costs something.
     is_charge: bool,
+    /// Whether its endpoints can have policies. Of the superset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enable_policy: Option<bool>,
+}
+
+/// Shown where the superset is on.
+fn enable_policy(service: &Service, config: &Config) -> Option<bool> {
+    config
+        .superset
+        .then(|| service.service_type() == ServiceType::Gateway)
 }
 
 fn is_charge(service: &Service) -> bool {
@@ -102,6 +115,7 @@ pub(crate) async fn public_service_list(
         service_type: service.service_type(),
         created_at: service.created.at,
         is_charge: is_charge(&service),
+        enable_policy: enable_policy(&service, &app.config),
     };
     Ok(Json(PublicEndpointServices {
         endpoint_services: page.into_iter().map(view).collect(),
@@ -126,5 +140,6 @@ pub(crate) async fn service_describe(
         service_type: service.service_type(),
         created_at: service.created.at,
         is_charge: is_charge(&service),
+        enable_policy: enable_policy(&service, &app.config),
     }))
 }

@@ -29,6 +29,7 @@ async fn everybody_sees_the_operator_s_services() {
           "endpoint_services": [
             {
               "created_at": "[time]",
+              "enable_policy": true,
               "id": "7d20ab63-8e4f-4c19-8032-6b1d9f5e3c2d",
               "is_charge": false,
               "owner": "OTC",
@@ -37,6 +38,7 @@ async fn everybody_sees_the_operator_s_services() {
             },
             {
               "created_at": "[time]",
+              "enable_policy": false,
               "id": "6c1f9a52-7d3e-4b08-9f21-5a0c8e4d2b1d",
               "is_charge": false,
               "owner": "OTC",
@@ -119,7 +121,7 @@ async fn anybody_can_look_a_service_up_and_sees_nothing_of_its_backend() {
     let own = app.demo.get(&format!("{SERVICES}/{id}")).await.ok();
     let expected = json!({
         "id": id, "service_name": name, "service_type": "interface", "created_at": own["created_at"],
-        "is_charge": false,
+        "is_charge": false, "enable_policy": false,
     });
     assert_eq!(by_id, expected);
     for query in [
@@ -144,7 +146,7 @@ async fn anybody_can_look_a_service_up_and_sees_nothing_of_its_backend() {
             &public["service_type"],
             public.as_object().unwrap().len()
         ),
-        (&json!(OBS), &json!("gateway"), 5)
+        (&json!(OBS), &json!("gateway"), 6)
     );
     let by_id = app.other.get(&format!("{DESCRIBE}?id={OBS}")).await.ok();
     assert_eq!(by_id, public);

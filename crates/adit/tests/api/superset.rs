@@ -271,6 +271,18 @@ async fn its_fields_are_shown_with_the_switch_alone() {
             expected
         );
     }
+    // What is known of a service to everybody: those of gateways can have policies.
+    for (app, expected) in [(&with, [Some(true), Some(false)]), (&without, [None, None])] {
+        for (name, expected) in ["obs", "dns"].into_iter().zip(expected) {
+            let named = format!("endpoint_service_name=com.t-systems.otc.eu-de.{name}");
+            let listed = app.demo.get(&format!("{SERVICES}/public?{named}")).await.ok();
+            let described = app.demo.get(&format!("{SERVICES}/describe?{named}")).await.ok();
+            for reply in [&listed["endpoint_services"][0], &described] {
+                let shown = reply.get("enable_policy").map(|policy| policy.as_bool().unwrap());
+                assert_eq!(shown, expected, "{reply}");
+            }
+        }
+    }
     let shown = with.demo.get(SERVICES).await.ok()["endpoint_services"][0].take();
     assert_eq!(
         (&shown["enable_policy"], &shown["ip_version"]),
