@@ -114,7 +114,7 @@ pub enum StartError {
     #[error("the embedded cloud does not start")]
     Cloud(#[from] adit_cloud::StartError),
     /// A failure that cannot be planned.
-    #[error("no such failure can be planned: {0}")]
+    #[error("no such failure can be planned")]
     Failures(#[from] ApiError),
     /// What an earlier run left cannot be swept.
     #[error("the region's namespaces cannot be set up")]

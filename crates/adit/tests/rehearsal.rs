@@ -51,7 +51,7 @@ fn what_the_flags_cannot_mean_is_said() {
     for (words, expected) in [
         (
             ["--fail", "endpoint_make:500"],
-            "\"endpoint_make\" is none; there are access_update, connection_action",
+            "\"endpoint_make\" is none; there are access_update, backend_add, connection_action",
         ),
         (["--fail", "endpoint_create"], "OPERATION:EFFECT:TIMES"),
         (["--fail", "endpoint_create:200"], "\"200\" is neither"),
