@@ -271,22 +271,27 @@ impl Apply {
         gone
     }
 
-    /// Which of these a namespace has neither as an address nor a route to; `None` where it is not there any more, or does not
-    /// say.
-    pub(crate) async fn lost<T>(
+    /// Whose address, or whose way to its blocks, is not in a namespace any more; `None` where the namespace is not there, or
+    /// does not say.
+    pub(crate) async fn lost(
         &self,
         place: &Place,
-        mut held: Vec<(Ipv4Net, T)>,
-    ) -> Option<Vec<(Ipv4Net, T)>> {
+        mut held: Vec<(EndpointId, At)>,
+    ) -> Option<Vec<(EndpointId, At)>> {
         let entered = self.still(place).await?;
         let addresses = entered.links.addresses().await.ok()?;
         let hosts: HashSet<_> = addresses.into_iter().map(|a| a.network.addr()).collect();
-        held.retain(|(block, _)| block.prefix_len() < 32 || !hosts.contains(&block.addr().into()));
-        if !held.is_empty() {
-            let routes = entered.links.routes().await.ok()?;
-            let routed: HashSet<_> = routes.into_iter().map(|route| route.destination).collect();
-            held.retain(|(block, _)| !routed.contains(&IpNet::V4(*block)));
-        }
+        let routes: HashSet<_> = if held.iter().any(|(_, at)| matches!(at, At::Blocks(_))) {
+            entered.links.routes().await.ok()?.into_iter().collect()
+        } else {
+            HashSet::new()
+        };
+        held.retain(|(id, at)| match at {
+            At::Address(ip) => !hosts.contains(&IpAddr::V4(*ip)),
+            At::Blocks(blocks) => !blocks
+                .iter()
+                .all(|block| routes.contains(&gate::way(*id, *block))),
+        });
         Some(held)
     }
 

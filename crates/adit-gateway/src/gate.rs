@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Clients are routed there by the VPC's router and keep their addresses; nothing is forwarded any further, so what is not
-//! listened on refuses. The namespace has no file: it goes with its [`Gate`], and with this process, and the link and the
+//! listened on refuses. Every endpoint has its own; of several to one service in a VPC (on route tables of their own, which are all
+//! one router's here) the routes of the first lead there, and those behind them count once it is gone. The namespace has no file: it goes with its [`Gate`], and with this process, and the link and the
 //! routes in the VPC go with it. Owns the link, its addresses and the routes; never a listener.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,9 +91,18 @@ impl Gate {
         // Not through the far end's address: its neighbour's question for any address of the blocks is answered there, and
         // routes through an address are the VPC's own custom routes.
         for block in blocks {
-            lead(vpc, IpNet::V4(*block), NextHop::Link(name.clone())).await?;
+            // Behind those of another endpoint, whose connections must not come here half-way.
+            vpc.route_append(&way(id, *block)).await?;
         }
         Ok(())
+    }
+}
+
+/// The route in the consumer's VPC that leads to one of an endpoint's blocks.
+pub(crate) fn way(id: EndpointId, block: Ipv4Net) -> Route {
+    Route {
+        destination: IpNet::V4(block),
+        next_hop: NextHop::Link(link_name(id)),
     }
 }
 

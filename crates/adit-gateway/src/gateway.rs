@@ -18,7 +18,6 @@ use adit_model::{
 };
 use adit_netns::Directory;
 use adit_relay::{Close, Relay, Snapshot, Stalled};
-use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
@@ -28,9 +27,10 @@ use tokio::{
 
 use crate::{
     apply::{Apply, ApplyError, Terms},
+    claims::{AddressHeld, Claims},
     connection_log::Entry,
     health::{Backends, Health, probes},
-    plan::{Action, Held, HeldAddress, Place, plan},
+    plan::{Action, At, Held, Place, plan},
 };
 
 /// How often the namespaces of live endpoints are looked at: one that was deleted or made anew is seen within this time.
@@ -79,8 +79,7 @@ pub struct Gateway {
     health: Health,
     probe_period: Option<Duration>,
     lines: Mutex<HashMap<EndpointId, Line>>,
-    /// Which endpoint holds, or is about to hold, an address or a block of addresses of a namespace.
-    addresses: Mutex<HashMap<(Place, Ipv4Net), EndpointId>>,
+    claims: Mutex<Claims>,
     stopping: Notify,
     /// Held while [`Gateway::run`] runs.
     serving: tokio::sync::Mutex<()>,
@@ -128,8 +127,8 @@ struct Done {
 enum Obstacle {
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    #[error("address {block} is still held by endpoint {by}")]
-    AddressHeld { block: Ipv4Net, by: EndpointId },
+    #[error(transparent)]
+    AddressHeld(#[from] AddressHeld),
     #[error("this gateway cannot serve tcp_proxy {0}")]
     Mode(TcpProxy),
 }
@@ -150,7 +149,7 @@ impl Gateway {
             health: Health::default(),
             probe_period: config.probe_period,
             lines: Mutex::default(),
-            addresses: Mutex::default(),
+            claims: Mutex::default(),
             stopping: Notify::new(),
             serving: tokio::sync::Mutex::default(),
         })
@@ -358,13 +357,14 @@ impl Gateway {
             let address = held.address.as_ref();
             match &action {
                 Action::AddAddress(added) => {
-                    self.claim(id, added)?;
+                    let service = wanted_spec.map(|spec| spec.service);
+                    self.claims.lock().claim(id, service, added)?;
                     let performed = self.apply.perform(id, address, &terms, &action).await;
-                    performed.inspect_err(|_| self.unclaim(added))?;
+                    performed.inspect_err(|_| self.claims.lock().unclaim(id, added))?;
                 }
                 Action::RemoveAddress(removed) => {
                     self.apply.perform(id, address, &terms, &action).await?;
-                    self.unclaim(removed);
+                    self.claims.lock().unclaim(id, removed);
                 }
                 _ => {
                     let performed = self.apply.perform(id, address, &terms, &action).await;
@@ -374,30 +374,6 @@ impl Gateway {
             held.after(&action);
         }
         result
-    }
-
-    /// Makes an address the endpoint's, if it is nobody else's.
-    fn claim(&self, id: EndpointId, address: &HeldAddress) -> Result<(), Obstacle> {
-        let mut addresses = self.addresses.lock();
-        let blocks = address.at.blocks();
-        let key = |block: &Ipv4Net| (address.place.clone(), *block);
-        // Only exact equals meet: the API lets no address lie in a block that routes lead away.
-        for block in &blocks {
-            if let Some(by) = addresses.get(&key(block)).filter(|by| **by != id) {
-                let (block, by) = (*block, *by);
-                return Err(Obstacle::AddressHeld { block, by });
-            }
-        }
-        addresses.extend(blocks.iter().map(|block| (key(block), id)));
-        Ok(())
-    }
-
-    /// Lets another endpoint have an address.
-    fn unclaim(&self, address: &HeldAddress) {
-        let mut addresses = self.addresses.lock();
-        for block in address.at.blocks() {
-            addresses.remove(&(address.place.clone(), block));
-        }
     }
 
     /// Notes what is held now, and says what is to be reported.
@@ -461,14 +437,17 @@ impl Gateway {
 
     /// Takes up the endpoints whose address is no longer where it was put: somebody removed it, or its link.
     async fn check_addresses(&self, queue: &mut Queue) {
-        let mut held: HashMap<Place, Vec<(Ipv4Net, EndpointId)>> = HashMap::new();
-        for ((place, block), id) in self.addresses.lock().iter() {
-            held.entry(place.clone()).or_default().push((*block, *id));
+        let mut held: HashMap<Place, Vec<(EndpointId, At)>> = HashMap::new();
+        for (id, line) in self.lines.lock().iter() {
+            if let Some(address) = &line.held.address {
+                let inside = held.entry(address.place.clone()).or_default();
+                inside.push((*id, address.at.clone()));
+            }
         }
-        for (place, blocks) in held {
+        for (place, inside) in held {
             let Some(lost) = self
                 .apply
-                .lost(&place, blocks)
+                .lost(&place, inside)
                 .await
                 .filter(|lost| !lost.is_empty())
             else {
@@ -476,7 +455,7 @@ impl Gateway {
             };
             self.apply.forget_links(&place).await;
             let mut lines = self.lines.lock();
-            for (block, id) in lost {
+            for (id, at) in lost {
                 let Some(line) = lines.get_mut(&id).filter(|line| !line.running) else {
                     continue;
                 };
@@ -484,10 +463,10 @@ impl Gateway {
                 if line
                     .held
                     .address
-                    .take_if(|held| held.place == place && held.at.blocks().contains(&block))
+                    .take_if(|held| held.place == place && held.at == at)
                     .is_some()
                 {
-                    tracing::warn!(endpoint.id = %id, endpoint.address = %block, "An endpoint's address was gone.");
+                    tracing::warn!(endpoint.id = %id, endpoint.address = %at, "An endpoint's address was gone.");
                     queue.add(id);
                 }
             }

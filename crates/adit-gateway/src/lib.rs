@@ -15,6 +15,7 @@ pub mod modes;
 pub mod plan;
 
 mod apply;
+mod claims;
 mod gate;
 
 pub use gateway::{Config, Gateway, StartError};

@@ -40,8 +40,15 @@ pub enum At {
     Blocks(Arc<[Ipv4Net]>),
 }
 
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let blocks: Vec<_> = self.blocks().iter().map(ToString::to_string).collect();
+        f.write_str(&blocks.join(", "))
+    }
+}
+
 impl At {
-    /// The blocks that nobody else in the namespace may have.
+    /// The blocks that nobody else in the namespace may have, but for blocks' other endpoints to the same service.
     pub fn blocks(&self) -> Vec<Ipv4Net> {
         match self {
             Self::Address(ip) => vec![(*ip).into()],

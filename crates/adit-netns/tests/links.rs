@@ -215,7 +215,16 @@ async fn routes_are_added_replaced_listed_and_removed() {
         next_hop: NextHop::Link("eth0".to_owned()),
     };
     port.route_add(&on_link).await.unwrap();
-    assert_eq!(port.routes().await.unwrap(), [on_link]);
+    assert_eq!(port.routes().await.unwrap(), std::slice::from_ref(&on_link));
+    // One behind another takes its place when that goes.
+    let behind = via("192.0.2.0/24", "10.0.0.1");
+    for _ in 0..2 {
+        port.route_append(&behind).await.unwrap();
+    }
+    assert_eq!(port.routes().await.unwrap(), [on_link.clone(), behind.clone()]);
+    port.route_delete(&on_link).await.unwrap();
+    assert_eq!(port.routes().await.unwrap(), std::slice::from_ref(&behind));
+    port.route_delete(&behind).await.unwrap();
 
     let error = port
         .route_add(&via("192.0.3.0/24", "10.9.9.9"))

@@ -10,7 +10,9 @@ use std::{
 };
 
 use adit_netns::Namespace;
-use process::{BACKEND_PORT, CLIENT_PORT, CLIENT_VPC, Client, Region, skip_without_root, until};
+use process::{
+    BACKEND_PORT, CLIENT_PORT, CLIENT_VPC, Client, OTHER_PROJECT, Region, skip_without_root, until,
+};
 use serde_json::json;
 
 /// The operator's server behind `com.t-systems.otc.eu-de.obs`, and its address.
@@ -31,7 +33,15 @@ fn connect(from: &Namespace, to: SocketAddrV4, timeout: Duration) -> io::Result<
 }
 
 fn create(consumer: &Client) -> String {
-    let body = json!({"endpoint_service_id": OBS_SERVICE, "vpc_id": CLIENT_VPC});
+    create_on(consumer, None)
+}
+
+/// On a route table of its own, where one is named; else on the default one.
+fn create_on(consumer: &Client, table: Option<&str>) -> String {
+    let mut body = json!({"endpoint_service_id": OBS_SERVICE, "vpc_id": CLIENT_VPC});
+    if let Some(table) = table {
+        body["routetables"] = json!([table]);
+    }
     let id = consumer.must("POST", "vpc-endpoints", Some(&body))["id"]
         .as_str()
         .unwrap()
@@ -135,5 +145,76 @@ fn a_gateway_endpoint_leads_to_the_service_s_own_addresses_and_to_nothing_else()
         connect(&client, service, SILENCE).ok()
     });
     server.accept().unwrap();
+    assert!(region.stop(), "a clean stop");
+}
+
+#[test]
+fn endpoints_on_route_tables_of_their_own_are_all_served() {
+    if skip_without_root("endpoints_on_route_tables_of_their_own_are_all_served") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let region = Region::start(dir.path(), &[]);
+    let consumer = Client::other(&region.api);
+    let obs = region.port(OBS_PORT);
+    let server = obs.run(|| TcpListener::bind((OBS, 80))).unwrap().unwrap();
+    let client = region.port(CLIENT_PORT);
+    let pair = || {
+        let stream = connect(&client, SocketAddrV4::new(OBS, 80), PATIENCE).unwrap();
+        let (served, peer) = server.accept().unwrap();
+        served.set_read_timeout(Some(PATIENCE)).unwrap();
+        (stream, served, peer.ip())
+    };
+    let talk = |(stream, served, _): &mut (TcpStream, TcpStream, std::net::IpAddr)| {
+        stream.write_all(b"ping").unwrap();
+        let mut four = [0; 4];
+        served.read_exact(&mut four).unwrap();
+        assert_eq!(&four, b"ping");
+    };
+
+    // All of them are `accepted`, and the first carries what is connected.
+    let first = create(&consumer);
+    let mut old = pair();
+    let others: Vec<_> = ["one", "two"]
+        .into_iter()
+        .map(|name| {
+            let table = json!({"routetable": {"name": name, "vpc_id": CLIENT_VPC}});
+            let made = consumer.must("POST", &format!("/v1/{OTHER_PROJECT}/routetables"), Some(&table));
+            create_on(&consumer, made["routetable"]["id"].as_str())
+        })
+        .collect();
+    talk(&mut old);
+    let mut beside = pair();
+    assert_eq!(old.2, beside.2);
+    talk(&mut beside);
+
+    // When it goes, the next one carries on without a moment between.
+    let gone = |(stream, _, _): &mut (TcpStream, TcpStream, std::net::IpAddr)| {
+        let cut = stream.read(&mut [0]).map_err(|e| e.kind());
+        assert_eq!(cut, Err(io::ErrorKind::ConnectionReset));
+    };
+    consumer.must("DELETE", &format!("vpc-endpoints/{first}"), None);
+    gone(&mut old);
+    gone(&mut beside);
+    until("the first endpoint to be gone", || {
+        let asked = consumer.try_call("GET", &format!("vpc-endpoints/{first}"), None);
+        (asked.unwrap().0 == 404).then_some(())
+    });
+    let mut second = pair();
+    assert_ne!(old.2, second.2, "each has a source address of its own");
+    // One that goes behind it takes nothing along.
+    consumer.must("DELETE", &format!("vpc-endpoints/{}", others[1]), None);
+    until("the third endpoint to be gone", || {
+        let asked = consumer.try_call("GET", &format!("vpc-endpoints/{}", others[1]), None);
+        (asked.unwrap().0 == 404).then_some(())
+    });
+    talk(&mut second);
+    consumer.must("DELETE", &format!("vpc-endpoints/{}", others[0]), None);
+    gone(&mut second);
+    until("the way to be gone", || {
+        connect(&client, SocketAddrV4::new(OBS, 80), SILENCE)
+            .is_err()
+            .then_some(())
+    });
     assert!(region.stop(), "a clean stop");
 }

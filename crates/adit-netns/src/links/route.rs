@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{LinkError, Links};
 
@@ -64,6 +67,30 @@ impl Links {
             route,
             self.ask(|| self.handle.route().add(message).execute()).await,
         )
+    }
+
+    /// Adds a route behind those that the destination has already: it counts once they are gone. IPv4 alone (of IPv6 the
+    /// kernel makes one route with several next hops). The very same route once more is success.
+    ///
+    /// # Errors
+    ///
+    /// As [`Links::route_add`].
+    pub async fn route_append(&self, route: &Route) -> Result<(), LinkError> {
+        const ACTION: &str = "append route";
+        let message = self.route_message(route, ACTION).await?;
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND;
+        let mut handle = self.handle.clone();
+        let sent = self.ask(|| async move {
+            let mut answers = handle.request(request)?;
+            while let Some(answer) = answers.next().await {
+                if let NetlinkPayload::Error(error) = answer.payload {
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+            }
+            Ok(())
+        });
+        self.done(ACTION, route, sent.await)
     }
 
     /// Adds a route, in place of what the destination's route was.
