@@ -1,6 +1,6 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
-//! Owns what a process is made of ([`region`]), where it keeps its files ([`data`], [`certificate`]) and what a person says and reads
+//! Owns what a process is made of ([`region`]), where it keeps its files and its state ([`data`], [`certificate`], [`store`]) and what a person says and reads
 //! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`gateway_check`], [`toa_receiver`], [`terminal`]). Decides nothing
 //! about services, endpoints or bytes.
 
@@ -20,6 +20,7 @@ pub mod exec;
 pub mod gateway_check;
 pub mod host;
 pub mod signals;
+pub mod store;
 pub mod terminal;
 pub mod toa_receiver;
 pub mod who;

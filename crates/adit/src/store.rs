@@ -1,0 +1,146 @@
+//! Which store a process works on, as a person names it, and opening it.
+//!
+//! Owns the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use adit_store::{OpenError, RedbStore, Store};
+use clap::Args;
+
+/// Where a process keeps its state.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub struct StoreArgs {
+    /// Where state is kept: `redb:PATH`, a file for one process; or `etcd:http://HOST:PORT,…` (or `https`), the members of an
+    /// etcd for any number of processes.
+    #[arg(long, env = "ADIT_STORE", value_name = "STORE")]
+    pub store: Location,
+    /// How etcd is reached.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// How etcd is reached.
+#[derive(Clone, Debug, Default, Args)]
+pub struct EtcdArgs {
+    /// The certificate of the authority that etcd's certificates are from: PEM. With https alone.
+    #[arg(long, env = "ADIT_ETCD_CA", value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+    /// Our own certificate for etcd: PEM, its chain following it.
+    #[arg(long, env = "ADIT_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
+    pub etcd_cert: Option<PathBuf>,
+    /// That certificate's private key, PEM.
+    #[arg(long, env = "ADIT_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+}
+
+/// A store, as it is named: `redb:/var/lib/adit/store.redb`, `etcd:https://a:2379,https://b:2379`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A file.
+    Redb(PathBuf),
+    /// The URLs of etcd's members; at least one.
+    Etcd(Vec<String>),
+}
+
+impl FromStr for Location {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
+            Some(("etcd", urls)) => {
+                let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+                let wrong = urls.iter().find(|url| {
+                    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+                    rest.is_none_or(|rest| rest.trim_end_matches('/').is_empty())
+                });
+                match wrong {
+                    Some(url) => Err(format!(
+                        "{url:?} is no URL of etcd; write http://HOST:PORT or https://HOST:PORT"
+                    )),
+                    None => Ok(Self::Etcd(urls)),
+                }
+            }
+            _ => Err("write redb:PATH or etcd:http://HOST:PORT,…".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redb(path) => write!(f, "redb:{}", path.display()),
+            Self::Etcd(urls) => write!(f, "etcd:{}", urls.join(",")),
+        }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file.
+    #[error("cannot open the store")]
+    Redb(#[from] OpenError),
+    /// The thread that opens it has panicked.
+    #[error("cannot open the store {0}")]
+    Panicked(Location),
+    /// This engine is not part of the program.
+    #[error("{0}: this program is built without etcd")]
+    NotBuiltIn(Location),
+}
+
+/// Opens the store that the flags name; a file that is missing is made.
+///
+/// # Errors
+/// By what is wrong with it.
+pub async fn open_store(args: &StoreArgs) -> Result<Arc<dyn Store>, StoreError> {
+    open(&args.store, &args.etcd).await
+}
+
+/// The same, of a store that is named beside the flags.
+///
+/// # Errors
+/// By what is wrong with it.
+pub async fn open(location: &Location, _etcd: &EtcdArgs) -> Result<Arc<dyn Store>, StoreError> {
+    match location {
+        Location::Redb(path) => {
+            let path = path.clone();
+            let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
+            let store = opened.map_err(|_| StoreError::Panicked(location.clone()))??;
+            Ok(Arc::new(store))
+        }
+        Location::Etcd(_) => Err(StoreError::NotBuiltIn(location.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_reads_back_and_a_wrong_one_is_named() {
+        for text in [
+            "redb:/x/y.redb",
+            "redb:y",
+            "etcd:http://a:1",
+            "etcd:https://a:1,https://[::1]:2",
+        ] {
+            let location: Location = text.parse().unwrap();
+            assert_eq!(location.to_string(), text);
+        }
+        for (text, named) in [
+            ("", "redb:PATH"),
+            ("redb", "redb:PATH"),
+            ("redb:", "redb:PATH"),
+            ("/x/y.redb", "redb:PATH"),
+            ("etcd:", "\"\""),
+            ("etcd:a:1", "\"a:1\""),
+            ("etcd:http://a:1,", "\"\""),
+            ("etcd:http://", "\"http://\""),
+        ] {
+            let error = text.parse::<Location>().unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}
