@@ -20,8 +20,8 @@ use adit_netns::{
     Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route, sysctl::SysctlError,
 };
 use adit_relay::{
-    Admission, Backend, Close, Consumer, Listener, ListenerId, OpenError, Owner, Relay, RetargetError,
-    Stalled,
+    Admission, Backend, Close, Consumer, Inherited, Listener, ListenerId, OpenError, Owner, Relay,
+    RetargetError, Stalled,
 };
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
@@ -149,10 +149,12 @@ pub(crate) struct Apply {
     listeners: Mutex<HashMap<(EndpointId, u16), ListenerId>>,
     /// What blocks lead to. Opened and closed one at a time.
     gates: tokio::sync::Mutex<HashMap<EndpointId, Gate>>,
+    /// What a process before this one has handed over.
+    inherited: Option<Arc<Inherited>>,
 }
 
 impl Apply {
-    pub(crate) fn new(directory: Directory, relay: Arc<Relay>) -> Self {
+    pub(crate) fn new(directory: Directory, relay: Arc<Relay>, inherited: Option<Arc<Inherited>>) -> Self {
         Self {
             directory,
             relay,
@@ -160,7 +162,21 @@ impl Apply {
             replaced: Mutex::default(),
             listeners: Mutex::default(),
             gates: tokio::sync::Mutex::default(),
+            inherited,
         }
+    }
+
+    /// The gates' namespaces, by their endpoints: without names, so another process has them from this one or not at all.
+    pub(crate) async fn gates(&self) -> Vec<(u128, Arc<OwnedFd>)> {
+        let gates = self.gates.lock().await;
+        let each = gates.iter();
+        each.map(|(id, gate)| (id.0.as_u128(), Arc::clone(&gate.descriptor)))
+            .collect()
+    }
+
+    /// Lets go of the gates, which are another process's now.
+    pub(crate) async fn forget_gates(&self) {
+        self.gates.lock().await.clear();
     }
 
     /// Finds the namespaces and the link that a specification speaks of.
@@ -370,10 +386,14 @@ impl Apply {
             At::Blocks(blocks) => {
                 let mut gates = self.gates.lock().await;
                 // What listens there stays where only the way to it was lost.
+                let kept = || self.inherited.as_ref()?.keepsake(id.0.as_u128());
                 let gate = match gates.get(&id) {
                     Some(gate) => gate.clone(),
                     None => {
-                        let gate = Gate::new(id, blocks).await?;
+                        let gate = match kept() {
+                            Some(descriptor) => Gate::inherited(id, descriptor).await?,
+                            None => Gate::new(id, blocks).await?,
+                        };
                         gates.entry(id).insert_entry(gate).get().clone()
                     }
                 };

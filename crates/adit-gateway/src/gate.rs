@@ -64,7 +64,19 @@ impl Gate {
         })
     }
 
-    /// Leads a VPC there. One at a time in a VPC: each picks addresses that no link has.
+    /// The namespace of a process before this one, as that has left it.
+    pub(crate) async fn inherited(id: EndpointId, descriptor: OwnedFd) -> Result<Self, ApplyError> {
+        let copy = descriptor.try_clone().map_err(ApplyError::Descriptor)?;
+        let namespace = Namespace::unnamed_of(&link_name(id), copy).map_err(ApplyError::Descriptor)?;
+        let links = Links::open(&namespace).await?;
+        Ok(Self {
+            descriptor: Arc::new(descriptor),
+            namespace,
+            links,
+        })
+    }
+
+    /// Leads a VPC there, unless it is led there already. One at a time in a VPC: each picks addresses that no link has.
     pub(crate) async fn connect(
         &self,
         vpc: &Links,
@@ -72,6 +84,12 @@ impl Gate {
         blocks: &[Ipv4Net],
     ) -> Result<(), ApplyError> {
         let name = link_name(id);
+        let routes = vpc.routes().await?;
+        if blocks.iter().all(|block| routes.contains(&way(id, *block)))
+            && self.links.link(FAR).await?.is_some()
+        {
+            return Ok(());
+        }
         // What an attempt left that broke off.
         vpc.link_delete(&name).await?;
         let (near, far) = free_pair(vpc).await?;

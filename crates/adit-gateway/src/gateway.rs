@@ -4,9 +4,9 @@
 //! address: then the one that comes second waits until the first has let go of it.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     net::SocketAddrV4,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use adit_model::{
     service::TcpProxy,
 };
 use adit_netns::Directory;
-use adit_relay::{Close, Relay, Snapshot, Stalled};
+use adit_relay::{Close, Inherited, Relay, Snapshot, Stalled};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::{self, JoinSet},
     time::Instant,
 };
@@ -30,7 +30,9 @@ use crate::{
     claims::{AddressHeld, Claims},
     connection_log::Entry,
     health::{Backends, Health, probes},
-    plan::{Action, At, Held, Place, plan},
+    plan::{Action, At, Held, Place, Rest, plan},
+    queue::Queue,
+    succession::{self, Succession, knocked},
 };
 
 /// How often the namespaces of live endpoints are looked at: one that was deleted or made anew is seen within this time.
@@ -50,6 +52,8 @@ pub struct Config {
     pub relay: adit_relay::Config,
     /// How often backends are probed; `None`: never.
     pub probe_period: Option<Duration>,
+    /// How another process may follow this one; `None`: none may.
+    pub succession: Option<Succession>,
 }
 
 impl Config {
@@ -59,6 +63,7 @@ impl Config {
             directory,
             relay: adit_relay::Config::default(),
             probe_period: None,
+            succession: None,
         }
     }
 }
@@ -73,8 +78,17 @@ pub enum StartError {
 
 /// A gateway.
 pub struct Gateway {
-    relay: Arc<Relay>,
-    apply: Arc<Apply>,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) apply: Arc<Apply>,
+    /// What a process before this one has handed over.
+    inherited: Option<Arc<Inherited>>,
+    pub(crate) succession: Option<Succession>,
+    /// Read by whatever changes what is held; written while it is handed over.
+    pub(crate) changes: tokio::sync::RwLock<()>,
+    /// Whether another process has what was held here.
+    pub(crate) leaving: AtomicBool,
+    /// Whether that is so and no connection is left.
+    pub(crate) left: watch::Sender<bool>,
     sends_toa: bool,
     health: Health,
     probe_period: Option<Duration>,
@@ -140,11 +154,17 @@ impl Gateway {
     /// Where the relay's threads cannot be started.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let sends_toa = config.relay.toa.is_some();
+        let inherited = config.relay.inherited.clone();
         let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
-        let apply = Arc::new(Apply::new(config.directory, Arc::clone(&relay)));
+        let apply = Apply::new(config.directory, Arc::clone(&relay), inherited.clone());
         Ok(Self {
             relay,
-            apply,
+            apply: Arc::new(apply),
+            inherited,
+            succession: config.succession,
+            changes: tokio::sync::RwLock::default(),
+            leaving: AtomicBool::new(false),
+            left: watch::Sender::new(false),
             sends_toa,
             health: Health::default(),
             probe_period: config.probe_period,
@@ -185,6 +205,12 @@ impl Gateway {
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut probing = JoinSet::new();
         let mut next_probe = self.probe_period.map(|period| Instant::now() + period);
+        // Open to a successor once it serves itself what it has inherited.
+        let (mut inherited, mut door, mut told) = (self.inherited.clone(), None, false);
+        if inherited.is_none() {
+            door = self.succession.as_ref().and_then(succession::open);
+        }
+        let mut following = JoinSet::new();
         loop {
             while running.len() < WORKERS_MAX
                 && let Some(id) = queue.next()
@@ -194,11 +220,23 @@ impl Gateway {
                     at_work.insert(work.id(), id);
                 }
             }
+            if told
+                && running.is_empty()
+                && let Some(inherited) = inherited.take()
+            {
+                served(&inherited);
+                door = self.succession.as_ref().and_then(succession::open);
+            }
+            heard &= !self.is_leaving();
             let retry = queue.next_retry();
             tokio::select! {
                 () = self.stopping.notified() => break,
                 event = events.recv(), if fed => match event {
-                    Some(event) => self.take_in(event, &mut queue),
+                    Some(event) => {
+                        self.take_in(event, &mut queue);
+                        // The first is a snapshot of everything.
+                        told = true;
+                    }
                     // Without a control plane it goes on serving what it knows.
                     None => fed = false,
                 },
@@ -208,8 +246,16 @@ impl Gateway {
                         heard = reports.send(report).await.is_ok();
                     }
                 }
-                _ = check.tick() => self.check(&mut queue).await,
-                () = sleep_until(next_probe), if probing.is_empty() => {
+                _ = check.tick() => if !self.is_leaving() { self.check(&mut queue).await },
+                channel = knocked(door.as_ref()), if following.is_empty() => match channel {
+                    Ok(channel) => drop(following.spawn(Arc::clone(&self).follow_up(channel))),
+                    Err(e) => {
+                        tracing::error!(error = %e, "The door for a successor fails, and is closed.");
+                        door = None;
+                    }
+                },
+                Some(_) = following.join_next(), if !following.is_empty() => {}
+                () = sleep_until(next_probe), if probing.is_empty() && heard => {
                     next_probe = self.probe_period.map(|period| Instant::now() + period);
                     probing.spawn(Arc::clone(&self).probe());
                 }
@@ -221,6 +267,8 @@ impl Gateway {
                 () = sleep_until(retry) => queue.take_retries(Instant::now()),
             }
         }
+        // A hand-over that has begun is ended, so that it is known whose the addresses are.
+        while following.join_next().await.is_some() {}
         // What has begun is ended, so that it is known what is held.
         while let Some(done) = running.join_next_with_id().await {
             self.ended(done, &mut at_work, &mut queue);
@@ -322,9 +370,22 @@ impl Gateway {
     }
 
     async fn lead(&self, task: &mut Task) -> Result<(), Obstacle> {
+        let _change = self.changes.read().await;
         let id = task.id;
         let mut ending = task.ending(Instant::now());
         let (wanted_spec, held) = (task.wanted.as_ref(), &mut task.held);
+        if self.is_leaving() {
+            // Only its connections are left here.
+            *held = Held {
+                connections: true,
+                ..Held::default()
+            };
+            if wanted_spec.is_none_or(|spec| spec.ports.is_empty()) {
+                let (terms, end) = (Terms::without(id, ending), Action::EndConnections(Rest::GoOn));
+                self.apply.perform(id, None, &terms, &end).await?;
+            }
+            return Ok(());
+        }
         held.connections |= self.apply.connections(id) > 0;
         let mut result = Ok(());
         let wanted = match wanted_spec {
@@ -485,6 +546,9 @@ impl Gateway {
         let _ended = self.serving.lock().await;
         let relay = Arc::clone(&self.relay);
         let _ = tokio::task::spawn_blocking(move || relay.stop(how)).await;
+        if self.is_leaving() {
+            return;
+        }
         let held: Vec<_> = self
             .lines
             .lock()
@@ -505,48 +569,24 @@ impl Gateway {
     }
 }
 
+/// Tells the process before this one that everything it has handed over is served, or was tried.
+fn served(inherited: &Inherited) {
+    let unclaimed = inherited.unclaimed();
+    match inherited.done() {
+        Ok(()) => tracing::info!(
+            gateway.unclaimed = unclaimed,
+            "This process serves what the one before it did."
+        ),
+        Err(e) => tracing::warn!(
+            error = error_chain(&e),
+            "The gateway that was taken over from is gone already."
+        ),
+    }
+}
+
 async fn sleep_until(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Endpoints to take up, each once, now or later.
-#[derive(Default)]
-struct Queue {
-    order: VecDeque<EndpointId>,
-    queued: HashSet<EndpointId>,
-    later: BTreeSet<(Instant, EndpointId)>,
-}
-
-impl Queue {
-    fn add(&mut self, id: EndpointId) {
-        if self.queued.insert(id) {
-            self.order.push_back(id);
-        }
-    }
-
-    fn add_at(&mut self, when: Instant, id: EndpointId) {
-        self.later.insert((when, id));
-    }
-
-    fn next(&mut self) -> Option<EndpointId> {
-        let id = self.order.pop_front()?;
-        self.queued.remove(&id);
-        Some(id)
-    }
-
-    fn next_retry(&self) -> Option<Instant> {
-        self.later.first().map(|(when, _)| *when)
-    }
-
-    fn take_retries(&mut self, now: Instant) {
-        while let Some((when, id)) = self.later.first().copied()
-            && when <= now
-        {
-            self.later.pop_first();
-            self.add(id);
-        }
     }
 }

@@ -13,10 +13,12 @@ pub mod gateway;
 pub mod health;
 pub mod modes;
 pub mod plan;
+pub mod succession;
 
 mod apply;
 mod claims;
 mod gate;
+mod queue;
 
 pub use gateway::{Config, Gateway, StartError};
 pub use modes::capabilities;

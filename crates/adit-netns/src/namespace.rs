@@ -62,6 +62,16 @@ impl Namespace {
             unshare_network()?;
             File::open("/proc/thread-self/ns/net")
         })??;
+        Self::unnamed_of(name, file.into())
+    }
+
+    /// A namespace that no file names, by a descriptor that another process has handed over. `name` is for messages alone.
+    ///
+    /// # Errors
+    ///
+    /// What `fstat` answers.
+    pub fn unnamed_of(name: &str, descriptor: OwnedFd) -> io::Result<Self> {
+        let file = File::from(descriptor);
         let inode = file.metadata()?.ino();
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         Ok(Self {

@@ -44,7 +44,7 @@ mod slab;
 mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
-pub use hand_over::{HandOverError, Inherited, hand_over_channel};
+pub use hand_over::{HandOverError, Inherited, hand_over_channel, knock, open_door};
 pub use probe::probe;
 pub use record::{Record, Recorder};
 pub use relay::Relay;

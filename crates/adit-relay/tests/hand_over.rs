@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use adit_relay::{Close, Config, HandOverError, Inherited, Relay, hand_over_channel};
+use adit_relay::{Close, Config, HandOverError, Inherited, Relay, hand_over_channel, knock, open_door};
 use rig::{OWNER, PATIENCE, Rig, address, assert_reset, config, connect, eventually, listener, stats};
 
 /// Tells the successor which listeners there are: endpoint and backend, separated by a space.
@@ -134,7 +134,11 @@ fn another_process_takes_over_and_no_client_notices() {
         eventually("the load to run", || served.load(Relaxed) > 500);
         let listeners = endpoints.map(|endpoint| format!("{endpoint} {to}")).join("\n");
         let _successor = Successor::start(theirs, &listeners);
-        let handing = scope.spawn(|| relay.hand_over(&ours, FOREVER, PATIENCE));
+        let handing = scope.spawn(|| {
+            let count = relay.hand_over(&ours, &[], PATIENCE);
+            relay.stop(FOREVER);
+            count
+        });
         eventually("the old process to stop accepting", || {
             relay.snapshot().listeners == 0 && stats(&relay, OWNER).is_some_and(|stats| stats.active == 1)
         });
@@ -165,7 +169,7 @@ fn a_successor_that_dies_changes_nothing() {
     let (ours, theirs) = hand_over_channel().unwrap();
     let receiving = thread::spawn(|| Inherited::receive(theirs).unwrap());
     thread::scope(|scope| {
-        let handing = scope.spawn(|| rig.relay.hand_over(&ours, Close::Cut, PATIENCE));
+        let handing = scope.spawn(|| rig.relay.hand_over(&ours, &[], PATIENCE));
         let inherited = receiving.join().unwrap();
         assert_eq!(inherited.unclaimed(), 1);
         // It has the sockets, and is not done.
@@ -185,7 +189,7 @@ fn what_is_no_hand_over_is_not_taken_for_one() {
     // Nobody answers: patience ends, and the relay goes on.
     let rig = Rig::new();
     let (ours, _theirs) = hand_over_channel().unwrap();
-    let silence = rig.relay.hand_over(&ours, Close::Cut, Duration::from_millis(50));
+    let silence = rig.relay.hand_over(&ours, &[], Duration::from_millis(50));
     assert!(
         matches!(silence, Err(HandOverError::Channel { .. })),
         "{silence:?}"
@@ -204,11 +208,54 @@ fn what_nobody_claims_is_closed() {
     let receiving = thread::spawn(|| Inherited::receive(theirs).unwrap());
     let (mut client, _accepted) = rig.connection();
     thread::scope(|scope| {
-        let handing = scope.spawn(|| rig.relay.hand_over(&ours, Close::Cut, PATIENCE));
+        let handing = scope.spawn(|| rig.relay.hand_over(&ours, &[], PATIENCE));
         let inherited = receiving.join().unwrap();
         inherited.done().unwrap();
         assert_eq!(handing.join().unwrap().unwrap(), 1);
     });
+    rig.relay.stop(Close::Cut);
     assert_reset(&mut client);
     rig::assert_refused(rig.endpoint);
+}
+
+#[test]
+fn keepsakes_go_along_and_the_door_is_found_by_its_file() {
+    let folder = std::env::temp_dir().join(format!("adit-door-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("hand-over.sock");
+    assert_eq!(
+        knock(&path).unwrap_err().kind(),
+        std::io::ErrorKind::NotFound,
+        "nobody is there yet"
+    );
+    // One that was killed leaves its file behind.
+    drop(open_door(&path).unwrap());
+    assert_eq!(
+        knock(&path).unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    let door = open_door(&path).unwrap();
+    assert_eq!(door.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let theirs = knock(&path).unwrap();
+    let ours = OwnedFd::from(door.accept().unwrap().0);
+
+    let rig = Rig::new();
+    let (mut one, two) = std::io::pipe().unwrap();
+    let keepsakes = [(u128::MAX - 7, Arc::new(OwnedFd::from(two)))];
+    thread::scope(|scope| {
+        let handing = scope.spawn(|| rig.relay.hand_over(&ours, &keepsakes, PATIENCE));
+        let inherited = Inherited::receive(theirs).unwrap();
+        assert!(inherited.keepsake(1).is_none());
+        let kept = inherited.keepsake(u128::MAX - 7).unwrap();
+        assert!(inherited.keepsake(u128::MAX - 7).is_none(), "it is taken once");
+        rustix::io::write(&kept, b"!").unwrap();
+        inherited.done().unwrap();
+        assert_eq!(handing.join().unwrap().unwrap(), 1);
+    });
+    let mut byte = [0];
+    one.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"!");
+    // Until it is stopped it serves, too.
+    rig.connection();
+    std::fs::remove_dir_all(&folder).unwrap();
 }
