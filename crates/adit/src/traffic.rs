@@ -31,6 +31,10 @@ impl fmt::Debug for Traffic {
     }
 }
 
+/// What connections are counted for that the kernel sent out without TOA.
+const TOA_MISSING: &str =
+    "Connections whose client's address should have been in the TCP header, and was not";
+
 /// One number of an owner's.
 type Number = fn(&OwnerStats) -> u64;
 
@@ -95,6 +99,7 @@ fn whole(out: &mut Out<'_>, snapshot: &Snapshot, lost: u64) -> fmt::Result {
             "Lines of the connection log that could not be written in time",
             lost,
         ),
+        ("gateway_toa_missing", TOA_MISSING, total.toa_missing),
     ] {
         let mut metric = out.metric(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
@@ -167,16 +172,21 @@ fn each(out: &mut Out<'_>, (owners, others): (Vec<OwnerStats>, usize)) -> fmt::R
             .encode_family(&[("endpoint", id)])?
             .encode_gauge(&owner.active)?;
     }
-    let accepted: Number = |owner| owner.accepted;
-    let mut metric = out.metric(
-        "endpoint_connections",
-        "Connections taken from clients, refused ones included",
-        MetricType::Counter,
-    )?;
-    for (owner, id) in owners.iter().zip(&ids) {
-        metric
-            .encode_family(&[("endpoint", id)])?
-            .encode_counter::<NoLabelSet, _, u64>(&accepted(owner), None)?;
+    let counters: [(&str, &str, Number); 2] = [
+        (
+            "endpoint_connections",
+            "Connections taken from clients, refused ones included",
+            |owner| owner.accepted,
+        ),
+        ("endpoint_toa_missing", TOA_MISSING, |owner| owner.toa_missing),
+    ];
+    for (name, help, number) in counters {
+        let mut metric = out.metric(name, help, MetricType::Counter)?;
+        for (owner, id) in owners.iter().zip(&ids) {
+            metric
+                .encode_family(&[("endpoint", id)])?
+                .encode_counter::<NoLabelSet, _, u64>(&number(owner), None)?;
+        }
     }
     let mut metric = out.metric(
         "endpoint_connections_ended",
@@ -268,7 +278,9 @@ mod tests {
             "adit_gateway_connections_ended_total{reason=\"idle\"} 0",
             "adit_gateway_bytes_total{to=\"client\"} 0",
             "adit_gateway_backend_connect_duration_seconds_bucket{le=\"+Inf\"} 0",
+            "adit_gateway_toa_missing_total 0",
             "adit_endpoints_unlisted 0",
+            "# TYPE adit_endpoint_toa_missing counter",
             "# TYPE adit_endpoint_bytes counter",
         ] {
             assert!(
