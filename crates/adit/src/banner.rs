@@ -62,18 +62,7 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
     }
     let _ = writeln!(text, "  Data      {}", served.data.path().display());
     let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
-    let _ = writeln!(
-        text,
-        "  {:<8} {:<16} {:<14} {:<12} project id",
-        "user", "password", "domain", "project"
-    );
-    for login in region.logins() {
-        let _ = writeln!(
-            text,
-            "  {:<8} {:<16} {:<14} {:<12} {}",
-            login.user, login.password, login.domain, login.project, login.project_id
-        );
-    }
+    text.push_str(&logins(&region.logins()));
     let _ = writeln!(
         text,
         "\nWith the openstack command (python-openstackclient, otcextensions):"
@@ -96,6 +85,26 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
             text,
             "\nA backend for it, from another terminal:\n  adit exec {data}--port {PORT} -- python3 -m http.server 80"
         );
+    }
+    text
+}
+
+/// Who can log in, as a table that is as wide as what is in it.
+fn logins(logins: &[adit_cloud::Login]) -> String {
+    let heading = ["user", "password", "domain", "project", "project id"];
+    let rows = logins
+        .iter()
+        .map(|l| [&l.user, &l.password, &l.domain, &l.project, l.project_id.as_str()]);
+    let rows: Vec<[&str; 5]> = std::iter::once(heading).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..heading.len() - 1).filter_map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        text.push_str("  ");
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+        let _ = writeln!(text, "{}", row[heading.len() - 1]);
     }
     text
 }
@@ -127,4 +136,23 @@ fn curl(served: &Served, login: &adit_cloud::Login) -> String {
          -d '{service}'\n",
         project = login.project_id
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_of_the_logins_begin_under_their_headings() {
+        let logins = adit_cloud::Region::embedded().logins();
+        let table = super::logins(&logins);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 1 + logins.len());
+        for (heading, cell) in [
+            ("password", "operator-password"),
+            ("domain", "operator-domain"),
+            ("project id", "80bf1f73f33460afa6bafe0ab6b45c2f"),
+        ] {
+            let operator = lines.iter().find(|line| line.contains(cell)).unwrap();
+            assert_eq!(lines[0].find(heading), operator.find(cell), "{table}");
+        }
+    }
 }
