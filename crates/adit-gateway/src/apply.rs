@@ -275,6 +275,11 @@ impl Apply {
         self.still(place).await.map(|entered| entered.namespace)
     }
 
+    /// Whether there is a namespace of this name.
+    pub(crate) async fn is_there(&self, name: &str) -> bool {
+        self.enter(name).await.is_ok()
+    }
+
     /// The namespaces that are not there any more, or not as they were. Costs a look at each namespace's file.
     pub(crate) async fn gone(&self) -> HashSet<Place> {
         let mut entered = self.entered.lock().await;

@@ -3,6 +3,8 @@
 //! Owns who holds which address and what is retried when. Endpoints do not wait for one another, unless two want the same
 //! address: then the one that comes second waits until the first has let go of it.
 
+mod examine;
+
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddrV4,
@@ -204,6 +206,7 @@ impl Gateway {
         let mut check = tokio::time::interval(CHECK_PERIOD);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut probing = JoinSet::new();
+        let mut examining = JoinSet::new();
         let mut next_probe = self.probe_period.map(|period| Instant::now() + period);
         // Open to a successor once it serves itself what it has inherited.
         let (mut inherited, mut door, mut told) = (self.inherited.clone(), None, false);
@@ -232,6 +235,9 @@ impl Gateway {
             tokio::select! {
                 () = self.stopping.notified() => break,
                 event = events.recv(), if fed => match event {
+                    Some(FeedEvent::Examine { id, port, number }) => {
+                        examining.spawn(Arc::clone(&self).examine(id, port, number));
+                    }
                     Some(event) => {
                         self.take_in(event, &mut queue);
                         // The first is a snapshot of everything.
@@ -263,6 +269,10 @@ impl Gateway {
                     for report in news.unwrap_or_default() {
                         heard = heard && reports.send(report).await.is_ok();
                     }
+                }
+                // One that died is not answered.
+                Some(Ok(report)) = examining.join_next(), if !examining.is_empty() => {
+                    heard = heard && reports.send(report).await.is_ok();
                 }
                 () = sleep_until(retry) => queue.take_retries(Instant::now()),
             }
@@ -334,6 +344,8 @@ impl Gateway {
         match event {
             FeedEvent::Put { endpoint } => want(endpoint.id, endpoint.drain_s, Some(endpoint)),
             FeedEvent::Remove { id, drain_s } => want(id, drain_s, None),
+            // Nothing changes by it.
+            FeedEvent::Examine { .. } => {}
             FeedEvent::Snapshot { endpoints } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
                 endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));

@@ -92,6 +92,16 @@ pub struct InterfaceLeg {
     pub enable_whitelist: bool,
 }
 
+impl InterfaceLeg {
+    /// The blocks that clients may come from where the entries are enforced.
+    pub fn allowed(&self) -> Vec<Ipv4Net> {
+        self.whitelist
+            .iter()
+            .filter_map(|entry| parse_entry(entry))
+            .collect()
+    }
+}
+
 /// What a gateway endpoint has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayLeg {

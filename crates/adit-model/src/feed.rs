@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    diagnosis::Examination,
     id::{EndpointId, MarkerId, ServiceId, Vni},
     port_mapping::PortMapping,
     proxy::ProxyHeader,
@@ -113,6 +114,16 @@ pub enum FeedEvent {
         /// How many seconds its connections may go on; 0 cuts them.
         drain_s: u32,
     },
+    /// Somebody wants to know whether one endpoint passes traffic, now: look, call its backend, and answer
+    /// [`EndpointReport::Examined`]. Changes nothing.
+    Examine {
+        /// The endpoint.
+        id: EndpointId,
+        /// The client port that is asked about.
+        port: u16,
+        /// By which the answer is known.
+        number: u64,
+    },
 }
 
 /// What a gateway says of one endpoint.
@@ -146,6 +157,13 @@ pub enum EndpointReport {
     Backend {
         /// Each port that the service leads to.
         ports: Vec<ProbedPort>,
+    },
+    /// The answer to [`FeedEvent::Examine`]; says nothing of the state.
+    Examined {
+        /// The question's number.
+        number: u64,
+        /// What was found.
+        examination: Examination,
     },
 }
 

@@ -10,6 +10,7 @@ pub mod account;
 pub mod body;
 pub mod catalogue;
 pub mod chain;
+pub mod diagnosis;
 pub mod endpoint;
 pub mod feed;
 pub mod iam;

@@ -45,7 +45,7 @@ mod socket;
 
 pub use error::{OpenError, RetargetError, Stalled};
 pub use hand_over::{HandOverError, Inherited, hand_over_channel, knock, open_door};
-pub use probe::probe;
+pub use probe::{Probed, probe, route};
 pub use record::{Record, Recorder};
 pub use relay::Relay;
 pub use spec::{

@@ -1,6 +1,6 @@
 //! Whether a backend answers: one connection of our own to it, by the way that clients' connections go.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,8 +11,37 @@ use crate::proxy_protocol::Header;
 use crate::socket;
 use crate::stats::End;
 
+/// How a backend took a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probed {
+    /// How long it took to answer the connect.
+    pub took: Duration,
+    /// Whether the whole header could be written, where there is one.
+    pub header: Option<bool>,
+}
+
+/// Whether the namespace that the calling thread is in has the source address, and a route from there to a backend. Sends nothing.
+///
+/// # Errors
+/// How a client's connection would have ended.
+pub fn route(source: Ipv4Addr, backend: SocketAddrV4) -> Result<(), End> {
+    // The kernel looks the way up when a socket is connected; one of UDP says nothing to anybody by that.
+    let socket = UdpSocket::bind((source, 0)).map_err(|error| end_of(&error))?;
+    socket.connect(backend).map_err(|error| end_of(&error))
+}
+
+fn end_of(error: &std::io::Error) -> End {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) => End::SourceMissing,
+        // What a way that is a blackhole is told by.
+        Some(Errno::INVAL) => End::BackendUnreachable,
+        Some(errno) => socket::connect_end(errno),
+        None => End::Failed,
+    }
+}
+
 /// Connects to a backend from the namespace that the calling thread is in, and closes again. Where the backend expects a PROXY
-/// header it is told that the connection is nobody's. Answers how long it took. Blocks for `patience` at most.
+/// header it is told that the connection is nobody's. Blocks for `patience` at most.
 ///
 /// # Errors
 /// How a client's connection would have ended.
@@ -21,7 +50,7 @@ pub fn probe(
     backend: SocketAddrV4,
     header: Option<&Header>,
     patience: Duration,
-) -> Result<Duration, End> {
+) -> Result<Probed, End> {
     let began = Instant::now();
     let socket = socket::outgoing(source).map_err(|(end, _)| end)?;
     socket::connect(&socket, backend).map_err(|(end, _)| end)?;
@@ -41,11 +70,12 @@ pub fn probe(
     }
     socket::connected(&socket)?;
     let took = began.elapsed();
-    if let Some(header) = header {
-        // It answered; whether it likes the header is another question.
-        let _ = net::send(&socket, header.local(), SendFlags::NOSIGNAL);
-    }
-    Ok(took)
+    // It answered; whether it likes the header is another question.
+    let header = header.map(|header| {
+        let local = header.local();
+        net::send(&socket, local, SendFlags::NOSIGNAL).is_ok_and(|sent| sent == local.len())
+    });
+    Ok(Probed { took, header })
 }
 
 #[cfg(test)]
@@ -77,7 +107,9 @@ mod tests {
         };
         for profile in [None, Some(Profile::Vpcep), Some(Profile::V1)] {
             let header = profile.map(|profile| Header::new(profile, &identity, TlvTypes::default(), false));
-            probe(SOURCE, address, header.as_ref(), PATIENCE).unwrap();
+            route(SOURCE, address).unwrap();
+            let probed = probe(SOURCE, address, header.as_ref(), PATIENCE).unwrap();
+            assert_eq!(probed.header, header.as_ref().map(|_| true));
             let (mut accepted, from) = listener.accept().unwrap();
             assert_eq!(from.ip(), SOURCE);
             let mut heard = Vec::new();
@@ -93,6 +125,10 @@ mod tests {
         assert_eq!(probe(SOURCE, address, None, PATIENCE), Err(End::BackendRefused));
         let elsewhere = Ipv4Addr::new(203, 0, 113, 7);
         assert_eq!(probe(elsewhere, address, None, PATIENCE), Err(End::SourceMissing));
+        assert_eq!(route(elsewhere, address), Err(End::SourceMissing));
+        // The loopback's addresses lead nowhere else.
+        let outside = SocketAddrV4::new(Ipv4Addr::BROADCAST, 80);
+        assert_eq!(route(SOURCE, outside), Err(End::BackendUnreachable));
         // A listener whose queue is full drops SYNs.
         let full = socket::outgoing(SOURCE).unwrap();
         net::listen(&full, 0).unwrap();

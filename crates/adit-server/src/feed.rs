@@ -4,22 +4,30 @@
 //! Never decides a status: the endpoint's reconciler does, on what it finds here. What a gateway said is kept in memory
 //! only; a gateway that comes back says it again.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use adit_model::{
-    endpoint::{Endpoint, EndpointStatus, Leg, parse_entry},
+    diagnosis::Examination,
+    endpoint::{Endpoint, EndpointStatus, InterfaceLeg, Leg},
     feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProbedPort, ProviderLeg, Report},
     id::{EndpointId, ServiceId},
     service::{Backend, Service, ServiceStatus},
 };
 use adit_store::{State, Stored};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 
 /// Events that may wait for a gateway; a slower one holds the reconcilers up, which is right.
 const EVENTS_MAX: usize = 1024;
+/// Examinations that may be under way: each has a gateway call a backend.
+const EXAMINATIONS_MAX: usize = 16;
+/// How long a gateway may take to answer one; it waits for a backend no longer than three seconds.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What one endpoint's gateway should do and has said.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +44,10 @@ struct Inner {
     subscriber: Option<mpsc::Sender<FeedEvent>>,
     /// How the backends of services have answered when they were asked last.
     backends: HashMap<ServiceId, Vec<ProbedPort>>,
+    /// Who waits for which examination, by its number.
+    examinations: HashMap<u64, oneshot::Sender<Examination>>,
+    /// The number of the last examination.
+    examined: u64,
 }
 
 /// The feed.
@@ -153,6 +165,13 @@ impl Feed {
     pub fn report(&self, report: Report) -> Option<EndpointId> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
+        if let EndpointReport::Examined { number, examination } = report.status {
+            // Nobody waits for what came too late.
+            if let Some(waiting) = inner.examinations.remove(&number) {
+                let _ = waiting.send(examination);
+            }
+            return None;
+        }
         let line = inner.lines.get_mut(&report.id)?;
         match (&line.spec, &report.status) {
             (Some(spec), EndpointReport::Backend { ports }) => {
@@ -169,7 +188,7 @@ impl Feed {
                 inner.lines.remove(&report.id);
             }
             // It speaks of what it did before our last word.
-            (None, _) | (Some(_), EndpointReport::Removed) => return None,
+            (None, _) | (Some(_), EndpointReport::Removed | EndpointReport::Examined { .. }) => return None,
             (
                 Some(spec),
                 EndpointReport::Listening { generation } | EndpointReport::Waiting { generation, .. },
@@ -184,6 +203,39 @@ impl Feed {
         Some(report.id)
     }
 
+    /// Whether a gateway has been told to do this, whether it does it or not.
+    pub fn is_told(&self, spec: &EndpointSpec) -> bool {
+        let inner = self.inner.lock();
+        let told = inner.lines.get(&spec.id).and_then(|line| line.spec.as_ref());
+        told.is_some_and(|told| is_same(told, spec))
+    }
+
+    /// Has an endpoint's gateway find out how one of its client ports stands. `None` where too many ask at a time.
+    pub async fn examine(&self, id: EndpointId, port: u16) -> Option<Examination> {
+        let (answer, answered) = oneshot::channel();
+        let (subscriber, number) = {
+            let mut inner = self.inner.lock();
+            // Of those that gave up waiting.
+            inner.examinations.retain(|_, waiting| !waiting.is_closed());
+            if inner.examinations.len() >= EXAMINATIONS_MAX {
+                return None;
+            }
+            inner.examined += 1;
+            let number = inner.examined;
+            inner.examinations.insert(number, answer);
+            (inner.subscriber.clone(), number)
+        };
+        let asked = async {
+            subscriber?
+                .send(FeedEvent::Examine { id, port, number })
+                .await
+                .ok()?;
+            answered.await.ok()
+        };
+        let examination = tokio::time::timeout(EXAMINATION_TIMEOUT, asked).await;
+        Some(examination.ok().flatten().unwrap_or(Examination::Silence))
+    }
+
     /// How a service's backend has answered when it was asked last; `None` where nobody has asked.
     pub fn backend(&self, service: ServiceId) -> Option<Vec<ProbedPort>> {
         self.inner.lock().backends.get(&service).cloned()
@@ -195,7 +247,10 @@ impl Feed {
         match inner.lines.get(&id).and_then(|line| line.report.as_ref()) {
             Some(EndpointReport::Listening { .. }) => Serving::Yes,
             Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(reason.clone())),
-            Some(EndpointReport::Removed | EndpointReport::Backend { .. }) | None => Serving::NotYet(None),
+            Some(
+                EndpointReport::Removed | EndpointReport::Backend { .. } | EndpointReport::Examined { .. },
+            )
+            | None => Serving::NotYet(None),
         }
     }
 }
@@ -271,12 +326,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
             true => endpoint.drain_s.unwrap_or(0),
             false => drain_s(config, endpoint),
         },
-        allowed: restricted.map(|leg| {
-            leg.whitelist
-                .iter()
-                .filter_map(|entry| parse_entry(entry))
-                .collect()
-        }),
+        allowed: restricted.map(InterfaceLeg::allowed),
     })
 }
 
@@ -297,6 +347,13 @@ pub async fn null_gateway(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::
             FeedEvent::Remove { id, .. } => vec![Report {
                 id: *id,
                 status: EndpointReport::Removed,
+            }],
+            FeedEvent::Examine { id, number, .. } => vec![Report {
+                id: *id,
+                status: EndpointReport::Examined {
+                    number: *number,
+                    examination: Examination::NoNetworks,
+                },
             }],
         };
         for answer in answers {

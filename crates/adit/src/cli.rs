@@ -14,7 +14,7 @@ use adit_model::{
 use adit_server::{audit::Sink, edge::Patience};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
-use crate::data_plane::DataPlane;
+use crate::{data_plane::DataPlane, diagnose::Diagnose};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -95,6 +95,15 @@ pub enum Command {
     /// goes for listeners that are opened in the cgroup afterwards. Needs root and Linux 5.10. For example: `adit toa-receiver
     /// -- nginx`, or `adit toa-receiver --cgroup /sys/fs/cgroup/system.slice/nginx.service` before nginx is restarted.
     ToaReceiver(ToaReceiver),
+    /// Say why an endpoint does not pass traffic, and what to do about it: from its state to a connection to its backend.
+    ///
+    /// Looks at everything that has to hold, in order, up to the first thing that does not; changes nothing. Asks a running `adit
+    /// dev`, or any other region with --url, by the operator's API. The exit status is 0 where everything holds.
+    #[command(
+        after_help = "Examples:\n  adit diagnose 4c6ffad2-5e6e-4f1c-8c2a-4e2b3a7f9d10\n  \
+        adit diagnose 4c6ffad2-5e6e-4f1c-8c2a-4e2b3a7f9d10 --port 8080 --client 10.0.0.20 -o json"
+    )]
+    Diagnose(Box<Diagnose>),
     /// Run a region as its operator: quotas, accounts, and everything that tenants have in it.
     ///
     /// Works on a running `adit dev` without further words, and with --url on any other region. Everything is done through

@@ -1,7 +1,7 @@
 //! The wiring of Adit's roles into one executable, as a library so that tests start the same parts.
 //!
 //! Owns what a process is made of ([`region`]), where it keeps its files and its state ([`data`], [`certificate`], [`store`]) and what a person says and reads
-//! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`exec`], [`demo`], [`gateway_check`], [`toa_receiver`], [`terminal`]). Decides nothing
+//! ([`cli`], [`data_plane`], [`mod@config`], [`dev`], [`diagnose`], [`exec`], [`demo`], [`gateway_check`], [`toa_receiver`], [`terminal`]). Decides nothing
 //! about services, endpoints or bytes.
 
 pub mod region;
@@ -15,6 +15,7 @@ pub mod data;
 pub mod data_plane;
 pub mod demo;
 pub mod dev;
+pub mod diagnose;
 pub mod door;
 pub mod exec;
 pub mod gateway_check;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, exec, gateway_check, terminal, toa_receiver, who,
+    config, demo, dev, diagnose, exec, gateway_check, terminal, toa_receiver, who,
 };
 use adit_model::error_chain;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
             ended.map_or_else(|e| fail_with(&e, e.status()), |held| u8::from(!held).into())
         }
         Command::Admin(args) => admin::run(*args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
+        Command::Diagnose(args) => {
+            diagnose::run(&args).map_or_else(|e| fail(&e), |healthy| u8::from(!healthy).into())
+        }
         Command::Exec(args) => {
             let e = exec::run(args);
             fail_with(&e, e.status())

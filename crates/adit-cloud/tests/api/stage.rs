@@ -156,6 +156,7 @@ async fn agree(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Repo
                 id,
                 status: EndpointReport::Removed,
             }],
+            FeedEvent::Examine { .. } => Vec::new(),
         };
         for report in said {
             if reports.send(report).await.is_err() {

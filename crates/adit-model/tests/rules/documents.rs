@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use adit_model::{
+    diagnosis::{Examination, Findings},
     endpoint::{Endpoint, EndpointStatus, Source},
     feed::{
         Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, MissingMode,
@@ -106,6 +107,11 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         },
         FeedEvent::Put { endpoint: spec },
         FeedEvent::Remove { id, drain_s: 0 },
+        FeedEvent::Examine {
+            id,
+            port: 7000,
+            number: 1,
+        },
     ];
     let reports: Vec<_> = [
         EndpointReport::Listening { generation: 12 },
@@ -114,6 +120,13 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             reason: "no namespace vpc-5".to_owned(),
         },
         EndpointReport::Removed,
+        EndpointReport::Examined {
+            number: 1,
+            examination: Examination::Found(Findings {
+                missing_namespaces: vec!["vpc-5".to_owned()],
+                ..Findings::default()
+            }),
+        },
     ]
     .map(|status| Report { id, status })
     .into();

@@ -14,9 +14,11 @@ use std::{io, path::PathBuf};
 
 use crate::{data::DataError, terminal};
 use access::Access;
-use args::{Admin, Output};
+use args::{AccessArgs, Admin, Output};
 use client::Client;
 use order::Order;
+use serde_json::Value;
+pub(crate) use view::plain;
 
 /// Why a command was not carried out. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,15 @@ fn advice(status: u16, code: &str, url: &str) -> String {
         (404, "") => format!(": there is no operator's API at {url}; name the region's address with --url"),
         _ => String::new(),
     }
+}
+
+/// Has the region find out why an endpoint does not pass traffic.
+///
+/// # Errors
+/// By what was missing or refused.
+pub(crate) fn diagnose(access: &AccessArgs, endpoint: &str, question: Value) -> Result<Value, Error> {
+    let client = Client::login(Access::of(access)?)?;
+    client.perform(&Order::diagnosis(endpoint, question))
 }
 
 /// Carries out one command, and prints what came of it.

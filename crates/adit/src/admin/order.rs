@@ -98,6 +98,12 @@ impl Order {
         }
     }
 
+    /// Why an endpoint does not pass traffic.
+    pub(super) fn diagnosis(endpoint: &str, question: Value) -> Self {
+        let path = format!("endpoints/{}/diagnosis", part(endpoint));
+        Self::new("POST", path, View::Item).with(question)
+    }
+
     fn new(method: &'static str, path: impl Into<String>, view: View) -> Self {
         Self {
             method,

@@ -86,7 +86,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// A text that a tenant may have chosen, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()

@@ -5,6 +5,7 @@
 
 pub(crate) mod account;
 pub(crate) mod connection;
+pub(crate) mod diagnosis;
 pub(crate) mod endpoint;
 pub(crate) mod failure;
 pub(crate) mod pool;

@@ -137,7 +137,7 @@ impl App {
     }
 }
 
-fn absent(id: EndpointId) -> ApiError {
+pub(super) fn absent(id: EndpointId) -> ApiError {
     ApiError::because(Code::E2006, format!("There is no endpoint {id}."))
 }
 

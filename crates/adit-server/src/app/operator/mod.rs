@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod connection;
+pub mod diagnosis;
 pub mod endpoint;
 pub mod pool;
 pub mod project;

@@ -1,6 +1,7 @@
 //! The operator's API.
 
 mod account;
+mod diagnosis;
 mod endpoint;
 mod inspect;
 mod pool;
