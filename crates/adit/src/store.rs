@@ -2,9 +2,9 @@
 //!
 //! Owns the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc};
 
-use adit_store::{OpenError, RedbStore, Store};
+use adit_store::{EtcdConfig, EtcdStore, OpenError, RedbStore, Store, etcd};
 use clap::Args;
 
 /// Where a process keeps its state.
@@ -21,7 +21,7 @@ pub struct StoreArgs {
 }
 
 /// How etcd is reached.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct EtcdArgs {
     /// The certificate of the authority that etcd's certificates are from: PEM. With https alone.
     #[arg(long, env = "ADIT_ETCD_CA", value_name = "FILE")]
@@ -32,6 +32,53 @@ pub struct EtcdArgs {
     /// That certificate's private key, PEM.
     #[arg(long, env = "ADIT_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
     pub etcd_key: Option<PathBuf>,
+    /// Our user name in etcd, where it asks for one.
+    #[arg(
+        long,
+        env = "ADIT_ETCD_USER",
+        value_name = "NAME",
+        requires = "etcd_password_file"
+    )]
+    pub etcd_user: Option<String>,
+    /// A file with that user's password in its first line.
+    #[arg(
+        long,
+        env = "ADIT_ETCD_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "etcd_user"
+    )]
+    pub etcd_password_file: Option<PathBuf>,
+    /// What the names of the region's keys in etcd begin with.
+    #[arg(long, env = "ADIT_ETCD_ROOT", value_name = "PATH", default_value = "adit", value_parser = root)]
+    pub etcd_root: String,
+}
+
+/// Reads a root: words between slashes.
+fn root(text: &str) -> Result<String, String> {
+    match text.trim_matches('/') {
+        "" => Err("it is empty".to_owned()),
+        root => Ok(root.to_owned()),
+    }
+}
+
+impl EtcdArgs {
+    fn config(&self, urls: &[String]) -> Result<EtcdConfig, StoreError> {
+        let password = |path: &PathBuf| match fs::read_to_string(path) {
+            Ok(text) => Ok(text.lines().next().unwrap_or_default().to_owned()),
+            Err(source) => Err(StoreError::Password {
+                path: path.clone(),
+                source,
+            }),
+        };
+        let password = self.etcd_password_file.as_ref().map(password).transpose()?;
+        Ok(EtcdConfig {
+            urls: urls.to_vec(),
+            root: self.etcd_root.clone(),
+            ca: self.etcd_ca.clone(),
+            identity: self.etcd_cert.clone().zip(self.etcd_key.clone()),
+            login: self.etcd_user.clone().zip(password),
+        })
+    }
 }
 
 /// A store, as it is named: `redb:/var/lib/adit/store.redb`, `etcd:https://a:2379,https://b:2379`.
@@ -85,9 +132,22 @@ pub enum StoreError {
     /// The thread that opens it has panicked.
     #[error("cannot open the store {0}")]
     Panicked(Location),
-    /// This engine is not part of the program.
-    #[error("{0}: this program is built without etcd")]
-    NotBuiltIn(Location),
+    /// etcd.
+    #[error("cannot open the store {location}")]
+    Etcd {
+        /// Where it is.
+        location: Location,
+        /// What is wrong.
+        source: etcd::OpenError,
+    },
+    /// The password for etcd.
+    #[error("cannot read the password file {}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// Opens the store that the flags name; a file that is missing is made.
@@ -102,7 +162,7 @@ pub async fn open_store(args: &StoreArgs) -> Result<Arc<dyn Store>, StoreError> 
 ///
 /// # Errors
 /// By what is wrong with it.
-pub async fn open(location: &Location, _etcd: &EtcdArgs) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(location: &Location, etcd: &EtcdArgs) -> Result<Arc<dyn Store>, StoreError> {
     match location {
         Location::Redb(path) => {
             let path = path.clone();
@@ -110,7 +170,13 @@ pub async fn open(location: &Location, _etcd: &EtcdArgs) -> Result<Arc<dyn Store
             let store = opened.map_err(|_| StoreError::Panicked(location.clone()))??;
             Ok(Arc::new(store))
         }
-        Location::Etcd(_) => Err(StoreError::NotBuiltIn(location.clone())),
+        Location::Etcd(urls) => match EtcdStore::open(etcd.config(urls)?).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(source) => Err(StoreError::Etcd {
+                location: location.clone(),
+                source,
+            }),
+        },
     }
 }
 

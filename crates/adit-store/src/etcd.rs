@@ -1,0 +1,409 @@
+//! The engine for more than one machine: a store in etcd (v3), shared by any number of processes.
+//!
+//! - A revision is etcd's. Every commit puts the key `head`, so that the newest revision is one linearizable read of it, and a
+//!   watch learns of every commit. Numbers are not without gaps: others may use the same etcd.
+//! - A commit whose answer is missing is `Unknown`, never repeated. It is settled by reading back: a *fence* key first keeps it
+//!   from happening any more, then the history of `head` says whether it did.
+//! - A list's pages are of the first one's revision; what etcd has compacted is told as such, to lists and watches. etcd
+//!   compacts as its operator configures it.
+//! - Every call ends in bounded time. Members are asked one at a time; when one fails, the next is.
+//!
+//! Never: a decision about keys, a cache of its own. Read next: `etcd/request.rs` for the keys and what a transaction
+//! becomes, `etcd/client.rs` for what a failure means.
+
+mod client;
+mod proto;
+mod request;
+mod watch;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::store::{
+    Commit, Entry, Incarnation, LeaseId, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Page, PageToken, ResumeToken,
+    Revision, Store, StoreError, Watch, WatchError,
+};
+use crate::txn::{CommitId, Txn, Write};
+pub use client::EtcdConfig;
+use client::{CALL_TIMEOUT, Client, Failure};
+use proto::{
+    CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+use request::{Keys, after_prefix, number, range_one, range_op, ranges, revision};
+use watch::{Answers, EtcdWatch, watch_error};
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// How long a fence stays, in seconds: longer than any request can lie on its way, which TCP gives up after some 15 minutes.
+const FENCE_TTL_S: i64 = 3600;
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const COMPACT: &str = "/etcdserverpb.KV/Compact";
+const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+
+/// Why a store in etcd cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// etcd does not answer, or refuses.
+    #[error("etcd cannot be used")]
+    Unavailable(#[from] StoreError),
+    /// A newer version of the software wrote it.
+    #[error(
+        "the store below {root:?} has format {found}, newer than {FORMAT_VERSION}, the newest that this version reads"
+    )]
+    NewerFormat {
+        /// Where its keys are.
+        root: String,
+        /// Its format.
+        found: u32,
+    },
+    /// There is something else.
+    #[error("the key {key:?} is not one of a store")]
+    NotAStore {
+        /// The key that was read.
+        key: String,
+    },
+}
+
+/// The value of the key `incarnation`.
+#[derive(Serialize, Deserialize)]
+struct Label {
+    format: u32,
+    incarnation: Incarnation,
+}
+
+/// A store in etcd.
+pub struct EtcdStore {
+    client: Client,
+    keys: Keys,
+}
+
+impl EtcdStore {
+    /// Opens the store below the configured root, and makes it where there is none.
+    ///
+    /// # Errors
+    /// Where etcd does not answer in time, and for a store of a newer format.
+    pub async fn open(config: EtcdConfig) -> Result<Self, OpenError> {
+        let keys = Keys::new(&config.root);
+        let root = config.root.clone();
+        let store = Self {
+            client: Client::new(config),
+            keys,
+        };
+        let label = Label {
+            format: FORMAT_VERSION,
+            incarnation: Incarnation(Uuid::new_v4()),
+        };
+        let value = serde_json::to_vec(&label).map_err(|e| StoreError::unavailable("make its label", e))?;
+        let make = TxnRequest {
+            compare: vec![request::absent(store.keys.incarnation())],
+            success: vec![
+                request::put_op(store.keys.incarnation(), value, 0),
+                request::put_op(store.keys.head(), Vec::new(), 0),
+            ],
+            failure: vec![range_op(range_one(store.keys.incarnation()))],
+        };
+        let made: TxnResponse = store.ask("open", TXN, make).await?;
+        if made.succeeded {
+            return Ok(store);
+        }
+        let found = ranges(made).next().and_then(|range| range.kvs.into_iter().next());
+        let label = found.and_then(|kv| serde_json::from_slice::<Label>(&kv.value).ok());
+        match label {
+            Some(label) if label.format > FORMAT_VERSION => Err(OpenError::NewerFormat {
+                root,
+                found: label.format,
+            }),
+            Some(_) => Ok(store),
+            None => Err(OpenError::NotAStore {
+                key: String::from_utf8_lossy(&store.keys.incarnation()).into_owned(),
+            }),
+        }
+    }
+
+    /// Has the whole etcd forget its history up to now. For tests; operators have etcd do it by itself.
+    ///
+    /// # Errors
+    /// Where etcd does not answer.
+    pub async fn compact_history(&self) -> Result<(), StoreError> {
+        let now: RangeResponse = self.ask("compact", RANGE, range_one(self.keys.head())).await?;
+        let revision = now.header.map_or(0, |header| header.revision);
+        let compacted = self.client.ask(COMPACT, CompactionRequest { revision }).await;
+        match compacted {
+            Ok(HeaderResponse { .. }) => Ok(()),
+            // The first attempt's answer was lost, or another process was faster.
+            Err(Failure::Refused(status)) if status.code() == Code::OutOfRange => Ok(()),
+            Err(failure) => Err(StoreError::unavailable("compact", failure.into_source())),
+        }
+    }
+
+    async fn ask<Req, Res>(
+        &self,
+        doing: &'static str,
+        path: &'static str,
+        message: Req,
+    ) -> Result<Res, StoreError>
+    where
+        Req: prost::Message + Clone + 'static,
+        Res: prost::Message + Default + 'static,
+    {
+        let answered = self.client.ask(path, message).await;
+        answered.map_err(|failure| StoreError::unavailable(doing, failure.into_source()))
+    }
+
+    /// What the incarnation's key says now, and one range at a revision (0 for the newest), read together.
+    async fn read(
+        &self,
+        range: RangeRequest,
+    ) -> Result<(Option<Incarnation>, RangeResponse, Revision), Failure> {
+        let request = TxnRequest {
+            compare: Vec::new(),
+            success: vec![range_op(range_one(self.keys.incarnation())), range_op(range)],
+            failure: Vec::new(),
+        };
+        let answer: TxnResponse = self.client.ask(TXN, request).await?;
+        let newest = revision(answer.header.as_ref().map_or(0, |header| header.revision));
+        let mut found = ranges(answer);
+        let label = found.next().and_then(|range| range.kvs.into_iter().next());
+        let label = label.and_then(|kv| serde_json::from_slice::<Label>(&kv.value).ok());
+        let range = found.next().unwrap_or_default();
+        Ok((label.map(|label| label.incarnation), range, newest))
+    }
+
+    /// Whether a watch can go on from a token, exactly.
+    async fn check_resumable(&self, from: &ResumeToken) -> Result<(), WatchError> {
+        let compacted = WatchError::Compacted {
+            revision: from.revision,
+        };
+        // 0 is etcd's word for the newest, and no store's history begins there.
+        if from.revision == Revision(0) {
+            return Err(compacted);
+        }
+        let at_token = RangeRequest {
+            revision: number(from.revision),
+            ..range_one(self.keys.incarnation())
+        };
+        match self.read(at_token).await {
+            Ok((Some(incarnation), then, _)) if incarnation == from.incarnation && !then.kvs.is_empty() => {
+                Ok(())
+            }
+            Ok(_) => Err(compacted),
+            // Compacted, or not reached yet: of another future.
+            Err(Failure::Refused(status)) if status.code() == Code::OutOfRange => Err(compacted),
+            Err(failure) => Err(watch_error(failure)),
+        }
+    }
+
+    /// Where the history of the head, after `since`, names a commit.
+    async fn find(&self, id: CommitId, since: Revision) -> Result<Option<Revision>, StoreError> {
+        let newest = self.barrier().await?;
+        if newest <= since {
+            return Ok(None);
+        }
+        let id = id.to_string();
+        let told = |error| match error {
+            WatchError::Compacted { .. } => StoreError::Compacted { revision: since },
+            WatchError::Unavailable(error) => error,
+        };
+        let head = (self.keys.head(), Vec::new());
+        let mut answers = Answers::open(&self.client, head, since).await.map_err(told)?;
+        loop {
+            let (_, events) = answers.events().await.map_err(told)?;
+            for kv in events.iter().filter_map(|event| event.kv.as_ref()) {
+                if kv.value == id.as_bytes() {
+                    return Ok(Some(revision(kv.mod_revision)));
+                }
+                if revision(kv.mod_revision) >= newest {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    async fn grant(&self, ttl_s: i64) -> Result<LeaseId, StoreError> {
+        let doing = "grant a lease";
+        let request = LeaseGrantRequest { ttl_s, id: 0 };
+        // Granted twice by a repetition, one of them lapses by itself.
+        let granted: LeaseGrantResponse = self.ask(doing, LEASE_GRANT, request).await?;
+        match granted.error.is_empty() {
+            true => Ok(LeaseId(granted.id.cast_unsigned())),
+            false => Err(StoreError::unavailable(doing, granted.error)),
+        }
+    }
+}
+
+fn is_no_lease(status: &Status) -> bool {
+    status.code() == Code::NotFound
+}
+
+fn first_lease(txn: &Txn) -> Option<LeaseId> {
+    txn.writes().iter().find_map(|write| match write {
+        Write::Put { lease, .. } => *lease,
+        Write::Delete { .. } => None,
+    })
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let found: RangeResponse = self.ask("read", RANGE, range_one(self.keys.data(key))).await?;
+        Ok(found.kvs.first().and_then(|kv| self.keys.entry(kv)))
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&PageToken>, limit: usize) -> Result<Page, StoreError> {
+        let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
+        let start = self.keys.data(prefix);
+        let range = RangeRequest {
+            range_end: after_prefix(&start),
+            // The first key after the last one delivered.
+            key: after.map_or(start, |token| self.keys.data(&format!("{}\0", token.after))),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+            revision: after.map_or(0, |token| number(token.revision)),
+        };
+        let compacted = |token: &PageToken| StoreError::Compacted {
+            revision: token.revision,
+        };
+        let (incarnation, found, newest) = match (self.read(range).await, after) {
+            (Ok(read), _) => read,
+            (Err(Failure::Refused(status)), Some(token)) if status.code() == Code::OutOfRange => {
+                return Err(compacted(token));
+            }
+            (Err(failure), _) => return Err(StoreError::unavailable("list", failure.into_source())),
+        };
+        let incarnation = incarnation.ok_or_else(|| StoreError::unavailable("list", "the store is gone"))?;
+        if let Some(token) = after.filter(|token| token.incarnation != incarnation) {
+            return Err(compacted(token));
+        }
+        let revision = after.map_or(newest, |token| token.revision);
+        let mut bytes = 0;
+        let kept = found.kvs.iter().take_while(|kv| {
+            let goes_in = bytes < PAGE_BYTES_MAX;
+            bytes += kv.key.len() + kv.value.len();
+            goes_in
+        });
+        let entries: Vec<_> = kept.filter_map(|kv| self.keys.entry(kv)).collect();
+        let more = found.more || entries.len() < found.kvs.len();
+        let last = entries.last().filter(|_| more).map(|entry| entry.key.clone());
+        Ok(Page {
+            entries,
+            incarnation,
+            revision,
+            next: last.map(|after| PageToken {
+                incarnation,
+                revision,
+                after,
+            }),
+        })
+    }
+
+    async fn watch(&self, prefix: &str, from: &ResumeToken) -> Result<Box<dyn Watch>, WatchError> {
+        self.check_resumable(from).await?;
+        let answers = Answers::open(&self.client, self.keys.all(), from.revision).await?;
+        Ok(Box::new(EtcdWatch {
+            answers,
+            keys: self.keys.clone(),
+            prefix: prefix.into(),
+            ready: VecDeque::new(),
+        }))
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
+        txn.check()?;
+        let request = request::txn_request(&self.keys, &txn);
+        let answered: Result<TxnResponse, Failure> = self.client.ask_carefully(TXN, request).await;
+        match answered {
+            Ok(answer) => Ok(request::outcome(&answer).unwrap_or(Commit::Unknown)),
+            Err(Failure::Lost(source)) => {
+                tracing::info!(error = &*source as &dyn std::error::Error, commit.id = %txn.id(), "A commit's answer is missing.");
+                Ok(Commit::Unknown)
+            }
+            Err(Failure::Refused(status)) if is_no_lease(&status) => match first_lease(&txn) {
+                Some(lease) => Err(StoreError::LeaseNotFound(lease)),
+                None => Err(StoreError::unavailable("commit", status)),
+            },
+            Err(failure) => Err(StoreError::unavailable("commit", failure.into_source())),
+        }
+    }
+
+    async fn settle(&self, id: CommitId, since: Revision) -> Result<Option<Revision>, StoreError> {
+        let settled = async {
+            let lease = self.grant(FENCE_TTL_S).await?;
+            let fence = PutRequest {
+                key: self.keys.fence(id),
+                value: Vec::new(),
+                lease: request::lease_number(lease),
+            };
+            let HeaderResponse { .. } = self.ask("settle", PUT, fence).await?;
+            // From here on the commit happens no more: the head's history is final for it.
+            self.find(id, since).await
+        };
+        match timeout(CALL_TIMEOUT, settled).await {
+            Ok(settled) => settled,
+            Err(elapsed) => Err(StoreError::unavailable("settle", elapsed)),
+        }
+    }
+
+    async fn barrier(&self) -> Result<Revision, StoreError> {
+        let doing = "read its newest revision";
+        let head: RangeResponse = self.ask(doing, RANGE, range_one(self.keys.head())).await?;
+        match head.kvs.first() {
+            Some(kv) => Ok(revision(kv.mod_revision)),
+            None => Err(StoreError::unavailable(doing, "the store is gone")),
+        }
+    }
+
+    async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        self.grant(i64::try_from(whole.max(1)).unwrap_or(i64::MAX)).await
+    }
+
+    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let doing = "keep a lease alive";
+        let kept = async {
+            let request = LeaseRequest {
+                id: request::lease_number(lease),
+            };
+            let (connection, mut answers) = self
+                .client
+                .stream::<_, LeaseKeepAliveResponse>(LEASE_KEEP_ALIVE, request, false)
+                .await
+                .map_err(Failure::into_source)?;
+            let answer = answers.message().await;
+            if answer.is_err() {
+                self.client.leave(&connection).await;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer?)
+        };
+        let answer = match timeout(CALL_TIMEOUT, kept).await {
+            Ok(kept) => kept.map_err(|source| StoreError::unavailable(doing, source))?,
+            Err(elapsed) => return Err(StoreError::unavailable(doing, elapsed)),
+        };
+        match answer {
+            Some(answer) if answer.ttl_s > 0 => Ok(()),
+            Some(_) => Err(StoreError::LeaseNotFound(lease)),
+            None => Err(StoreError::unavailable(doing, "etcd did not answer")),
+        }
+    }
+
+    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let request = LeaseRequest {
+            id: request::lease_number(lease),
+        };
+        match self.client.ask(LEASE_REVOKE, request).await {
+            Ok(HeaderResponse { .. }) => Ok(()),
+            Err(Failure::Refused(status)) if is_no_lease(&status) => Ok(()),
+            Err(failure) => Err(StoreError::unavailable("revoke a lease", failure.into_source())),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Members that crash, stand still and come back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adit_store::conformance::committed;
+use adit_store::{Cache, Change, Commit, Entry, Store, Txn, View};
+use tokio::time::timeout;
+
+use crate::DEADLINE;
+use crate::cluster::{self, Cluster};
+
+/// Every entry, by key.
+#[derive(Default)]
+struct Entries(BTreeMap<Arc<str>, Entry>);
+
+impl View for Entries {
+    type Reading = Change;
+
+    fn read(change: &Change) -> Change {
+        change.clone()
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change.entry {
+            Some(entry) => self.0.insert(change.key, entry),
+            None => self.0.remove(&change.key),
+        };
+    }
+}
+
+async fn follow(store: &Arc<dyn Store>) -> Cache<Entries> {
+    let cache = Cache::start(store.clone(), "");
+    timeout(DEADLINE, cache.wait_ready()).await.unwrap().unwrap();
+    cache
+}
+
+/// Commits until it is known to be committed: an outage may make it fail or leave it open.
+async fn commit_at_last(store: &dyn Store, key: &str, value: u8) {
+    let committing = async {
+        loop {
+            let since = match store.barrier().await {
+                Ok(since) => since,
+                Err(_) => continue,
+            };
+            let txn = Txn::new().put(key, [value]);
+            let id = txn.id();
+            match store.commit(txn).await {
+                Ok(Commit::Committed(_)) => return,
+                Ok(Commit::Conflict) => panic!("nothing was compared"),
+                Ok(Commit::Unknown) if matches!(store.settle(id, since).await, Ok(Some(_))) => return,
+                Ok(Commit::Unknown) | Err(_) => {}
+            }
+        }
+    };
+    timeout(DEADLINE, committing)
+        .await
+        .expect("the store works again");
+}
+
+/// Passes a barrier, trying on while members are away.
+async fn passed(cache: &Cache<Entries>) {
+    let passing = async { while cache.barrier().await.is_err() {} };
+    timeout(DEADLINE, passing).await.expect("the cache catches up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_end_while_etcd_is_down_and_the_cache_catches_up() {
+    if !cluster::is_installed("calls_end_while_etcd_is_down_and_the_cache_catches_up") {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    let store: Arc<dyn Store> = Arc::new(cluster.open(cluster.config("adit")).await);
+    let cache = follow(&store).await;
+    let before = committed(&*store, Txn::new().put("k", [1]).put("kept", [1])).await;
+    passed(&cache).await;
+
+    cluster.kill(0);
+    let calls = async {
+        assert!(store.get("k").await.is_err());
+        assert!(store.barrier().await.is_err());
+        assert!(store.list("", None, 10).await.is_err());
+        // It cannot have reached anybody, unless the connection's end was not noticed yet.
+        assert!(!matches!(
+            store.commit(Txn::new().put("lost", [1])).await,
+            Ok(Commit::Committed(_) | Commit::Conflict)
+        ));
+        assert!(store.lease_grant(DEADLINE).await.is_err());
+    };
+    timeout(DEADLINE, calls).await.expect("every call ends");
+    assert_eq!(*cache.read().0["k"].value, [1], "what is known stays to be read");
+
+    cluster.restart(0);
+    commit_at_last(&*store, "k", 2).await;
+    passed(&cache).await;
+    let view = cache.read();
+    assert_eq!(*view.0["k"].value, [2]);
+    assert_eq!(
+        view.0["kept"].mod_revision, before,
+        "what was acknowledged is there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_member_of_three_may_die_or_stand_still() {
+    if !cluster::is_installed("any_member_of_three_may_die_or_stand_still") {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let store: Arc<dyn Store> = Arc::new(cluster.open(cluster.config("adit")).await);
+    let cache = follow(&store).await;
+    let mut value = 0;
+    // The one that is asked goes first: each outage has it move on to the next.
+    for kills in [true, false] {
+        for member in 0..3 {
+            value += 1;
+            match kills {
+                true => cluster.kill(member),
+                false => cluster.pause(member),
+            }
+            commit_at_last(&*store, "k", value).await;
+            passed(&cache).await;
+            assert_eq!(*cache.read().0["k"].value, [value], "without member {member}");
+            match kills {
+                true => cluster.restart(member),
+                false => cluster.resume(member),
+            }
+            // The next one may only go when this one is back.
+            let mut only = cluster.config("adit");
+            only.urls = vec![cluster.url(member)];
+            cluster.open(only).await;
+        }
+    }
+}
