@@ -2,7 +2,7 @@
 //! kernel says EMFILE.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -28,6 +28,8 @@ pub(crate) struct Budget {
     total: usize,
     used: AtomicUsize,
     listeners: AtomicUsize,
+    /// How often there was no pipe to be had.
+    pipes_refused: AtomicU64,
 }
 
 impl Budget {
@@ -56,6 +58,7 @@ impl Budget {
             total,
             used: AtomicUsize::new(0),
             listeners: AtomicUsize::new(0),
+            pipes_refused: AtomicU64::new(0),
         }
     }
 
@@ -101,6 +104,15 @@ impl Budget {
     /// Pipes only make things faster: the second half of the budget is not theirs.
     pub(crate) fn take_pipe(&self) -> bool {
         take(&self.used, PER_PIPE, self.total / 2)
+    }
+
+    /// Counts that somebody had to go without a pipe.
+    pub(crate) fn refuse_pipe(&self) {
+        self.pipes_refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn pipes_refused(&self) -> u64 {
+        self.pipes_refused.load(Relaxed)
     }
 
     pub(crate) fn give_pipe(&self) {

@@ -48,8 +48,16 @@ impl Pipes {
         }
     }
 
-    /// An empty pipe, or none: then copy.
+    /// An empty pipe, or none, which is counted: then copy.
     pub(crate) fn take(&mut self) -> Option<Pipe> {
+        let pipe = self.idle_or_new();
+        if pipe.is_none() {
+            self.budget.refuse_pipe();
+        }
+        pipe
+    }
+
+    fn idle_or_new(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
         }
@@ -122,6 +130,7 @@ mod tests {
         let mut pipes = Pipes::new(Arc::clone(&budget));
         let taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
         assert!(!taken.is_empty() && taken.len() <= PIPES_MAX);
+        assert_eq!(budget.pipes_refused(), 1);
         assert_eq!(budget.used(), 2 * taken.len());
         for pipe in taken {
             pipes.give(pipe);

@@ -347,6 +347,7 @@ impl Relay {
             listeners: register.listeners.len(),
             descriptors_used: self.budget.used(),
             descriptors_budget: self.budget.total(),
+            pipes_refused: self.budget.pipes_refused(),
             records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),
             owners,
         }

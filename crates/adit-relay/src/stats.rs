@@ -243,6 +243,8 @@ pub struct Snapshot {
     pub descriptors_used: usize,
     /// Descriptors that it may hold.
     pub descriptors_budget: usize,
+    /// How often there was no pipe to splice through, so that bytes were copied.
+    pub pipes_refused: u64,
     /// Records of connections that were lost, since nobody took them in time.
     pub records_dropped: u64,
     /// All those together that had been forgotten before: nothing that was counted is ever lost.

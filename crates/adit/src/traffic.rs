@@ -95,6 +95,11 @@ fn whole(out: &mut Out<'_>, snapshot: &Snapshot, lost: u64) -> fmt::Result {
             total.accepted,
         ),
         (
+            "gateway_pipes_refused",
+            "Times that there was no pipe to splice through, so that bytes were copied",
+            snapshot.pipes_refused,
+        ),
+        (
             "gateway_connection_records_lost",
             "Lines of the connection log that could not be written in time",
             lost,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use adit_netns::Namespace;
+use process::pattern::Pattern;
 use process::{BACKEND_PORT, CLIENT_PORT, CLIENT_VPC, Client, Region, skip_without_root, until};
 use serde_json::json;
 
@@ -24,54 +25,6 @@ const CONNECTIONS: usize = 10_000;
 const CLIENTS: usize = 24;
 /// How long a client waits for what must not come.
 const SILENCE: Duration = Duration::from_millis(300);
-
-/// The bytes of a stream: every position has its own, so that nothing can be lost, doubled or moved unseen.
-struct Pattern;
-
-impl Pattern {
-    const BLOCK: usize = 65_521;
-
-    fn block() -> Vec<u8> {
-        (0..Self::BLOCK as u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect()
-    }
-
-    fn send(block: &[u8], to: &mut TcpStream, length: usize) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < length {
-            let from = sent % Self::BLOCK;
-            let n = (Self::BLOCK - from).min(length - sent);
-            to.write_all(&block[from..from + n])?;
-            sent += n;
-        }
-        Ok(())
-    }
-
-    /// Reads to the end, and checks that it comes where it should.
-    fn receive(block: &[u8], from: &mut TcpStream, length: usize) -> io::Result<()> {
-        let (mut received, mut buffer) = (0, vec![0; 65_536]);
-        loop {
-            let n = from.read(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            let mut checked = 0;
-            while checked < n {
-                let at = (received + checked) % Self::BLOCK;
-                let run = (Self::BLOCK - at).min(n - checked);
-                assert!(
-                    buffer[checked..checked + run] == block[at..at + run],
-                    "other bytes than were sent"
-                );
-                checked += run;
-            }
-            received += n;
-        }
-        assert_eq!(received, length, "bytes received until the end of the stream");
-        Ok(())
-    }
-}
 
 /// What one connection carries: so much up, so much down, and who ends its direction first.
 #[derive(Clone, Copy)]
@@ -120,31 +73,31 @@ impl Job {
         }
     }
 
-    fn client(self, block: &[u8], stream: &mut TcpStream) -> io::Result<()> {
+    fn client(self, block: &Pattern, stream: &mut TcpStream) -> io::Result<()> {
         stream.write_all(&self.header())?;
         if self.server_first {
-            Pattern::receive(block, stream, self.down as usize)?;
-            Pattern::send(block, stream, self.up as usize)?;
+            block.receive(stream, self.down as usize)?;
+            block.send(stream, self.up as usize)?;
             stream.shutdown(Shutdown::Write)?;
             // The server says nothing more; its end of the connection comes when it has everything.
             return Ok(());
         }
-        Pattern::send(block, stream, self.up as usize)?;
+        block.send(stream, self.up as usize)?;
         stream.shutdown(Shutdown::Write)?;
-        Pattern::receive(block, stream, self.down as usize)
+        block.receive(stream, self.down as usize)
     }
 
-    fn server(block: &[u8], stream: &mut TcpStream) -> io::Result<()> {
+    fn server(block: &Pattern, stream: &mut TcpStream) -> io::Result<()> {
         let mut header = [0; 9];
         stream.read_exact(&mut header)?;
         let job = Self::of_header(header);
         if job.server_first {
-            Pattern::send(block, stream, job.down as usize)?;
+            block.send(stream, job.down as usize)?;
             stream.shutdown(Shutdown::Write)?;
-            return Pattern::receive(block, stream, job.up as usize);
+            return block.receive(stream, job.up as usize);
         }
-        Pattern::receive(block, stream, job.up as usize)?;
-        Pattern::send(block, stream, job.down as usize)?;
+        block.receive(stream, job.up as usize)?;
+        block.send(stream, job.down as usize)?;
         stream.shutdown(Shutdown::Write)
     }
 }
@@ -163,10 +116,10 @@ fn connect(inside: &Namespace, to: SocketAddrV4) -> io::Result<TcpStream> {
 }
 
 /// Answers what each client asks for; counts the connections that went well from end to end.
-fn serve(listener: TcpListener, block: Arc<Vec<u8>>, good: Arc<AtomicUsize>) {
+fn serve(listener: TcpListener, block: Pattern, good: Arc<AtomicUsize>) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (block, good) = (Arc::clone(&block), Arc::clone(&good));
+            let (block, good) = (block.clone(), Arc::clone(&good));
             std::thread::spawn(move || {
                 let mut stream = stream;
                 Job::server(&block, &mut stream).unwrap();
@@ -186,10 +139,10 @@ fn ten_thousand_connections_lose_nothing_and_leak_nothing() {
     let (provider, consumer) = (Client::demo(&region.api), Client::other(&region.api));
     let service = provider.publish(&json!([{"client_port": 7000, "server_port": 80}]));
     let (_, ip) = consumer.connect(&service);
-    let (block, good) = (Arc::new(Pattern::block()), Arc::new(AtomicUsize::new(0)));
+    let (block, good) = (Pattern::new(), Arc::new(AtomicUsize::new(0)));
     serve(
         listen(&region.port(BACKEND_PORT), 80),
-        Arc::clone(&block),
+        block.clone(),
         Arc::clone(&good),
     );
     let client = region.port(CLIENT_PORT);

@@ -1,6 +1,9 @@
 //! `adit dev` as a process of its own, for tests that kill it or look at it from outside.
 #![allow(dead_code, reason = "each test target uses its own part of this")]
 
+pub(crate) mod pattern;
+pub(crate) mod stage;
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -186,6 +189,21 @@ impl Region {
     fn namespace(&self, name: &str) -> Namespace {
         let directory = Directory::at(Directory::SYSTEM).unwrap();
         until(name, || directory.open(name).ok())
+    }
+
+    /// A number of the metrics, by name and labels; `None` where it is not shown.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let metrics = ureq::get(format!("{}/metrics", self.api)).call().unwrap();
+        let metrics = metrics.into_body().read_to_string().unwrap();
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
+    }
+
+    /// How many connections have ended for a reason.
+    pub(crate) fn ended(&self, reason: &str) -> u64 {
+        let name = format!("adit_gateway_connections_ended_total{{reason=\"{reason}\"}}");
+        self.metric(&name).unwrap()
     }
 
     /// How many descriptors the region has open.
