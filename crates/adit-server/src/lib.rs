@@ -18,6 +18,7 @@ pub mod error;
 pub mod feed;
 pub mod iam;
 pub mod identity;
+pub mod leader;
 pub mod network;
 pub mod planned;
 pub mod rate;
