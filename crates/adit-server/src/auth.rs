@@ -1,17 +1,18 @@
 //! The guards before every operation: token → IAM action → project, in that order (spec 0.2); token → role, for the
 //! operator's.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use adit_model::{ApiError, Code, id::ProjectId};
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
+    extract::{MatchedPath, Request, State},
     http::{Uri, header, request::Parts},
     middleware::Next,
     response::Response,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 
 use crate::{
     app::{App, Scope},
@@ -31,19 +32,18 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     path: MatchedPath,
-    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
     let (mut parts, caller, body) = authenticated(&app, request).await?;
     iam::authorise(&caller, iam::action(&parts.method, path.as_str()))?;
-    let project = project_in(params.as_ref().ok(), &parts.uri);
+    let project = project_in(&parts.uri);
     let project: ProjectId = project.parse().map_err(|_| {
         ApiError::because(
             Code::E0014,
             format!(
                 "project_id: {} is not 32 hexadecimal digits.",
-                adit_model::body::quote(project)
+                adit_model::body::quote(&project)
             ),
         )
     })?;
@@ -58,6 +58,8 @@ pub(crate) async fn guard(
         note.project(&project);
     }
     app.rates.admit(&project, &parts.method)?;
+    // Only those who may do a thing see it fail.
+    app.failures.strike(&parts.method, path.as_str())?;
     parts.extensions.insert(Scope {
         project,
         domain: caller.domain.clone(),
@@ -117,14 +119,11 @@ async fn pass(parts: Parts, body: Pending, next: Next) -> Result<Response, Failu
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
-/// The project in the path. A path that is no text (`%FF`) has its project where every path has it, and is refused by
-/// whoever reads the part that is none.
-fn project_in<'a>(params: Option<&'a RawPathParams>, uri: &'a Uri) -> &'a str {
-    let named = params.and_then(|params| params.iter().find(|(name, _)| *name == "project_id"));
-    match named {
-        Some((_, project)) => project,
-        None => uri.path().split('/').nth(2).unwrap_or_default(),
-    }
+/// The project in the path, which has the same place in every route: `/v1/{project_id}/…`. What is no text (`%FF`) is no
+/// project.
+fn project_in(uri: &Uri) -> Cow<'_, str> {
+    let part = uri.path().split('/').nth(2).unwrap_or_default();
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
 /// Reads a body that is neither too large nor too slow; how long it may take is the edge's to say.

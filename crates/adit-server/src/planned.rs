@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,17 +16,12 @@ use adit_model::{
     body::quote,
     planned::{Effect, Plan, Planned},
 };
-use axum::{
-    extract::{MatchedPath, Request, State},
-    http::Method,
-    middleware::Next,
-    response::Response,
-};
+use axum::http::Method;
 use parking_lot::Mutex;
 use utoipa::openapi::{OpenApi, path::Operation};
 use uuid::Uuid;
 
-use crate::{app::App, error::Failure};
+use crate::error::Failure;
 
 /// Operations that order something which may become `failed`.
 const ORDERS: &[&str] = &[SERVICE_CREATE, ENDPOINT_CREATE];
@@ -104,6 +99,17 @@ impl Failures {
     /// What is still to happen.
     pub fn left(&self) -> Vec<Planned> {
         self.plan.lock().0.clone()
+    }
+
+    /// Lets a request to a route through whose failure is not planned.
+    ///
+    /// # Errors
+    /// The failure that was asked for.
+    pub(crate) fn strike(&self, method: &Method, pattern: &str) -> Result<(), Failure> {
+        match self.reply(method, pattern) {
+            Some((status, code)) => Err(Failure::Planned { status, code }),
+            None => Ok(()),
+        }
     }
 
     fn reply(&self, method: &Method, pattern: &str) -> Option<(u16, Code)> {
@@ -191,18 +197,5 @@ impl Drop for Order<'_> {
             self.of.plan.lock().give_back(self.operation, Effect::Failed);
             self.of.planned.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// Refuses a request whose failure is planned; everything else passes.
-pub(crate) async fn strike(
-    State(app): State<Arc<App>>,
-    pattern: MatchedPath,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    match app.failures.reply(request.method(), pattern.as_str()) {
-        Some((status, code)) => Err(Failure::Planned { status, code }),
-        None => Ok(next.run(request).await),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         route_table, service, shape::ErrorBody, tag, upgrade, version, whitelist, whitelist_batch,
     },
     app::App,
-    auth, edge, planned,
+    auth, edge,
 };
 
 /// What the document says beyond the operations themselves.
@@ -54,10 +54,7 @@ pub fn router(app: Arc<App>) -> (Router, utoipa::openapi::OpenApi) {
         tenants = tenants.merge(superset());
     }
     app.failures.know(tenants.get_openapi());
-    // What was added last comes first: only those who may do a thing see it fail.
-    let tenants = tenants
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), planned::strike))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
+    let tenants = tenants.route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard));
     let operators = operators().route_layer(middleware::from_fn_with_state(
         Arc::clone(&app),
         auth::guard_operator,

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
+    extract::Request,
     http::header,
     middleware::Next,
     response::Response,
@@ -77,7 +77,7 @@ impl HttpBody for Lent {
 }
 
 /// Answers a request whose body has to have come within `timeout`, and reads what is left of it.
-pub(crate) async fn settle(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+pub(crate) async fn settle(timeout: Duration, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;

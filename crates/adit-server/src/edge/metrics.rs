@@ -1,7 +1,13 @@
 //! What the edge counts. Labels are bounded: patterns of paths, never paths.
 
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use axum::extract::MatchedPath;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -17,7 +23,7 @@ const SECONDS: [f64; 14] = [
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Answered {
     pub(super) method: &'static str,
-    pub(super) route: String,
+    pub(super) route: Route,
     pub(super) status: u16,
 }
 
@@ -25,7 +31,37 @@ pub(super) struct Answered {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Asked {
     pub(super) method: &'static str,
-    pub(super) route: String,
+    pub(super) route: Route,
+}
+
+/// The pattern of a path, or `none` where there is no route.
+#[derive(Clone, Debug)]
+pub(super) struct Route(pub(super) Option<MatchedPath>);
+
+impl Route {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("none", MatchedPath::as_str)
+    }
+}
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Route {}
+
+impl Hash for Route {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
 }
 
 /// One label with one of a few words.

@@ -22,7 +22,7 @@ use std::{
 use adit_model::{ApiError, Code};
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::Request,
     http::{Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -38,8 +38,8 @@ use patience::Cut;
 pub use health::Health;
 pub use origin::Origin;
 pub use patience::Patience;
+pub use request::Note;
 pub(crate) use request::REQUEST_ID;
-pub use request::{Note, RequestId};
 pub use tls::{Tls, TlsError};
 
 /// How much of a path a message shows, in characters.
@@ -118,12 +118,13 @@ impl Edge {
                 Failure::Method(format!("{} does not take {method}.", shown(&uri)))
             })
             .fallback(absent)
-            .layer(middleware::from_fn_with_state(state(), take_place));
+            // As few layers as there can be: each call of a layer copies all that are within it.
+            .layer(middleware::from_fn_with_state(state(), request::bounded));
         if let Some(health) = health {
-            router = router.merge(health.beside(self.limits.metrics_elsewhere));
+            let health = health.beside(self.limits.metrics_elsewhere);
+            router = router.merge(health.layer(middleware::from_fn_with_state(state(), request::unbounded)));
         }
-        // As few layers as there can be: each call of a layer copies all that are within it.
-        router.layer(middleware::from_fn_with_state(state(), request::observe))
+        router
     }
 }
 
@@ -151,13 +152,13 @@ pub fn log_panics() {
 }
 
 /// Waits for a place among the requests in progress, for a moment; then answers, and reads what is left of the body.
-async fn take_place(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+async fn take_place(edge: &Edge, request: Request, next: Next) -> Response {
     let place = match edge.places.try_acquire() {
         Ok(place) => Ok(Ok(place)),
         Err(_) => tokio::time::timeout(PLACE_TIMEOUT, edge.places.acquire()).await,
     };
     match place {
-        Ok(_place) => unread::settle(State(edge.limits.patience.body), request, next).await,
+        Ok(_place) => unread::settle(edge.limits.patience.body, request, next).await,
         Err(_) => {
             edge.metrics.refused.get_or_create(&CROWDED).inc();
             Failure::Crowded.into_response()

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     Edge, Peer,
-    metrics::{Answered, Asked, FAILED_LOGINS, FORBIDDEN, UNAUTHENTICATED},
+    metrics::{Answered, Asked, FAILED_LOGINS, FORBIDDEN, Route, UNAUTHENTICATED},
 };
 use crate::error::Failure;
 
@@ -24,12 +24,9 @@ use crate::error::Failure;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that we take over from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
-/// The pattern of paths that no route has.
-const NO_ROUTE: &str = "none";
 
-/// A request's id, among its extensions: the one that its reply carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+/// A request's id: the one that its reply carries.
+struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's own, where it is fit to be printed, else a new one.
@@ -45,7 +42,7 @@ impl RequestId {
     }
 
     /// As text.
-    pub fn as_str(&self) -> &str {
+    fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 }
@@ -84,7 +81,21 @@ impl Drop for InProgress<'_> {
     }
 }
 
-pub(super) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+/// Observes a request that takes a place among those in progress.
+pub(super) async fn bounded(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    observe(&edge, request, |request| super::take_place(&edge, request, next)).await
+}
+
+/// Observes a request that is answered also where there is no place left.
+pub(super) async fn unbounded(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    observe(&edge, request, |request| next.run(request)).await
+}
+
+async fn observe<F: Future<Output = Response>>(
+    edge: &Edge,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let begun = Instant::now();
     let metrics = &edge.metrics;
     metrics.in_progress.inc();
@@ -92,19 +103,17 @@ pub(super) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let id = RequestId::of(&request);
     let note = Note::default();
     let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>();
-    let route = route.map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
-    let path = request.uri().path().to_owned();
+    let route = Route(request.extensions().get::<MatchedPath>().cloned());
+    // A path is a line of the log's and no label.
+    let logged = tracing::enabled!(target: "adit::access", tracing::Level::INFO);
+    let path = logged.then(|| request.uri().path().to_owned());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(note.clone());
     let span = tracing::error_span!("request", request.id = id.as_str());
     let from = peer.map(|peer| peer.ip().to_canonical());
     let mut response = match from.map_or(Ok(()), |from| edge.failed_logins.check(&from, begun)) {
         Ok(()) => {
-            let answer = AssertUnwindSafe(next.run(request))
-                .catch_unwind()
-                .instrument(span);
+            let answer = AssertUnwindSafe(answer(request)).catch_unwind().instrument(span);
             answer.await.unwrap_or_else(|_| {
                 metrics.panics.inc();
                 Failure::from(Code::E0001).into_response()
@@ -117,7 +126,7 @@ pub(super) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     };
     let status = response.status();
     let took = begun.elapsed();
-    note_failure(&edge, status, from);
+    note_failure(edge, status, from);
     let project = note.0.get().map(tracing::field::display);
     let client = peer.map(tracing::field::display);
     tracing::info!(
@@ -127,8 +136,8 @@ pub(super) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
             client.address = client,
             project.id = project,
             http.method = method,
-            http.route = route,
-            http.path = path,
+            http.route = route.as_str(),
+            http.path = path.as_deref(),
             http.status = status.as_u16(),
             duration_ms = took.as_secs_f64() * 1000.0,
         },
