@@ -21,6 +21,7 @@ use adit_model::{
     ApiError, error_chain,
     feed::{Capabilities, Report},
     planned::Planned,
+    service::ServiceStatus,
 };
 use adit_netns::Directory;
 use adit_relay::Close;
@@ -49,6 +50,8 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(10);
 const KERNEL_PERIOD: Duration = Duration::from_secs(2);
 /// How soon the kernel is looked at again after a step that it refused.
 const KERNEL_RETRY: Duration = Duration::from_millis(100);
+/// How long a start waits for the operator's services to become available.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a region is made of.
 pub struct Settings {
@@ -263,7 +266,31 @@ impl Running {
         registry.lock().register_collector(Box::new(traffic));
         let reconcilers = reconcile::run(Arc::clone(&running.app), from_gateway, running.cancel.clone());
         running.tasks.push(tokio::spawn(reconcilers));
+        if delay.is_zero() {
+            running.public_services_settle().await;
+        }
         Ok(running)
+    }
+
+    /// Waits, for a moment, until the operator's services can be connected to: who starts a region to use it may do so at once.
+    async fn public_services_settle(&self) {
+        let cache = &self.app.cache;
+        let mut notices = cache.subscribe();
+        let settled = async {
+            while cache
+                .read()
+                .public_services()
+                .iter()
+                .any(|service| service.value.status() == ServiceStatus::Creating)
+            {
+                if notices.next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(SETTLE_TIMEOUT, settled).await.is_err() {
+            tracing::warn!("The operator's services are not available yet.");
+        }
     }
 
     async fn start_data_plane(

@@ -61,11 +61,6 @@ fn a_gateway_endpoint_leads_to_the_service_s_own_addresses_and_to_nothing_else()
     let dir = tempfile::tempdir().unwrap();
     let region = Region::start(dir.path(), &[]);
     let consumer = Client::other(&region.api);
-    until("the public service", || {
-        let found = consumer.must("GET", "vpc-endpoint-services/public", None);
-        let services = found["endpoint_services"].as_array().unwrap();
-        services.iter().any(|one| one["id"] == OBS_SERVICE).then_some(())
-    });
     let obs = region.port(OBS_PORT);
     let server = obs.run(|| TcpListener::bind((OBS, 80))).unwrap().unwrap();
     let unmapped = obs.run(|| TcpListener::bind((OBS, 81))).unwrap().unwrap();
