@@ -14,7 +14,7 @@ use adit_model::{
 use adit_server::{audit::Sink, edge::Patience};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
-use crate::{data_plane::DataPlane, diagnose::Diagnose};
+use crate::{data_plane::DataPlane, diagnose::Diagnose, top::Top};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -104,6 +104,15 @@ pub enum Command {
         adit diagnose 4c6ffad2-5e6e-4f1c-8c2a-4e2b3a7f9d10 --port 8080 --client 10.0.0.20 -o json"
     )]
     Diagnose(Box<Diagnose>),
+    /// Show the busiest endpoints of a running region, live: connections, bytes, drops by their reasons, backends' latency.
+    ///
+    /// Once a second; keys choose the order, `q` ends. Where the output is no terminal, a table follows the other. Reads
+    /// /metrics, so it shows as many endpoints as the region's --endpoint-metrics says.
+    #[command(
+        after_help = "Examples:\n  adit top --sort drops\n  adit top --once\n  adit top -o json | jq .total\n  \
+        adit top --metrics http://gateway-1:9117/metrics"
+    )]
+    Top(Top),
     /// Run a region as its operator: quotas, accounts, and everything that tenants have in it.
     ///
     /// Works on a running `adit dev` without further words, and with --url on any other region. Everything is done through

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, diagnose, exec, gateway_check, terminal, toa_receiver, who,
+    config, demo, dev, diagnose, exec, gateway_check, terminal, toa_receiver, top, who,
 };
 use adit_model::error_chain;
 use mimalloc::MiMalloc;
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             fail_with(&e, e.status())
         }
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
+        Command::Top(args) => top::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Who(args) => who::run(&args).map_or_else(|e| fail(&e), |found| u8::from(!found).into()),
         Command::ToaReceiver(args) => {
             let ended = toa_receiver::run(&args);

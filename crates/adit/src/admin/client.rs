@@ -1,6 +1,6 @@
 //! The operator's HTTP client: a token, and JSON both ways.
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -29,7 +29,7 @@ type Reply = (u16, Value, Option<String>);
 
 impl Client {
     pub(super) fn login(access: Access) -> Result<Self, Error> {
-        let agent = agent(&access)?;
+        let agent = agent(access.cacert.as_deref(), access.verify)?;
         let (token, catalog) = match access.auth {
             Auth::Token(token) => (token, Value::Null),
             Auth::Password {
@@ -104,11 +104,15 @@ impl Client {
     }
 }
 
-fn agent(access: &Access) -> Result<ureq::Agent, Error> {
-    let mut tls = TlsConfig::builder().disable_verification(!access.verify);
-    if let Some(file) = &access.cacert {
+/// An HTTP client that trusts the certificates in a file, or those that are commonly trusted; without `verify`, any.
+///
+/// # Errors
+/// Where the file has none.
+pub(crate) fn agent(cacert: Option<&Path>, verify: bool) -> Result<ureq::Agent, Error> {
+    let mut tls = TlsConfig::builder().disable_verification(!verify);
+    if let Some(file) = cacert {
         let unreadable = |source| Error::Certificates {
-            file: file.clone(),
+            file: file.to_owned(),
             source,
         };
         let pem = fs::read(file).map_err(unreadable)?;
@@ -129,6 +133,20 @@ fn agent(access: &Access) -> Result<ureq::Agent, Error> {
         .tls_config(tls.build())
         .build()
         .into())
+}
+
+/// What is at a URL: the status, and the text.
+///
+/// # Errors
+/// Where nobody answers.
+pub(crate) fn fetch(agent: &ureq::Agent, url: &str) -> Result<(u16, String), Error> {
+    let unreachable = |source: ureq::Error| Error::Unreachable {
+        url: url.to_owned(),
+        source: Box::new(source),
+    };
+    let mut reply = agent.get(url).call().map_err(unreachable)?;
+    let text = reply.body_mut().read_to_string().map_err(unreachable)?;
+    Ok((reply.status().as_u16(), text))
 }
 
 fn send(

@@ -18,7 +18,10 @@ use args::{AccessArgs, Admin, Output};
 use client::Client;
 use order::Order;
 use serde_json::Value;
-pub(crate) use view::plain;
+pub(crate) use {
+    client::{agent, fetch},
+    view::plain,
+};
 
 /// Why a command was not carried out. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Nobody answers.
-    #[error("cannot reach {url}; is the region running, and is this its address? (--url)")]
+    #[error(
+        "cannot reach {url}; is the region running, is this its address (--url), and is its certificate trusted (--cacert)?"
+    )]
     Unreachable {
         /// What was called.
         url: String,

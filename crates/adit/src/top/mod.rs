@@ -1,0 +1,170 @@
+//! `adit top`: the busiest endpoints of a running region, live in the terminal.
+//!
+//! Reads `/metrics` once a second, and shows what has changed since the time before; so it needs no credentials, and sees
+//! as many endpoints as the region's `--endpoint-metrics` says. Decides nothing. Read next: [`scrape`] (what is read), [`table`]
+//! (what is shown; both pure), [`screen`] (keys and the terminal).
+
+mod scrape;
+mod screen;
+mod table;
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::{
+    admin,
+    cli::Output,
+    data::{self, DataError},
+};
+use scrape::Sample;
+use screen::{Heard, Screen};
+use table::{Sort, View};
+
+/// How often it is looked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Show the busiest endpoints, live.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// What comes first.
+    #[arg(long, value_name = "BY", default_value = "bytes")]
+    pub sort: Sort,
+    /// Print one table of the next second, and end.
+    #[arg(long)]
+    pub once: bool,
+    /// A table for people, or a line of JSON for each second.
+    #[arg(long, short, default_value = "table")]
+    pub output: Output,
+    /// Where the metrics are [default: those of the region that `adit dev` runs on --data].
+    #[arg(long, value_name = "URL")]
+    pub metrics: Option<String>,
+    /// The region's data directory [default: as for `adit dev`].
+    #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Trust the certificates in this file.
+    #[arg(long, env = "ADIT_CACERT", value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+}
+
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No region runs here.
+    #[error("{0}; or name the metrics of another with --metrics")]
+    NotRunning(#[from] DataError),
+    /// Nobody answers.
+    #[error(transparent)]
+    Unreachable(#[from] admin::Error),
+    /// An answer, but no metrics.
+    #[error(
+        "{url} answers {status}, and no metrics: they are beside the API for clients on the same machine alone, or where \
+         --metrics-listen says"
+    )]
+    NoMetrics {
+        /// What was called.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// The terminal, or a signal handler.
+    #[error("the system refuses what a live table needs")]
+    System(#[from] io::Error),
+}
+
+/// Where metrics are read.
+struct Source {
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Source {
+    fn of(args: &Top) -> Result<Self, Error> {
+        let (url, cacert) = match &args.metrics {
+            Some(url) => (url.clone(), args.cacert.clone()),
+            None => {
+                let run = data::running(&args.data.clone().unwrap_or_else(data::default_path))?;
+                let beside = format!("{}/metrics", run.api);
+                (run.metrics.unwrap_or(beside), args.cacert.clone().or(run.cacert))
+            }
+        };
+        let agent = admin::agent(cacert.as_deref(), true)?;
+        Ok(Self { url, agent })
+    }
+
+    fn read(&self) -> Result<Sample, Error> {
+        let (status, text) = admin::fetch(&self.agent, &self.url)?;
+        let sample = Sample::parse(&text, Instant::now());
+        match sample {
+            Some(sample) if status == 200 => Ok(sample),
+            _ => Err(Error::NoMetrics {
+                url: self.url.clone(),
+                status,
+            }),
+        }
+    }
+}
+
+/// Shows until it is told to end, or once.
+///
+/// # Errors
+/// Where there are no metrics to be had.
+pub fn run(args: &Top) -> Result<(), Error> {
+    let source = Source::of(args)?;
+    let (sender, heard) = channel();
+    screen::hear_signals(sender.clone())?;
+    let mut last = source.read()?;
+    let lively =
+        !args.once && args.output == Output::Table && io::stdout().is_terminal() && io::stdin().is_terminal();
+    let mut screen = lively.then(|| Screen::open(sender)).transpose()?;
+    let mut view = View::new(args.sort, &last);
+    if let Some(screen) = &mut screen {
+        screen.show(&view.text(Some(screen.size()), &source.url))?;
+    }
+    while wait(&heard, &mut view, screen.as_mut(), &source.url) {
+        match source.read() {
+            Ok(sample) => {
+                view.take(&last, &sample);
+                last = sample;
+            }
+            // It may come back; what is shown says that it is away.
+            Err(e) if screen.is_some() => view.lost(&e),
+            Err(e) => return Err(e),
+        }
+        let shown = match (&mut screen, args.output) {
+            (Some(screen), _) => screen.show(&view.text(Some(screen.size()), &source.url)),
+            (None, Output::Json) => screen::print(&format!("{}\n", view.json())),
+            (None, Output::Table) => screen::print(&format!("{}\n", view.text(None, &source.url))),
+        };
+        // Whoever read it has gone.
+        if shown.is_err() || args.once {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the next second, heeding keys; false when it is to end.
+fn wait(heard: &Receiver<Heard>, view: &mut View, mut screen: Option<&mut Screen>, url: &str) -> bool {
+    let next = Instant::now() + PERIOD;
+    loop {
+        match heard.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) | Ok(Heard::End) => return false,
+            Ok(Heard::Key(key)) => {
+                let Some(sort) = Sort::by_key(key) else { continue };
+                view.sort = sort;
+                if let Some(screen) = &mut screen
+                    && screen.show(&view.text(Some(screen.size()), url)).is_err()
+                {
+                    return false;
+                }
+            }
+        }
+    }
+}
