@@ -134,8 +134,56 @@ fn the_operator_of_a_running_region_needs_no_words() {
             "{words:?} {shown}"
         );
     }
+    let words = "public-service create com.example.store --vpc-id 4189d3c2-8882-4871-a3c2-d380272eed80 \
+        --prefix 100.64.0.0/16 --port 443 -o json --project-id";
+    let words: Vec<_> = words.split_whitespace().chain([PROJECT]).collect();
+    let store = json_of(&admin(data, &words));
+    let store = store["id"].as_str().unwrap();
+    let listed = json_of(&admin(
+        data,
+        &["public-service", "list", "--name", "EXAMPLE", "-o", "json"],
+    ));
+    assert_eq!(
+        (&listed["total_count"], &listed["services"][0]["prefixes"]),
+        (&json!(1), &json!(["100.64.0.0/16"]))
+    );
+    let table = said(&admin(data, &["public-service", "list"]));
+    assert!(
+        table.contains("com.t-systems.otc") && !table.contains(&service),
+        "{table}"
+    );
+    let shown = said(&admin(data, &["public-service", "show", store]));
+    assert!(shown.contains("com.example.store"), "{shown}");
+    let refused = complained(&admin(data, &words));
+    assert!(refused.contains("com.example.store"), "{refused}");
+    said(&admin(data, &["public-service", "delete", store]));
     let pool = json_of(&admin(data, &["pool", "create", "edge", "-o", "json"]));
     said(&admin(data, &["pool", "delete", pool["id"].as_str().unwrap()]));
+    assert!(region.stop(), "a clean stop");
+}
+
+#[test]
+fn over_https_the_region_s_certificate_is_trusted_where_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let region = Region::start(dir.path(), &["--no-gateway", "--tls", "self-signed"]);
+    assert!(region.api.starts_with("https://"), "{}", region.api);
+    // The running region's own is known.
+    let pools = said(&admin(Some(dir.path()), &["pool", "list"]));
+    assert!(pools.contains("default"), "{pools}");
+    let words = "--user operator --password operator-password --domain operator-domain pool list";
+    let at = |more: &[&str]| {
+        let words = ["--url", &region.api].into_iter().chain(words.split(' '));
+        admin(None, &words.chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let stranger = complained(&at(&[]));
+    assert!(
+        stranger.contains("certificate") && stranger.contains("--cacert"),
+        "{stranger}"
+    );
+    let cacert = dir.path().join("tls-cert.pem");
+    said(&at(&["--cacert", cacert.to_str().unwrap()]));
+    let nothing = complained(&at(&["--cacert", dir.path().join("instance").to_str().unwrap()]));
+    assert!(nothing.contains("holds no certificate"), "{nothing}");
     assert!(region.stop(), "a clean stop");
 }
 

@@ -78,6 +78,9 @@ pub enum What {
     /// Endpoint services of all projects.
     #[command(subcommand)]
     Service(Service),
+    /// Services that the operator runs for everybody.
+    #[command(subcommand)]
+    PublicService(PublicService),
     /// Endpoints of all projects: look at them, switch them off and on.
     #[command(subcommand)]
     Endpoint(Endpoint),
@@ -209,6 +212,93 @@ pub enum Service {
         #[arg(long, value_name = "PROFILE")]
         proxy_profile: String,
     },
+}
+
+/// Public services.
+#[derive(Debug, Subcommand)]
+pub enum PublicService {
+    /// Public services, the newest first.
+    List {
+        #[command(flatten)]
+        /// Whose network they are in.
+        listed: Listed,
+        /// Only those whose name has this part; case is ignored.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// One of them.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Publish a port, or blocks of addresses, for everybody.
+    #[command(
+        after_help = "Examples:\n  adit admin public-service create com.example.dns --project-id P --vpc-id V --port-id PORT \\\n    \
+        --server-type VM --port 53:5353\n  \
+        adit admin public-service create com.example.store --project-id P --vpc-id V --prefix 100.64.0.0/16 --port 443"
+    )]
+    Create(Box<NewPublicService>),
+    /// Take one away. Its endpoints have to be gone.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// What a public service is made of.
+#[derive(Debug, Args)]
+pub struct NewPublicService {
+    /// Its whole name; no other public service has it.
+    pub name: String,
+    /// The project whose network the backend is in.
+    #[arg(long, value_name = "ID")]
+    pub project_id: String,
+    /// The backend's VPC.
+    #[arg(long, value_name = "ID")]
+    pub vpc_id: String,
+    /// The backend's port: endpoints are addresses (type interface).
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "server_type",
+        required_unless_present = "prefix",
+        conflicts_with = "prefix"
+    )]
+    pub port_id: Option<String>,
+    /// What the port belongs to: LB or VM.
+    #[arg(long, value_name = "TYPE")]
+    pub server_type: Option<String>,
+    /// A block that clients reach at the addresses that it has: endpoints are routes (type gateway). May be repeated.
+    #[arg(long, value_name = "CIDR")]
+    pub prefix: Vec<String>,
+    /// A client port, and the backend's where that is another. May be repeated.
+    #[arg(long = "port", value_name = "CLIENT[:SERVER]", required = true, value_parser = mapping)]
+    pub ports: Vec<(u16, u16)>,
+    /// Whose it is said to be [default: OTC].
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// Say that its use costs something.
+    #[arg(long)]
+    pub is_charge: bool,
+    /// How the backend learns of clients: close, toa_open, proxy_open, open or proxy_vni.
+    #[arg(long, value_name = "MODE")]
+    pub tcp_proxy: Option<String>,
+    /// Free text.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// The pool of gateways that serves it [default: the region's].
+    #[arg(long, value_name = "ID")]
+    pub pool_id: Option<String>,
+}
+
+/// Reads `443` or `53:5353`.
+fn mapping(text: &str) -> Result<(u16, u16), String> {
+    let (client, server) = text.split_once(':').unwrap_or((text, text));
+    let port = |text: &str| {
+        let port = text.parse().ok().filter(|port| *port > 0);
+        port.ok_or_else(|| format!("{text:?} is not a port from 1 to 65535"))
+    };
+    Ok((port(client)?, port(server)?))
 }
 
 /// Endpoints.

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::admin::{
-    args::{Account, Connection, Endpoint, Freeze, Listed, Pool, Quota, Service, Vpc, What, Whitelist},
+    args::{
+        Account, Connection, Endpoint, Freeze, Listed, NewPublicService, Pool, PublicService, Quota, Service,
+        Vpc, What, Whitelist,
+    },
     view::{Column, View, at, of},
 };
 
@@ -40,6 +43,16 @@ const SERVICES: &[Column] = &[
     at("STATE", "/status"),
     at("PROJECT", "/project_id"),
     at("VPC", "/vpc_id"),
+    at("CONNECTIONS", "/connection_count"),
+];
+const PUBLIC_SERVICES: &[Column] = &[
+    at("ID", "/id"),
+    at("NAME", "/service_name"),
+    at("TYPE", "/service_type"),
+    at("STATE", "/status"),
+    at("OWNER", "/owner"),
+    at("PORT", "/port_id"),
+    at("PREFIXES", "/prefixes"),
     at("CONNECTIONS", "/connection_count"),
 ];
 const ENDPOINTS: &[Column] = &[
@@ -90,6 +103,7 @@ impl Order {
             What::Quota(command) => quota(command),
             What::Account(command) => account(command),
             What::Service(command) => service(command),
+            What::PublicService(command) => public_service(command),
             What::Endpoint(command) => endpoint(command),
             What::Connection(command) => connection(command),
             What::Whitelist(command) => whitelist(command),
@@ -224,6 +238,56 @@ fn service(command: Service) -> Order {
             Order::new("PUT", format!("services/{}", part(&id)), View::Item)
                 .with(json!({"proxy_profile": profile}))
         }
+    }
+}
+
+fn public_service(command: PublicService) -> Order {
+    match command {
+        PublicService::List { listed, name } => {
+            let filters = [
+                ("public", Some("true".to_owned())),
+                ("endpoint_service_name", name),
+            ];
+            list("services", "services", PUBLIC_SERVICES, listed, filters)
+        }
+        PublicService::Show { id } => Order::show(format!("services/{}", part(&id))),
+        PublicService::Create(new) => Order::new("POST", "services", View::Item).with(new.body()),
+        PublicService::Delete { id } => {
+            Order::new("DELETE", format!("services/{}", part(&id)), View::Nothing)
+        }
+    }
+}
+
+impl NewPublicService {
+    /// The request's body; what was not said is not in it.
+    fn body(self) -> Value {
+        let mapping =
+            |(client, server)| json!({"client_port": client, "server_port": server, "protocol": "TCP"});
+        let ports: Vec<Value> = self.ports.into_iter().map(mapping).collect();
+        let gateway = !self.prefix.is_empty();
+        let mut body = json!({
+            "service_name": self.name, "project_id": self.project_id, "vpc_id": self.vpc_id, "ports": ports,
+            "service_type": if gateway { "gateway" } else { "interface" },
+        });
+        if gateway {
+            body["prefixes"] = json!(self.prefix);
+        }
+        if self.is_charge {
+            body["is_charge"] = json!(true);
+        }
+        for (name, value) in [
+            ("port_id", self.port_id),
+            ("server_type", self.server_type),
+            ("owner", self.owner),
+            ("tcp_proxy", self.tcp_proxy),
+            ("description", self.description),
+            ("pool_id", self.pool_id),
+        ] {
+            if let Some(value) = value {
+                body[name] = json!(value);
+            }
+        }
+        body
     }
 }
 
@@ -375,6 +439,31 @@ mod tests {
                 "services/s",
                 Some(json!({"proxy_profile": null})),
             ),
+            ("public-service show s", "GET", "services/s", None),
+            ("public-service delete s", "DELETE", "services/s", None),
+            (
+                "public-service create n --project-id p --vpc-id v --port-id o --server-type VM --port 53:5353 --port 80",
+                "POST",
+                "services",
+                Some(
+                    json!({"service_name": "n", "project_id": "p", "vpc_id": "v", "service_type": "interface",
+                    "port_id": "o", "server_type": "VM", "ports": [
+                        {"client_port": 53, "server_port": 5353, "protocol": "TCP"},
+                        {"client_port": 80, "server_port": 80, "protocol": "TCP"}]}),
+                ),
+            ),
+            (
+                "public-service create n --project-id p --vpc-id v --prefix 100.64.0.0/16 --port 443 --owner me \
+                 --is-charge --tcp-proxy close --description d --pool-id q",
+                "POST",
+                "services",
+                Some(
+                    json!({"service_name": "n", "project_id": "p", "vpc_id": "v", "service_type": "gateway",
+                    "prefixes": ["100.64.0.0/16"], "owner": "me", "is_charge": true, "tcp_proxy": "close",
+                    "description": "d", "pool_id": "q",
+                    "ports": [{"client_port": 443, "server_port": 443, "protocol": "TCP"}]}),
+                ),
+            ),
             ("endpoint show e", "GET", "endpoints/e", None),
             (
                 "endpoint disable e --drain-s 30",
@@ -422,6 +511,11 @@ mod tests {
                     ("vpc_id", "v"),
                     ("pool_id", "o"),
                 ],
+            ),
+            (
+                "public-service list --name n",
+                "services",
+                vec![("public", "true"), ("endpoint_service_name", "n")],
             ),
             (
                 "endpoint list --service-id s --disabled",

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use adit_model::{body, proxy::ProxyProfile};
+use adit_model::{body, proxy::ProxyProfile, service::Backend};
 use axum::{Json, body::Bytes, extract::State};
+use ipnet::Ipv4Net;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -27,11 +28,27 @@ pub(crate) struct InspectedService {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     proxy_profile: Option<&'static str>,
+    /// Whether it is the operator's, for everybody.
+    public: bool,
+    /// Whose a public service is said to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    /// The blocks behind a gateway service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    prefixes: Option<Vec<Ipv4Net>>,
 }
 
 impl InspectedService {
     fn of(seen: &ServiceSeen, app: &App) -> Self {
+        let public = seen.service.public.as_ref();
         Self {
+            public: public.is_some(),
+            owner: public.map(|public| public.owner.clone()),
+            prefixes: match &seen.service.backend {
+                Backend::Prefixes { prefixes } => Some(prefixes.clone()),
+                Backend::Port(_) => None,
+            },
             service: EndpointService::listed(seen, &app.config).with_health(BackendPort::list(app, seen)),
             proxy_profile: seen.service.proxy_profile.map(ProxyProfile::as_str),
         }
@@ -71,6 +88,8 @@ pub(crate) struct ServiceFilter {
     id: Option<String>,
     #[param(inline)]
     status: Option<ServiceStatusSchema>,
+    /// Public services alone, or the others.
+    public: Option<bool>,
     /// Exact.
     #[param(format = "uuid")]
     vpc_id: Option<String>,

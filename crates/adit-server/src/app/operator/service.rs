@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adit_model::{
     ApiError, Code,
-    body::Body,
+    body::{self, Body},
     id::{PoolId, ServiceId, VpcId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
@@ -32,6 +32,7 @@ impl App {
         let status = query.status(ServiceStatus::from_wire)?;
         let vpc = query.id::<VpcId>("vpc_id", Code::E0020)?;
         let pool = query.id::<PoolId>("pool_id", Code::E0002)?;
+        let public = parse_public(query)?;
         let listing = Listing::parse(query, LIMIT_MAX, false)?;
         let name = name.map(str::to_lowercase);
         self.barrier().await?;
@@ -43,6 +44,7 @@ impl App {
             .filter(|s| status.is_none_or(|status| s.status() == status))
             .filter(|s| vpc.is_none_or(|vpc| s.vpc == vpc))
             .filter(|s| pool.is_none_or(|pool| s.pool == pool))
+            .filter(|s| public.is_none_or(|public| s.public.is_some() == public))
             .filter(|s| {
                 name.as_ref()
                     .is_none_or(|name| s.name.to_lowercase().contains(name))
@@ -98,6 +100,19 @@ impl App {
         let state = self.cache.read();
         let service = state.service(&id).ok_or_else(|| absent(id))?;
         Ok(ServiceSeen::of(&state, Arc::clone(&service.value)))
+    }
+}
+
+/// The `public` filter: whether public services are wanted, or the others.
+fn parse_public(query: &Query) -> Result<Option<bool>, ApiError> {
+    match query.get("public") {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(other) => Err(ApiError::because(
+            Code::E0002,
+            format!("public: {} is neither true nor false.", body::quote(other)),
+        )),
     }
 }
 

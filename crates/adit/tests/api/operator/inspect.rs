@@ -27,9 +27,15 @@ async fn services_of_all_projects_are_found() {
         (ids(&newest, "services"), &newest["total_count"]),
         (vec![two.clone(), one.clone()], &json!(2))
     );
-    // As the owner's list has it.
-    let own = app.demo.get(&format!("{SERVICES}?id={one}")).await.ok();
+    // As the owner's list has it, and whether it is the operator's.
+    let mut own = app.demo.get(&format!("{SERVICES}?id={one}")).await.ok();
+    own["endpoint_services"][0]["public"] = json!(false);
     assert_eq!(newest["services"][1], own["endpoint_services"][0]);
+    let public = list(&app, "services", "public=true").await;
+    let names: Vec<_> = public["services"].as_array().unwrap().iter().collect();
+    assert!(!names.is_empty() && names.iter().all(|s| s["public"] == true && s["owner"] == "OTC"));
+    let reply = app.operator.get("/admin/v1/services?public=yes").await;
+    assert_eq!(reply.refused(), (400, "0002"));
     for (query, expected) in [
         (format!("id={one}"), vec![&one]),
         (
@@ -40,6 +46,7 @@ async fn services_of_all_projects_are_found() {
         (format!("project_id={DEMO_PROJECT}&limit=1&offset=1"), vec![&one]),
         (format!("project_id={DEMO_PROJECT}&status=failed"), vec![]),
         (format!("domain_id={OTHER_DOMAIN}"), vec![]),
+        ("public=false&sort_dir=asc".to_owned(), vec![&one, &two]),
         (format!("project_id={DEMO_PROJECT}&pool_id={NOBODY}"), vec![]),
     ] {
         let found = ids(&list(&app, "services", &query).await, "services");
