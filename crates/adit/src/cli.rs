@@ -215,7 +215,7 @@ pub struct Edge {
     #[arg(long, env = "ADIT_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
     /// Where each attempt to change something is recorded, refused ones included, as JSON lines in CADF's terms: a file that is
-    /// appended to, or - for standard output.
+    /// appended to, and opened anew at SIGHUP, or - for standard output.
     #[arg(long, env = "ADIT_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<Sink>,
     /// How many requests may be in progress; a further one waits a moment, and then is answered 504.

@@ -122,7 +122,8 @@ impl Prepared {
 
     /// Whether there are files to read, or to open, again.
     fn reloads(&self) -> bool {
-        self.door.reloads() || readable(self.data_plane.connection_log.as_ref()).is_some()
+        let audit = matches!(self.audit, Some(Sink::File(_)));
+        self.door.reloads() || audit || readable(self.data_plane.connection_log.as_ref()).is_some()
     }
 }
 

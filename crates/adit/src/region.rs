@@ -329,6 +329,9 @@ impl Running {
         if let Some(connections) = &self.connections {
             connections.reopen();
         }
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
     }
 
     /// Stops everything and removes what was made in the kernel. Serving has ended before.

@@ -260,6 +260,38 @@ fn every_attempt_is_in_the_audit_log_when_the_region_has_stopped() {
 }
 
 #[test]
+fn an_audit_log_that_is_rotated_goes_on_in_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, rotated) = (
+        folder.path().join("audit.jsonl"),
+        folder.path().join("audit.jsonl.1"),
+    );
+    let flags = ["--no-gateway", "--audit-log", path.to_str().unwrap()];
+    let region = Region::start(&folder.path().join("data"), &flags);
+    let demo = Client::demo(&region.api);
+    let attempt = |id: &str| {
+        demo.try_call("DELETE", &format!("vpc-endpoints/{id}"), None)
+            .unwrap();
+    };
+    attempt("before");
+    fs::rename(&path, &rotated).unwrap();
+    region.signal(rustix::process::Signal::HUP);
+    until("the log to be opened anew", || path.exists().then_some(()));
+    attempt("after");
+    assert!(region.stop());
+    let targets = |path: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        let records = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.map(|record| record["target"]["id"].clone()).collect()
+    };
+    // The first record is the login's.
+    assert_eq!(targets(&rotated)[1..], ["before"]);
+    assert_eq!(targets(&path), ["after"]);
+}
+
+#[test]
 fn an_audit_log_that_cannot_be_written_stops_the_region_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("none/audit.jsonl");

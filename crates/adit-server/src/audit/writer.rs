@@ -2,7 +2,7 @@
 //!
 //! A full queue makes requests wait, so that none is lost and memory has its bound. What is in the queue when [`Writer::close`]
 //! is called is written before it returns. A record that the system does not take (a full disk) is lost, and said so in the
-//! program's own log; the API goes on.
+//! program's own log; the API goes on. A file is opened anew when [`Writer::reopen`] says so, for programs that rotate logs.
 
 use std::{
     fmt,
@@ -64,6 +64,8 @@ impl Place<'_> {
 
 enum Item {
     Record(Box<Record>),
+    /// What follows is for the file that has the name now.
+    Reopen,
     /// Everything before it has been written when this is dropped.
     End(oneshot::Sender<()>),
 }
@@ -81,9 +83,9 @@ impl AuditLog {
     /// # Errors
     /// Where the file cannot be opened, or the system has no thread left.
     pub fn open(sink: &Sink, region: &str) -> io::Result<(Self, Writer)> {
-        let out: Box<dyn Write + Send> = match sink {
-            Sink::Stdout => Box::new(io::stdout()),
-            Sink::File(path) => Box::new(append(path)?),
+        let out = match sink {
+            Sink::Stdout => Out::new(Box::new(io::stdout()), None),
+            Sink::File(path) => Out::new(Box::new(append(path)?), Some(path.clone())),
         };
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let region = region.to_owned();
@@ -100,15 +102,22 @@ impl AuditLog {
 
     /// Puts a record into the queue without waiting; where that is full, somebody else waits.
     pub(super) fn put(&self, record: Record) {
-        let item = Item::Record(Box::new(record));
-        match (self.0.try_send(item), tokio::runtime::Handle::try_current()) {
-            (Ok(()), _) => {}
-            (Err(mpsc::error::TrySendError::Full(item)), Ok(runtime)) => {
-                let queue = self.0.clone();
-                runtime.spawn(async move { queue.send(item).await });
-            }
-            (Err(_), _) => tracing::error!("A record came after the audit log was closed, and is lost."),
+        if !put(&self.0, Item::Record(Box::new(record))) {
+            tracing::error!("A record came after the audit log was closed, and is lost.");
         }
+    }
+}
+
+/// Puts something into the queue without waiting; false once the log is closed.
+fn put(queue: &mpsc::Sender<Item>, item: Item) -> bool {
+    match (queue.try_send(item), tokio::runtime::Handle::try_current()) {
+        (Ok(()), _) => true,
+        (Err(mpsc::error::TrySendError::Full(item)), Ok(runtime)) => {
+            let queue = queue.clone();
+            runtime.spawn(async move { queue.send(item).await });
+            true
+        }
+        (Err(_), _) => false,
     }
 }
 
@@ -121,6 +130,11 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 impl Writer {
+    /// Has the file opened anew, since it was renamed: what is recorded from now on is in the new one.
+    pub fn reopen(&self) {
+        put(&self.0, Item::Reopen);
+    }
+
     /// Waits until everything that was recorded so far is written.
     pub async fn close(self) {
         let (end, ended) = oneshot::channel();
@@ -131,32 +145,80 @@ impl Writer {
     }
 }
 
-fn run(mut queue: mpsc::Receiver<Item>, mut out: Box<dyn Write + Send>, region: &str) {
+/// The end that lines go to.
+struct Out {
+    to: Box<dyn Write + Send>,
+    /// Where it is a file: its name.
+    path: Option<PathBuf>,
+    lines: Vec<u8>,
+    /// How many records are in `lines`.
+    records: usize,
+    /// A line that was written in part ends before the next begins.
+    torn: bool,
+}
+
+impl Out {
+    fn new(to: Box<dyn Write + Send>, path: Option<PathBuf>) -> Self {
+        Self {
+            to,
+            path,
+            lines: Vec::new(),
+            records: 0,
+            torn: false,
+        }
+    }
+
+    fn add(&mut self, line: Vec<u8>) {
+        if self.torn && self.lines.is_empty() {
+            self.lines.push(b'\n');
+        }
+        self.lines.extend(line);
+        self.records += 1;
+    }
+
+    /// Writes what there is.
+    fn write(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let written = self.to.write_all(&self.lines).and_then(|()| self.to.flush());
+        self.torn = written.is_err();
+        if let Err(e) = written {
+            let records = self.records;
+            tracing::error!(error = %e, audit.records = records, "Records of the audit log could not be written, and are lost.");
+        }
+        self.lines.clear();
+        self.records = 0;
+    }
+
+    /// Goes on in the file of the same name as it is now; in the former one where that cannot be had.
+    fn reopen(&mut self) {
+        self.write();
+        let Some(path) = &self.path else { return };
+        match append(path) {
+            Ok(fresh) => {
+                self.to = Box::new(fresh);
+                self.torn = false;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, audit.path = %path.display(), "The audit log cannot be opened anew; it goes on in the former file.");
+            }
+        }
+    }
+}
+
+fn run(mut queue: mpsc::Receiver<Item>, mut out: Out, region: &str) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    let mut lines = Vec::new();
-    // A line that was written in part ends before the next begins.
-    let mut torn = false;
     while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
         let mut ends = Vec::new();
-        let mut records = 0usize;
-        if torn {
-            lines.push(b'\n');
-        }
         for item in batch.drain(..) {
             match item {
-                Item::Record(record) => {
-                    lines.extend(record.line(region));
-                    records += 1;
-                }
+                Item::Record(record) => out.add(record.line(region)),
+                Item::Reopen => out.reopen(),
                 Item::End(end) => ends.push(end),
             }
         }
-        let written = out.write_all(&lines).and_then(|()| out.flush());
-        lines.clear();
-        torn = written.is_err();
-        if let Err(e) = written {
-            tracing::error!(error = %e, audit.records = records, "Records of the audit log could not be written, and are lost.");
-        }
+        out.write();
         drop(ends);
     }
 }
@@ -211,6 +273,35 @@ mod tests {
         assert_eq!(seen, (0..many).collect::<Vec<_>>());
     }
 
+    #[tokio::test]
+    async fn a_file_that_was_renamed_keeps_what_came_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) = (
+            directory.path().join("audit.jsonl"),
+            directory.path().join("audit.1"),
+        );
+        let (log, writer) = AuditLog::open(&Sink::File(path.clone()), "eu-de").unwrap();
+        log.put(record(1));
+        std::fs::rename(&path, &old).unwrap();
+        log.put(record(2));
+        writer.reopen();
+        log.put(record(3));
+        writer.close().await;
+        let ids = |path: &Path| -> Vec<String> {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let events = text
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            events
+                .map(|event| event["target"]["id"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(
+            (ids(&old), ids(&path)),
+            (vec!["1".into(), "2".into()], vec!["3".into()])
+        );
+    }
+
     #[test]
     fn a_failed_write_ends_the_torn_line_and_loses_no_later_record() {
         /// Takes half of the first line, then nothing once, then everything.
@@ -231,7 +322,7 @@ mod tests {
             }
         }
         let written = std::sync::Arc::default();
-        let out = Box::new(Full(std::sync::Arc::clone(&written), 0));
+        let out = Out::new(Box::new(Full(std::sync::Arc::clone(&written), 0)), None);
         let (sender, receiver) = mpsc::channel(4);
         let writer = thread::spawn(move || run(receiver, out, "eu-de"));
         for n in 0..2 {
