@@ -8,7 +8,7 @@ mod examine;
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddrV4,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,9 +32,9 @@ use crate::{
     claims::{AddressHeld, Claims},
     connection_log::Entry,
     health::{Backends, Health, probes},
-    plan::{Action, At, Held, Place, Rest, plan},
+    plan::{Action, At, Held, Place, plan},
     queue::Queue,
-    succession::{self, Succession, knocked},
+    succession::{self, Stage, Succession, knocked},
 };
 
 /// How often the namespaces of live endpoints are looked at: one that was deleted or made anew is seen within this time.
@@ -87,10 +87,7 @@ pub struct Gateway {
     pub(crate) succession: Option<Succession>,
     /// Read by whatever changes what is held; written while it is handed over.
     pub(crate) changes: tokio::sync::RwLock<()>,
-    /// Whether another process has what was held here.
-    pub(crate) leaving: AtomicBool,
-    /// Whether that is so and no connection is left.
-    pub(crate) left: watch::Sender<bool>,
+    pub(crate) stage: watch::Sender<Stage>,
     sends_toa: bool,
     health: Health,
     probe_period: Option<Duration>,
@@ -165,8 +162,7 @@ impl Gateway {
             inherited,
             succession: config.succession,
             changes: tokio::sync::RwLock::default(),
-            leaving: AtomicBool::new(false),
-            left: watch::Sender::new(false),
+            stage: watch::Sender::new(Stage::Serving),
             sends_toa,
             health: Health::default(),
             probe_period: config.probe_period,
@@ -387,15 +383,8 @@ impl Gateway {
         let mut ending = task.ending(Instant::now());
         let (wanted_spec, held) = (task.wanted.as_ref(), &mut task.held);
         if self.is_leaving() {
-            // Only its connections are left here.
-            *held = Held {
-                connections: true,
-                ..Held::default()
-            };
-            if wanted_spec.is_none_or(|spec| spec.ports.is_empty()) {
-                let (terms, end) = (Terms::without(id, ending), Action::EndConnections(Rest::GoOn));
-                self.apply.perform(id, None, &terms, &end).await?;
-            }
+            // Only connections are left here, and the other process says when they end.
+            *held = Held::default();
             return Ok(());
         }
         held.connections |= self.apply.connections(id) > 0;

@@ -7,15 +7,14 @@
 //! ```
 //!
 //! Addresses and routes stay where they are: the new process finds them. Connections stay with the process that accepted
-//! them until they end or their time is up; it goes on following its feed for as long, so that those of an endpoint that is rejected
-//! or deleted end as they would have. Without `done` (the new process died, or took too long) the old one goes on as if nothing had
+//! them until they end, their time is up, or the new process is told to end them. Without `done` (the new process died, or took too long) the old one goes on as if nothing had
 //! been. Owns when what is handed over; the form of it is the relay's.
 
 use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,6 +34,8 @@ pub struct Succession {
     pub door: PathBuf,
     /// What becomes of this process's connections then.
     pub ending: Close,
+    /// What else it gets, by numbers that are no endpoint's.
+    pub keepsakes: Vec<(u128, Arc<OwnedFd>)>,
 }
 
 /// Why nothing could be taken over.
@@ -89,60 +90,78 @@ pub(crate) async fn knocked(door: Option<&UnixListener>) -> io::Result<OwnedFd> 
     }
 }
 
+/// How far a gateway is with its succession.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It serves.
+    Serving,
+    /// Another process serves; only connections are left here.
+    Followed,
+    /// None is left.
+    Left,
+}
+
 impl Gateway {
-    /// Hands everything over to whoever has knocked, and ends this gateway's connections. When it returns successfully, none is left,
-    /// and [`Gateway::run`] only waits to be stopped.
-    ///
-    /// # Errors
-    /// See [`HandOverError`]; this gateway goes on as it was.
-    pub async fn hand_over(&self, channel: OwnedFd, ending: Close) -> Result<usize, HandOverError> {
-        // What is held stays as it is meanwhile.
-        let unchanged = self.changes.write().await;
-        if self.is_leaving() {
-            return Err(HandOverError::Gone);
-        }
-        let gates = self.apply.gates().await;
-        let relay = Arc::clone(&self.relay);
-        let handed = task::spawn_blocking(move || relay.hand_over(channel, &gates, PATIENCE)).await;
-        let count = handed.unwrap_or(Err(HandOverError::Gone))?;
-        self.leaving.store(true, Relaxed);
-        self.apply.forget_gates().await;
-        drop(unchanged);
-        let relay = Arc::clone(&self.relay);
-        let _ = task::spawn_blocking(move || relay.stop(ending)).await;
-        Ok(count)
+    /// Waits until another process serves what this one did. From then on this one only has connections, and listens to no feed.
+    pub async fn followed(&self) {
+        self.reached(Stage::Followed).await;
     }
 
-    /// Waits until another process has taken over and no connection is left here.
-    pub async fn succeeded(&self) {
-        let mut left = self.left.subscribe();
+    /// Waits until no connection is left here, either.
+    pub async fn left(&self) {
+        self.reached(Stage::Left).await;
+    }
+
+    async fn reached(&self, stage: Stage) {
+        let mut now = self.stage.subscribe();
         // The sender lives as long as the gateway.
-        let _ = left.wait_for(|left| *left).await;
+        let _ = now.wait_for(|now| *now >= stage).await;
     }
 
     /// Whether another process has taken over.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Relaxed)
+        *self.stage.borrow() != Stage::Serving
     }
 
-    /// Hands over to whoever has knocked, as the gateway was started to.
+    /// Hands over to whoever has knocked, as the gateway was started to, and ends its connections.
     pub(crate) async fn follow_up(self: Arc<Self>, channel: OwnedFd) {
         let Some(succession) = &self.succession else {
             return;
         };
         tracing::info!("Another process takes the listeners over.");
-        match self.hand_over(channel, succession.ending).await {
+        let channel = Arc::new(channel);
+        match self.hand_over(Arc::clone(&channel), succession).await {
             Ok(listeners) => {
-                tracing::info!(
-                    gateway.listeners = listeners,
-                    "Another process serves; no connection is left here."
-                );
-                self.left.send_replace(true);
+                tracing::info!(gateway.listeners = listeners, "Another process serves.");
+                let (relay, ending) = (Arc::clone(&self.relay), succession.ending);
+                let _ = task::spawn_blocking(move || relay.follow(&*channel, ending)).await;
+                tracing::info!("No connection is left here.");
+                self.stage.send_replace(Stage::Left);
             }
             Err(e) => tracing::warn!(
                 error = error_chain(&e),
                 "The other process did not take over; this one goes on."
             ),
         }
+    }
+
+    async fn hand_over(
+        &self,
+        channel: Arc<OwnedFd>,
+        succession: &Succession,
+    ) -> Result<usize, HandOverError> {
+        // What is held stays as it is meanwhile.
+        let _unchanged = self.changes.write().await;
+        if self.is_leaving() {
+            return Err(HandOverError::Gone);
+        }
+        let mut keepsakes = self.apply.gates().await;
+        keepsakes.extend(succession.keepsakes.iter().cloned());
+        let relay = Arc::clone(&self.relay);
+        let handed = task::spawn_blocking(move || relay.hand_over(&*channel, &keepsakes, PATIENCE)).await;
+        let count = handed.unwrap_or(Err(HandOverError::Gone))?;
+        self.stage.send_replace(Stage::Followed);
+        self.apply.forget_gates().await;
+        Ok(count)
     }
 }

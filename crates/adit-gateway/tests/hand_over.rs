@@ -37,6 +37,8 @@ const DOOR: &str = "hand-over.sock";
 const FOLLOWED: &str = "followed";
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 6;
+/// The generation of a specification of an endpoint that was rejected.
+const REJECTED: u64 = 2;
 /// A gateway service's block, and the backend in it.
 const BLOCK: &str = "100.64.7.0/24";
 const IN_BLOCK: Ipv4Addr = Ipv4Addr::new(100, 64, 7, 20);
@@ -66,7 +68,11 @@ async fn gateway_process() {
     let ending = Close::Drain {
         within: Duration::from_secs(seconds),
     };
-    config.succession = Some(Succession { door, ending });
+    config.succession = Some(Succession {
+        door,
+        ending,
+        keepsakes: Vec::new(),
+    });
     let gateway = Arc::new(Gateway::start(config).unwrap());
     let (events, inbox) = tokio::sync::mpsc::channel(64);
     let (outbox, mut reports) = tokio::sync::mpsc::channel(64);
@@ -86,7 +92,7 @@ async fn gateway_process() {
             println!("{}", serde_json::to_string(&report).unwrap());
         }
     });
-    gateway.succeeded().await;
+    gateway.left().await;
     gateway.stop(Close::Cut).await;
     println!("{FOLLOWED}");
     // The thread that reads would wait for the end of the feed.
@@ -148,7 +154,8 @@ impl Process {
         let mut missing: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.until("every endpoint to be listened for", |line| {
             let report: Report = serde_json::from_str(line).ok()?;
-            if matches!(report.status, EndpointReport::Listening { .. }) {
+            // A generation without ports is no service.
+            if matches!(report.status, EndpointReport::Listening { generation } if generation != REJECTED) {
                 missing.retain(|id| *id != report.id);
             }
             missing.is_empty().then_some(())
@@ -243,11 +250,12 @@ async fn gateways_follow_one_another_and_no_client_notices() {
     first.until_listening(&endpoints);
     let mut old = client.run(|| TARGETS.map(visit)).unwrap();
 
-    let over = AtomicBool::new(false);
+    let (over, spared) = (AtomicBool::new(false), AtomicBool::new(false));
     let served: [AtomicU64; CLIENTS] = std::array::from_fn(|_| AtomicU64::new(0));
     let load = |n: usize| {
         while !over.load(Relaxed) {
-            drop(visit(TARGETS[n % TARGETS.len()]));
+            let among = if spared.load(Relaxed) { 2 } else { TARGETS.len() };
+            drop(visit(TARGETS[n % among]));
             served[n].fetch_add(1, Relaxed);
         }
     };
@@ -282,12 +290,22 @@ async fn gateways_follow_one_another_and_no_client_notices() {
         // What the first one had goes on there, and ends with its endpoint.
         old.iter_mut().for_each(echo);
         let rejected = EndpointSpec {
-            generation: 2,
+            generation: REJECTED,
             ports: Vec::new(),
             ..endpoints[1].clone()
         };
-        first.tell(&FeedEvent::Put { endpoint: rejected });
+        // The load on it may be reset, too: it goes elsewhere.
+        spared.store(true, Relaxed);
+        more(2);
+        second.tell(&FeedEvent::Put { endpoint: rejected });
         assert_reset(&mut old[2]);
+        let again = EndpointSpec {
+            generation: 3,
+            ..endpoints[1].clone()
+        };
+        second.tell(&FeedEvent::Put { endpoint: again });
+        second.until_listening(&endpoints[1..]);
+        spared.store(false, Relaxed);
         old[..2].iter_mut().for_each(echo);
         drop(old);
         first.until_followed();

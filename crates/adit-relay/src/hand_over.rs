@@ -7,10 +7,11 @@
 //!   old: open_door              ◀──────────── knock ─────────────── new: knock
 //!        Relay::hand_over ── listener + descriptors ─▶ … ── end ─▶       Inherited::receive
 //!        goes on accepting                                             Relay::start (Config::inherited), Relay::open takes them
-//!        Relay::stop closes its own, drains  ◀──── done ─────────────── Inherited::done
+//!        Relay::follow closes its own, drains ◀──── done ────────────── Inherited::done
+//!                                       ◀──── end of an owner ──────── Relay::end
 //! ```
 //!
-//! Connections stay with the process that accepted them. Without `done` the old one goes on as if nothing had been. What else the
+//! Connections stay with the process that accepted them, which ends those that the new one is told to end. Without `done` the old one goes on as if nothing had been. What else the
 //! new process needs of the old one, such as namespaces without a name, goes along as *keepsakes*: descriptors under numbers of the caller's.
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use rustix::net::{
 };
 
 use crate::relay::Relay;
+use crate::spec::Close;
 
 /// Descriptors in one message; the kernel takes at most 253.
 const DESCRIPTORS_PER_MESSAGE_MAX: usize = 64;
@@ -41,12 +43,15 @@ const DESCRIPTORS_PER_MESSAGE_MAX: usize = 64;
 const VERSION: u8 = 1;
 const LISTENER: u8 = b'L';
 const KEEPSAKE: u8 = b'K';
+const OWNER_ENDS: u8 = b'O';
 const END: u8 = b'E';
 const DONE: u8 = b'D';
 /// Kind, version, address, port, namespace (device and inode).
 const MESSAGE_BYTES: usize = 2 + 4 + 2 + 8 + 8;
 /// Kind, version, number.
 const KEEPSAKE_BYTES: usize = 2 + 16;
+/// Kind, version, owner, for how many seconds its connections may go on.
+const OWNER_ENDS_BYTES: usize = 2 + 16 + 8;
 /// Processes that may wait at a door.
 const WAITING_MAX: i32 = 4;
 
@@ -176,6 +181,25 @@ impl Inherited {
         self.keepsakes.lock().remove(&number)
     }
 
+    /// Has the old process end an owner's connections, if it is still there.
+    pub(crate) fn end(&self, owner: u128, how: Close) {
+        let within_s = match how {
+            Close::Cut => 0,
+            // A drain of less than a second is one, not a cut.
+            Close::Drain { within } => within.as_secs().max(1),
+        };
+        let mut message = vec![OWNER_ENDS, VERSION];
+        message.extend_from_slice(&owner.to_be_bytes());
+        message.extend_from_slice(&within_s.to_be_bytes());
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match net::send(&self.channel, &message, flags) {
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connections of the process before this one may outlive their endpoint");
+            }
+        }
+    }
+
     pub(crate) fn claim(&self, namespace: Identity, address: SocketAddrV4) -> Option<Vec<OwnedFd>> {
         self.sockets.lock().remove(&(namespace, address))
     }
@@ -268,8 +292,8 @@ fn send(to: BorrowedFd<'_>, message: &[u8], descriptors: &[Arc<OwnedFd>]) -> Res
 
 impl Relay {
     /// Hands every listener, and some keepsakes, to another process, and waits until that one serves. Answers how many listeners went.
-    /// Both accept until this one is stopped, which is the next thing to do: not one client is refused meanwhile. Open and close
-    /// no listener while it runs.
+    /// Both accept until this one is stopped, which is the next thing to do ([`Relay::follow`]): not one client is refused meanwhile.
+    /// Open and close no listener while it runs.
     ///
     /// # Errors
     /// See [`HandOverError`]; this relay goes on as it was. `patience` bounds each wait for the other process.
@@ -301,5 +325,45 @@ impl Relay {
             _ => {}
         }
         Ok(count)
+    }
+
+    /// What comes after a hand-over: stops as `how` says. As long as connections are left, those are ended that the other process is
+    /// told to end.
+    pub fn follow(&self, to: impl AsFd, how: Close) {
+        let to = to.as_fd();
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.heed(to));
+            self.stop(how);
+            // Whoever listens there hears the end.
+            let _ = net::shutdown(to, net::Shutdown::Both);
+        });
+    }
+
+    fn heed(&self, from: BorrowedFd<'_>) {
+        if let Err(error) = set_socket_timeout(from, Timeout::Recv, None) {
+            tracing::warn!(%error, "the other process is not heeded for long");
+        }
+        let mut message = [0; OWNER_ENDS_BYTES];
+        loop {
+            match net::recv(from, &mut message, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                Ok((OWNER_ENDS_BYTES, _)) if message[..2] == [OWNER_ENDS, VERSION] => {
+                    let number =
+                        |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| (sum << 8) | u128::from(*byte));
+                    let how = match number(&message[18..]) as u64 {
+                        0 => Close::Cut,
+                        within_s => Close::Drain {
+                            within: Duration::from_secs(within_s),
+                        },
+                    };
+                    if self.end(number(&message[2..18]), how).is_err() {
+                        tracing::error!("a relay worker does not answer; connections may go on");
+                    }
+                }
+                Ok((0, _)) | Err(_) => return,
+                // A newer program may say more.
+                Ok(_) => {}
+            }
+        }
     }
 }

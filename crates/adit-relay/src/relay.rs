@@ -303,12 +303,15 @@ impl Relay {
             .map(|_| ())
     }
 
-    /// Ends the connections of an owner, whatever listener they came in by, those that are closed included. Of two drains the
-    /// later word counts.
+    /// Ends the connections of an owner, whatever listener they came in by, those that are closed included, and those that a process
+    /// before this one still has. Of two drains the later word counts.
     ///
     /// # Errors
     /// A worker did not answer within 5 s.
     pub fn end(&self, owner: u128, how: Close) -> Result<(), Stalled> {
+        if let Some(former) = &self.inherited {
+            former.end(owner, how);
+        }
         self.ask_all(|answer| Command::End { owner, how, answer })
             .map(|_| ())
     }

@@ -49,11 +49,10 @@ fn successor() {
     }
     assert_eq!(inherited.unclaimed(), 0);
     inherited.done().unwrap();
-    // Until the test is over.
-    let mut word = [0; 1];
-    let _ = rustix::net::recv(std::io::stdin(), &mut word, rustix::net::RecvFlags::empty());
-    let _ = std::io::stdout().flush();
-    relay.stop(Close::Cut);
+    // Until the test is over, and kills it.
+    loop {
+        thread::park();
+    }
 }
 
 struct Successor(Child);
@@ -136,7 +135,7 @@ fn another_process_takes_over_and_no_client_notices() {
         let _successor = Successor::start(theirs, &listeners);
         let handing = scope.spawn(|| {
             let count = relay.hand_over(&ours, &[], PATIENCE);
-            relay.stop(FOREVER);
+            relay.follow(&ours, FOREVER);
             count
         });
         eventually("the old process to stop accepting", || {
@@ -258,4 +257,41 @@ fn keepsakes_go_along_and_the_door_is_found_by_its_file() {
     // Until it is stopped it serves, too.
     rig.connection();
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_process_that_was_followed_ends_what_its_successor_is_told_to_end() {
+    let rig = Rig::new();
+    let (ours, theirs) = hand_over_channel().unwrap();
+    let receiving = thread::spawn(|| Inherited::receive(theirs).unwrap());
+    let (mut client, _accepted) = rig.connection();
+    thread::scope(|scope| {
+        let handing = scope.spawn(|| {
+            let count = rig.relay.hand_over(&ours, &[], PATIENCE);
+            rig.relay.follow(&ours, FOREVER);
+            count
+        });
+        let inherited = Arc::new(receiving.join().unwrap());
+        let successor = Relay::start(Config {
+            inherited: Some(Arc::clone(&inherited)),
+            ..config()
+        });
+        let successor = successor.unwrap();
+        let mut listener = listener(address(&rig.backend));
+        listener.consumer.address = rig.endpoint;
+        successor.open(listener).unwrap();
+        inherited.done().unwrap();
+        // Somebody else's end is nothing to it.
+        successor.end(OWNER + 1, Close::Cut).unwrap();
+        successor.end(OWNER, FOREVER).unwrap();
+        eventually("the old one to have only its connection", || {
+            rig.relay.snapshot().listeners == 0
+        });
+        assert!(!handing.is_finished());
+        successor.end(OWNER, Close::Cut).unwrap();
+        assert_reset(&mut client);
+        assert_eq!(handing.join().unwrap().unwrap(), 1);
+        // Nobody is left to be told.
+        successor.end(OWNER, Close::Cut).unwrap();
+    });
 }

@@ -49,6 +49,8 @@ const BROKEN: usize = 1;
 const CHURNERS: usize = 4;
 /// Clients of an endpoint that comes and goes.
 const CHURN_CLIENTS: usize = 2;
+/// How often it is looked at what the region holds, less one.
+const LOOKS: u32 = 10;
 /// Connections that are held from the begin to the end.
 const HELD: usize = 40;
 /// The operator's gateway service, and its server.
@@ -105,6 +107,17 @@ impl Soak {
             }
             for n in 0..CHURNERS {
                 scope.spawn(move || self.churn(n, on));
+            }
+            // What grows is seen to grow.
+            for look in 1..LOOKS {
+                let at = deadline - long + long * look / LOOKS;
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                println!(
+                    "{:>4} s: {}, {} came and went",
+                    (long * look / LOOKS).as_secs(),
+                    Gauge::of(&self.region),
+                    self.churned.load(Relaxed)
+                );
             }
         });
         self.clients.faults.assert_none();
