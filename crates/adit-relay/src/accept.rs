@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::control::Route;
 use crate::namespace::Whereabouts;
 use crate::record::{Record, Recorder};
-use crate::session::{Parties, Session, Side};
+use crate::session::{Opening, Parties, Session, Side};
 use crate::slab::Key;
 use crate::socket;
 use crate::stats::End;
@@ -18,6 +18,9 @@ use crate::worker::{Serving, Token, Worker, spare_descriptor};
 
 /// Connections that one listener may take in before others get their turn.
 const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// What of a client's first words is taken before its backend is connected, so that they leave with the header: a request or a
+/// TLS hello, and no more, since it is held for each connection that waits.
+const EARLY_BYTES_MAX: usize = 2 << 10;
 
 impl Worker {
     /// Takes in what waits on a listener, up to a turn's share.
@@ -115,12 +118,21 @@ impl Worker {
             return note(self.recorder.as_ref(), serving, from, to, began, end);
         }
         let reached = if self.budget.take_connection() {
-            let reached = reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to);
+            let room = &mut self.means.buffer[..EARLY_BYTES_MAX];
+            let reached = socket::first_bytes(&client, room)
+                .map_err(|errno| (End::ClientReset, errno))
+                .and_then(|early| {
+                    let opening = open(route, from, mapping.dialled(to), &room[..early]);
+                    let speaks = !opening.bytes.is_empty();
+                    let (backend, source) =
+                        reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to, speaks)?;
+                    Ok((backend, source, opening))
+                });
             reached.inspect_err(|_| self.budget.give_connection())
         } else {
             Err((End::OutOfDescriptors, Errno::MFILE))
         };
-        let (backend, source) = match reached {
+        let (backend, source, opening) = match reached {
             Ok(reached) => reached,
             Err((end, error)) => {
                 tracing::debug!(owner = %format_args!("{:032x}", mapping.owner.endpoint), backend = %to, %error,
@@ -129,10 +141,6 @@ impl Worker {
                 socket::reset(client);
                 return note(self.recorder.as_ref(), serving, from, to, began, end);
             }
-        };
-        let preface = match &route.header {
-            Some(header) => header.encode(from, mapping.dialled(to)),
-            None => Box::default(),
         };
         let parties = Parties {
             client: from,
@@ -145,7 +153,7 @@ impl Worker {
             backend,
             parties,
             mapping.clone(),
-            preface,
+            opening,
             route.toa,
             self.tick,
         );
@@ -178,13 +186,29 @@ impl Worker {
     }
 }
 
-/// Begins a connect in the provider's namespace; answers the socket, and where the backend sees it come from.
+/// What goes to the backend at once: the header that its mode has, and then what the client has said.
+fn open(route: &Route, from: SocketAddrV4, dialled: SocketAddrV4, early: &[u8]) -> Opening {
+    let header = route.header.as_ref().map(|header| header.encode(from, dialled));
+    let header = header.unwrap_or_default();
+    Opening {
+        bytes: if early.is_empty() {
+            header
+        } else {
+            [&header, early].concat().into()
+        },
+        early: early.len() as u32,
+    }
+}
+
+/// Begins a connect in the provider's namespace; answers the socket, and where the backend sees it come from. `speaks` if there
+/// is something to say as soon as it is connected.
 fn reach(
     whereabouts: &mut Whereabouts,
     toa: Option<&mut Registrar>,
     route: &Route,
     from: SocketAddrV4,
     to: SocketAddrV4,
+    speaks: bool,
 ) -> Result<(OwnedFd, SocketAddrV4), (End, Errno)> {
     whereabouts.enter(&route.namespace).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -195,6 +219,9 @@ fn reach(
         let toa = toa.ok_or((End::NoToa, Errno::OPNOTSUPP))?;
         toa.register(&backend, from)
             .map_err(|errno| (End::NoToa, errno))?;
+    } else if speaks {
+        // Where the option is to be read off the segment that completes the handshake, that comes by itself.
+        socket::speak_at_once(&backend);
     }
     socket::connect(&backend, to)?;
     let source = socket::source(&backend).map_err(|errno| (End::Failed, errno))?;

@@ -55,10 +55,10 @@ pub(crate) struct Direction {
 }
 
 impl Direction {
-    /// A direction that owes its sink `preface` bytes before any of the source's.
-    pub(crate) fn new(preface: u32) -> Self {
+    /// A direction that owes its sink `preface` bytes before any of the source's, and holds the first `early` of those.
+    pub(crate) fn new(preface: u32, early: u32) -> Self {
         Self {
-            held: preface,
+            held: preface + early,
             preface,
             ..Self::default()
         }
@@ -229,12 +229,13 @@ mod tests {
         #[test]
         fn everything_goes_out_then_one_shut(
             preface in 0_u32..100,
+            early in 0_u32..100,
             room in 10_u32..5_000,
             events in proptest::collection::vec((0_u8..4, 0_u32..20_000), 0..60),
         ) {
             let mut world = World { hungry: true, ..World::default() };
-            let mut direction = Direction::new(preface);
-            let mut sent = 0_u64;
+            let mut direction = Direction::new(preface, early);
+            let mut sent = u64::from(early);
             for (kind, n) in events {
                 match kind {
                     0 if n > 0 && !world.fin => {
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_before_the_sink_takes_it() {
-        let mut direction = Direction::new(0);
+        let mut direction = Direction::new(0, 0);
         direction.source_ready(false);
         assert_eq!(direction.next(), Step::Wait);
         direction.sink_ready();
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_short_read_after_a_hang_up_is_followed_by_another() {
-        let mut direction = Direction::new(0);
+        let mut direction = Direction::new(0, 0);
         direction.sink_ready();
         direction.source_ready(true);
         direction.filled(Filled::Short(5));

@@ -75,21 +75,28 @@ struct Flow {
 }
 
 impl Flow {
-    fn new(preface: Box<[u8]>) -> Self {
-        let held = preface.len() as u32;
-        let carry = if preface.is_empty() {
+    fn new(opening: Opening) -> Self {
+        let Opening { bytes, early } = opening;
+        let preface = bytes.len() as u32 - early;
+        let carry = if bytes.is_empty() {
             Carry::Nothing
         } else {
-            Carry::Bytes {
-                bytes: preface,
-                out: 0,
-            }
+            Carry::Bytes { bytes, out: 0 }
         };
         Self {
-            direction: Direction::new(held),
+            direction: Direction::new(preface, early),
             carry,
         }
     }
+}
+
+/// What goes to the backend as soon as it is connected.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// A header of ours, and what the client had said when it was let in.
+    pub(crate) bytes: Box<[u8]>,
+    /// How many of the bytes, at the end, are the client's.
+    pub(crate) early: u32,
 }
 
 /// Who talks to whom.
@@ -129,7 +136,7 @@ impl Session {
         backend: OwnedFd,
         parties: Parties,
         mapping: Arc<Mapping>,
-        preface: Box<[u8]>,
+        opening: Opening,
         toa: bool,
         tick: u32,
     ) -> Self {
@@ -139,8 +146,8 @@ impl Session {
             parties,
             mapping,
             connected_after_us: 0,
-            to_backend: Flow::new(preface),
-            to_client: Flow::new(Box::default()),
+            to_backend: Flow::new(opening),
+            to_client: Flow::new(Opening::default()),
             last_tick: tick,
             connecting: true,
             queued: false,
@@ -217,7 +224,9 @@ impl Session {
             if !flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
                 return Ok(());
             }
-            socket::connected(&self.backend)?;
+            if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+                socket::connected(&self.backend)?;
+            }
             self.connecting = false;
             self.last_tick = tick;
             let after = self.parties.began.elapsed();
@@ -252,24 +261,7 @@ impl Session {
             self.to_backend.direction.moved(),
             self.to_client.direction.moved(),
         );
-        // What the backend says goes first: its end is as a rule what a client waits for.
-        let result = pump(
-            &mut self.to_client,
-            &self.backend,
-            &self.client,
-            means,
-            Side::Backend,
-        )
-        .and_then(|more| {
-            Ok(more
-                | pump(
-                    &mut self.to_backend,
-                    &self.client,
-                    &self.backend,
-                    means,
-                    Side::Client,
-                )?)
-        });
+        let result = self.pump_both(means);
         let (up, down) = (
             self.to_backend.direction.moved() - up,
             self.to_client.direction.moved() - down,
@@ -286,6 +278,17 @@ impl Session {
             Ok(true) => Turn::Again,
             Ok(false) => Turn::Wait,
         }
+    }
+
+    /// Moves both directions along; true when there is more to do.
+    fn pump_both(&mut self, means: &mut Means) -> Result<bool, End> {
+        let (up, down) = (&mut self.to_backend, &mut self.to_client);
+        let (client, backend) = (&self.client, &self.backend);
+        // What the backend says goes first: its end is as a rule what a client waits for.
+        let last = up.direction.is_done();
+        let more = pump(down, backend, client, means, Side::Backend, last)?;
+        let last = down.direction.is_done();
+        Ok(more | pump(up, client, backend, means, Side::Client, last)?)
     }
 
     /// Closes both sockets, by a reset unless both sides had ended, and counts it.
@@ -310,13 +313,15 @@ fn lost(side: Side) -> End {
     }
 }
 
-/// Moves one direction along; true when it stopped only because its turn is over.
+/// Moves one direction along; true when it stopped only because its turn is over. The `last` direction needs no end of its own:
+/// the sockets are closed when it is done, which says the same.
 fn pump(
     flow: &mut Flow,
     source: &OwnedFd,
     sink: &OwnedFd,
     means: &mut Means,
     from: Side,
+    last: bool,
 ) -> Result<bool, End> {
     let to = if from == Side::Client {
         Side::Backend
@@ -331,7 +336,9 @@ fn pump(
             Step::Fill => fill(flow, source, sink, means, from)?,
             Step::Flush => flush(flow, sink, means, to)?,
             Step::Shut => {
-                net::shutdown(sink, Shutdown::Write).map_err(|_| lost(to))?;
+                if !last {
+                    net::shutdown(sink, Shutdown::Write).map_err(|_| lost(to))?;
+                }
                 flow.direction.shut();
             }
         }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::stats::End;
 
@@ -88,6 +88,23 @@ pub(crate) fn connect(socket: &OwnedFd, backend: SocketAddrV4) -> Result<(), (En
         Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(errno) => Err((connect_end(errno), errno)),
     }
+}
+
+/// What a client has said already, as far as there is room.
+pub(crate) fn first_bytes(client: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    match net::recv(client, buffer, RecvFlags::empty()) {
+        Ok((n, _)) => Ok(n),
+        // An end is told again to whoever reads next.
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Has the segment that completes a handshake wait for the bytes that follow it at once (`tcp(7)`, `TCP_QUICKACK`): one packet
+/// less.
+pub(crate) fn speak_at_once(socket: &OwnedFd) {
+    // Without it there are two.
+    let _ = sockopt::set_tcp_quickack(socket, false);
 }
 
 /// A socket's own address: what a client connected to; where a backend sees a connection come from, once its connect has begun.

@@ -43,7 +43,7 @@ impl Kind {
         matches!(self, Self::Bulk1 | Self::Bulk8)
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Bulk1 => "bulk1",
             Self::Bulk8 => "bulk8",

@@ -32,12 +32,15 @@ struct Plan {
     rounds: usize,
     span: Duration,
     idle: usize,
+    /// The only load that is measured, if not all.
+    only: Option<Kind>,
 }
 
 const USAGE: &str = "usage: dataplane [--rounds N] [--seconds S] [--idle CONNECTIONS]
   --rounds N         interleaved rounds of every measurement (default 5)
   --seconds S        how long one measurement runs (default 3)
-  --idle N           idle connections for the memory figure (default 8000; 0 leaves it out)";
+  --idle N           idle connections for the memory figure (default 8000; 0 leaves it out)
+  --only LOAD        one of bulk1, bulk8, connections, requests, and nothing else";
 
 fn main() {
     let mut arguments = env::args().skip(1).collect::<Vec<_>>();
@@ -68,8 +71,13 @@ fn main() {
             }
         }
     }
-    eprintln!("fairness");
-    for gateway in gateways.iter().filter(|g| g.variant.is_fairness()) {
+    if plan.only.is_none() {
+        eprintln!("fairness");
+    }
+    for gateway in gateways
+        .iter()
+        .filter(|g| plan.only.is_none() && g.variant.is_fairness())
+    {
         for _ in 0..plan.rounds {
             report.fairness(gateway.variant, load::fairness(&topology, gateway, plan.span));
         }
@@ -85,7 +93,10 @@ fn main() {
 
 fn one_round(plan: &Plan, topology: &Topology, gateways: &[Gateway], report: &mut Report) {
     let mut rates = BTreeMap::new();
-    for kind in Kind::PEAK {
+    for kind in Kind::PEAK
+        .into_iter()
+        .filter(|kind| plan.only.is_none_or(|only| only == *kind))
+    {
         for gateway in gateways.iter().filter(|g| g.variant.runs(kind)) {
             let before = gateway.cpu();
             let measured = load::run(topology, gateway.target(kind), kind, plan.span);
@@ -99,6 +110,9 @@ fn one_round(plan: &Plan, topology: &Topology, gateways: &[Gateway], report: &mu
                 cpu,
             });
         }
+    }
+    if plan.only.is_some() {
+        return;
     }
     // The same load for all: half of what the slowest of them takes.
     let slowest = rates.iter().filter(|((_, kind), _)| *kind == Kind::Requests);
@@ -114,6 +128,7 @@ fn plan(arguments: &[String]) -> Plan {
         rounds: 5,
         span: Duration::from_secs(3),
         idle: 8_000,
+        only: None,
     };
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
@@ -121,7 +136,14 @@ fn plan(arguments: &[String]) -> Plan {
             println!("{USAGE}");
             std::process::exit(0);
         }
-        let value = rest.next().and_then(|value| value.parse::<u64>().ok());
+        let word = rest.next();
+        if flag == "--only" {
+            plan.only = word.and_then(|word| Kind::PEAK.into_iter().find(|kind| kind.word() == word));
+            if plan.only.is_some() {
+                continue;
+            }
+        }
+        let value = word.and_then(|value| value.parse::<u64>().ok());
         match (flag.as_str(), value) {
             ("--rounds", Some(value)) if value > 0 => plan.rounds = value as usize,
             ("--seconds", Some(value)) if value > 0 => plan.span = Duration::from_secs(value),
