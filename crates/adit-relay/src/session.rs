@@ -126,7 +126,7 @@ pub(crate) struct Session {
     pub(crate) queued: bool,
     /// Whether it is still to be seen that the client's address goes out in the TCP header.
     toa: bool,
-    /// Whether the kernel asks the backend now and then if it is still there.
+    /// Whether the kernel asks both ends now and then if they are still there.
     kept_alive: bool,
 }
 
@@ -197,12 +197,13 @@ impl Session {
         }
     }
 
-    /// Has the kernel find out when the backend vanishes. Not done at connect, since most connections do not live
-    /// long enough to need it; the client's socket inherits it from its listener.
+    /// Has the kernel find out when an end vanishes. Not done at the beginning, since most connections do not live long enough
+    /// to need it.
     pub(crate) fn keep_alive(&mut self) {
         if !self.connecting && !self.kept_alive {
             // Without it the idle time-out still ends the connection.
-            self.kept_alive = socket::keep_alive(&self.backend).is_ok();
+            let kept = [&self.backend, &self.client].map(socket::keep_alive);
+            self.kept_alive = kept.iter().all(Result::is_ok);
         }
     }
 

@@ -54,9 +54,8 @@ fn bind(address: SocketAddrV4, join: bool) -> Result<OwnedFd, Errno> {
     if join {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    // Accepted sockets inherit these.
+    // Accepted sockets inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    keep_alive(&socket)?;
     net::bind(&socket, &address)?;
     Ok(socket)
 }
@@ -203,18 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn accepted_sockets_are_kept_alive() {
+    fn either_end_can_be_kept_alive() {
         let (address, sockets) = listen(LOOPBACK, 1).unwrap();
         let client = outgoing(Ipv4Addr::new(127, 0, 10, 2)).unwrap();
         connect(&client, address).unwrap();
         connected(&client).unwrap();
         let (accepted, _) = accept(&sockets[0]).unwrap();
-        assert!(sockopt::socket_keepalive(&accepted).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), KEEPALIVE_IDLE);
-        assert_eq!(sockopt::tcp_keepcnt(&accepted).unwrap(), KEEPALIVE_PROBES);
-        assert!(!sockopt::socket_keepalive(&client).unwrap());
-        keep_alive(&client).unwrap();
-        assert!(sockopt::socket_keepalive(&client).unwrap());
+        for socket in [accepted, client] {
+            assert!(!sockopt::socket_keepalive(&socket).unwrap());
+            keep_alive(&socket).unwrap();
+            assert!(sockopt::socket_keepalive(&socket).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), KEEPALIVE_PROBES);
+        }
     }
 
     #[test]
