@@ -38,7 +38,7 @@ impl Question {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// 0002 for a port that is not a whole number from 1 to 65535, and a client that is no IPv4 address.
+    /// 0002 for a port that is not an integer from 1 to 65535, and a client that is no IPv4 address.
     pub fn parse(body: &Body) -> Result<Self, ApiError> {
         let wrong = |name: &str, value: &serde_json::Value, what: &str| {
             ApiError::because(
@@ -49,7 +49,7 @@ impl Question {
         let port = body::get(body, "port").map(|value| {
             let port = value.as_u64().and_then(|port| u16::try_from(port).ok());
             port.filter(|port| *port > 0)
-                .ok_or_else(|| wrong("port", value, "a whole number from 1 to 65535"))
+                .ok_or_else(|| wrong("port", value, "an integer in 1..=65535"))
         });
         let client = body::get(body, "client").map(|value| {
             let client = value.as_str().and_then(|client| client.parse().ok());
