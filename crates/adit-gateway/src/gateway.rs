@@ -154,6 +154,10 @@ impl Gateway {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let sends_toa = config.relay.toa.is_some();
         let inherited = config.relay.inherited.clone();
+        let stage = match inherited {
+            Some(_) => Stage::Taking,
+            None => Stage::Serving,
+        };
         let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
         let apply = Apply::new(config.directory, Arc::clone(&relay), inherited.clone());
         Ok(Self {
@@ -162,7 +166,7 @@ impl Gateway {
             inherited,
             succession: config.succession,
             changes: tokio::sync::RwLock::default(),
-            stage: watch::Sender::new(Stage::Serving),
+            stage: watch::Sender::new(stage),
             sends_toa,
             health: Health::default(),
             probe_period: config.probe_period,
@@ -224,6 +228,7 @@ impl Gateway {
                 && let Some(inherited) = inherited.take()
             {
                 served(&inherited);
+                self.stage.send_replace(Stage::Serving);
                 door = self.succession.as_ref().and_then(succession::open);
             }
             heard &= !self.is_leaving();

@@ -93,6 +93,8 @@ pub(crate) async fn knocked(door: Option<&UnixListener>) -> io::Result<OwnedFd> 
 /// How far a gateway is with its succession.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
+    /// It does not serve yet all that the process before it did.
+    Taking,
     /// It serves.
     Serving,
     /// Another process serves; only connections are left here.
@@ -102,6 +104,11 @@ pub(crate) enum Stage {
 }
 
 impl Gateway {
+    /// Waits until this process serves what the one before it did; at once, where there was none.
+    pub async fn serves(&self) {
+        self.reached(Stage::Serving).await;
+    }
+
     /// Waits until another process serves what this one did. From then on this one only has connections, and listens to no feed.
     pub async fn followed(&self) {
         self.reached(Stage::Followed).await;
@@ -120,7 +127,7 @@ impl Gateway {
 
     /// Whether another process has taken over.
     pub(crate) fn is_leaving(&self) -> bool {
-        *self.stage.borrow() != Stage::Serving
+        *self.stage.borrow() >= Stage::Followed
     }
 
     /// Hands over to whoever has knocked, as the gateway was started to, and ends its connections.

@@ -92,6 +92,8 @@ async fn gateway_process() {
             println!("{}", serde_json::to_string(&report).unwrap());
         }
     });
+    gateway.serves().await;
+    gateway.followed().await;
     gateway.left().await;
     gateway.stop(Close::Cut).await;
     println!("{FOLLOWED}");
