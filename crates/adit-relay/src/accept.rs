@@ -17,7 +17,7 @@ use crate::toa::Registrar;
 use crate::worker::{Serving, Token, Worker, spare_descriptor};
 
 /// Connections that one listener may take in before others get their turn.
-const ACCEPTS_PER_TURN_MAX: u32 = 64;
+const ACCEPTS_PER_TURN_MAX: u32 = 16;
 /// What of a client's first words is taken before its backend is connected, so that they leave with the header: a request or a
 /// TLS hello, and no more, since it is held for each connection that waits.
 const EARLY_BYTES_MAX: usize = 2 << 10;

@@ -32,7 +32,9 @@ const COPY_WITHOUT_PIPE_BYTES_MAX: usize = 64 << 10;
 /// What one splice is asked to move; the pipe takes less.
 const SPLICE_BYTES_MAX: usize = 1 << 20;
 /// What one connection may move before the others of its worker get their turn.
-const TURN_BYTES_MAX: u64 = 2 << 20;
+const TURN_BYTES_MAX: u64 = 1 << 20;
+/// Who has moved so much in one turn lets others go first in the next.
+const HEAVY_TURN_BYTES: u64 = 64 << 10;
 /// Steps that one connection may take in a turn, for those that move very little with each.
 const TURN_STEPS_MAX: u32 = 256;
 
@@ -124,6 +126,8 @@ pub(crate) struct Session {
     pub(crate) connecting: bool,
     /// Whether it waits for a turn in the worker's queue.
     pub(crate) queued: bool,
+    /// Whether it moved much in its last turn.
+    heavy: bool,
     /// Whether it is still to be seen that the client's address goes out in the TCP header.
     toa: bool,
     /// Whether the kernel asks both ends now and then if they are still there.
@@ -151,6 +155,7 @@ impl Session {
             last_tick: tick,
             connecting: true,
             queued: false,
+            heavy: false,
             toa,
             kept_alive: false,
         }
@@ -164,6 +169,11 @@ impl Session {
     /// The endpoint that it came through.
     pub(crate) fn owner(&self) -> u128 {
         self.mapping.owner.endpoint
+    }
+
+    /// Whether it is one of those that move bytes in bulk, as far as its last turn tells.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.heavy
     }
 
     /// Where the backend sees it come from.
@@ -267,6 +277,7 @@ impl Session {
             self.to_backend.direction.moved() - up,
             self.to_client.direction.moved() - down,
         );
+        self.heavy = up + down >= HEAVY_TURN_BYTES;
         if up + down > 0 {
             self.last_tick = tick;
             self.mapping.counters.add_bytes(up, down);

@@ -184,26 +184,30 @@ impl Worker {
                     Token::Socket(key, side) => self.socket_event(key, side, event.flags),
                 }
             }
-            for _ in 0..self.ready.len() {
-                match self.ready.pop_front() {
-                    Some(Token::Listener(key)) => {
-                        if let Some(serving) = self.listeners.get_mut(key) {
-                            serving.queued = false;
-                        }
-                        self.accept_turn(key);
-                    }
-                    Some(Token::Socket(key, _)) => {
-                        if let Some(session) = self.sessions.get_mut(key) {
-                            session.queued = false;
-                        }
-                        self.session_turn(key);
-                    }
-                    Some(Token::Wake) | None => {}
-                }
-            }
+            self.next_turn();
             if woken {
                 self.obey();
             }
+        }
+    }
+
+    /// Gives one turn to what waits for one. Events come first again then: who has little to say waits for one turn of
+    /// those who have much, and not for all of theirs.
+    fn next_turn(&mut self) {
+        match self.ready.pop_front() {
+            Some(Token::Listener(key)) => {
+                if let Some(serving) = self.listeners.get_mut(key) {
+                    serving.queued = false;
+                }
+                self.accept_turn(key);
+            }
+            Some(Token::Socket(key, _)) => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.queued = false;
+                }
+                self.session_turn(key);
+            }
+            Some(Token::Wake) | None => {}
         }
     }
 
@@ -231,6 +235,7 @@ impl Worker {
             return;
         };
         match session.event(side, flags, self.tick) {
+            Ok(()) if session.is_heavy() => self.queue_session(key),
             Ok(()) => self.session_turn(key),
             Err(end) => {
                 // What the lost side said before is still there to be read, and is often the reason.
@@ -246,13 +251,17 @@ impl Worker {
         };
         match session.turn(&mut self.means, self.tick) {
             Turn::Wait => {}
-            // An event may bring a session its turn while it has a place in the queue; one place is enough.
-            Turn::Again if session.queued => {}
-            Turn::Again => {
-                session.queued = true;
-                self.ready.push_back(Token::Socket(key, Side::Client));
-            }
+            Turn::Again => self.queue_session(key),
             Turn::Over(end) => self.end(key, end),
+        }
+    }
+
+    /// Has a session wait for its turn. It may have a place in the queue already; one is enough.
+    fn queue_session(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !std::mem::replace(&mut session.queued, true)
+        {
+            self.ready.push_back(Token::Socket(key, Side::Client));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use adit_relay::proxy_protocol::{Header, Identity, Profile, TlvTypes};
 use adit_relay::{Admission, Config, Consumer, Listener, Relay, Target};
 
 use crate::load::Kind;
-use crate::server::{ECHO, HOLD, SINK, WITH_HEADER};
-use crate::topology::{Process, SERVER, Topology};
+use crate::server::{ECHO, HOLD, QUIET, SINK, WITH_HEADER};
+use crate::topology::{Place, Process, SERVER, Topology};
 
 /// The unit of `/proc/PID/stat`, the same on every Linux of today (`man 5 proc`: `sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -83,16 +83,15 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn start_all(topology: &Topology) -> Vec<Self> {
-        let start = |variant: Variant| Self {
+    pub(crate) fn start(topology: &Topology, variant: Variant, place: Place) -> Self {
+        Self {
             variant,
             process: match variant {
                 Variant::Direct => None,
-                Variant::Adit | Variant::AditHeader => Some(start_relay(topology, variant)),
-                _ => Some(start_haproxy(topology, variant)),
+                Variant::Adit | Variant::AditHeader => Some(start_relay(topology, variant, place)),
+                _ => Some(start_haproxy(topology, variant, place)),
             },
-        };
-        Variant::ALL.into_iter().map(start).collect()
+        }
     }
 
     /// Where a load has to connect to.
@@ -127,12 +126,12 @@ impl Gateway {
 }
 
 /// The mappings of each endpoint: client port, server port.
-fn mappings(variant: Variant) -> [(u16, u16); 3] {
+fn mappings(variant: Variant) -> [(u16, u16); 4] {
     let offset = if variant.with_header() { WITH_HEADER } else { 0 };
-    [ECHO, SINK, HOLD].map(|port| (port, port + offset))
+    [ECHO, SINK, HOLD, QUIET].map(|port| (port, port + offset))
 }
 
-fn start_relay(topology: &Topology, variant: Variant) -> Process {
+fn start_relay(topology: &Topology, variant: Variant, place: Place) -> Process {
     let mut arguments = vec![
         "relay".to_owned(),
         topology.path("consumer").display().to_string(),
@@ -146,7 +145,7 @@ fn start_relay(topology: &Topology, variant: Variant) -> Process {
             arguments.push(format!("{SERVER}:{server_port}"));
         }
     }
-    let mut process = topology.spawn("provider", &arguments);
+    let mut process = topology.spawn("provider", place, &arguments);
     wait_ready(&mut process);
     process
 }
@@ -166,8 +165,8 @@ pub(crate) fn relay_main(arguments: &[String]) {
         let address: SocketAddrV4 = listener[0].parse().unwrap();
         relay
             .open(Listener {
-                // The first three mappings are one endpoint, the others another.
-                owner: (1 + owner as u128 / 3).into(),
+                // The first four mappings are one endpoint, the others another.
+                owner: (1 + owner as u128 / 4).into(),
                 consumer: Consumer {
                     namespace: Arc::clone(&consumer),
                     address,
@@ -200,7 +199,7 @@ fn proxy_open() -> Header {
     Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false)
 }
 
-fn start_haproxy(topology: &Topology, variant: Variant) -> Process {
+fn start_haproxy(topology: &Topology, variant: Variant, place: Place) -> Process {
     let tuned = matches!(variant, Variant::Tuned | Variant::TunedHeader);
     // Two descriptors each, and 20,000 is a usual limit of a process.
     let mut config = String::from("global\n  maxconn 8500\n");
@@ -228,7 +227,8 @@ fn start_haproxy(topology: &Topology, variant: Variant) -> Process {
     }
     let path = std::env::temp_dir().join(format!("adit-bench-{}-{variant:?}.cfg", std::process::id()));
     fs::write(&path, config).unwrap();
-    let child = Command::new("haproxy")
+    let child = place
+        .command("haproxy")
         .args(["-q", "-db", "-f"])
         .arg(&path)
         .stdin(Stdio::null())

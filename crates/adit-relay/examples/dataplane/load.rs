@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::gateway::Gateway;
-use crate::server::{ECHO, HOLD, SINK};
-use crate::topology::{Process, Topology};
+use crate::server::{ECHO, HOLD, QUIET, SINK};
+use crate::topology::{Place, Process, Topology};
 
 /// A load that takes all it can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,7 +77,7 @@ pub(crate) struct Fairness {
 }
 
 pub(crate) fn run(topology: &Topology, target: SocketAddrV4, kind: Kind, span: Duration) -> Measured {
-    let [seconds, count] = answer(start(topology, kind.word(), target, span, 0.0));
+    let [seconds, count] = answer(start(topology, Place::Anywhere, kind.word(), target, span, 0.0));
     Measured {
         rate: count / seconds,
         count,
@@ -85,16 +85,26 @@ pub(crate) fn run(topology: &Topology, target: SocketAddrV4, kind: Kind, span: D
 }
 
 /// Sends at a fixed rate, whatever the answers do, and says how long they took, counted from when each was due.
-pub(crate) fn paced(topology: &Topology, target: SocketAddrV4, rate: f64, span: Duration) -> Latency {
-    let [p50, p99] = answer(start(topology, "paced", target, span, rate));
+pub(crate) fn paced(
+    topology: &Topology,
+    place: Place,
+    target: SocketAddrV4,
+    rate: f64,
+    span: Duration,
+) -> Latency {
+    let [p50, p99] = answer(start(topology, place, "paced", target, span, rate));
     Latency { p50, p99 }
 }
 
 pub(crate) fn fairness(topology: &Topology, gateway: &Gateway, span: Duration) -> Fairness {
-    let quiet = |span| paced(topology, gateway.address(ECHO, true), QUIET_RATE, span).p99;
+    let quiet = |span| {
+        let target = gateway.address(QUIET, true);
+        paced(topology, Place::First, target, QUIET_RATE, span).p99
+    };
     let beside = |kind: Kind, port| {
         // Longer than what is measured beside it, so that it is there all the while.
-        let flood = start(topology, kind.word(), gateway.address(port, false), span * 2, 0.0);
+        let target = gateway.address(port, false);
+        let flood = start(topology, Place::Others, kind.word(), target, span * 2, 0.0);
         let p99 = quiet(span);
         drop(flood);
         p99
@@ -110,17 +120,31 @@ pub(crate) fn fairness(topology: &Topology, gateway: &Gateway, span: Duration) -
 pub(crate) fn idle(topology: &Topology, gateway: &Gateway, connections: usize) -> Option<u64> {
     let before = gateway.resident()?;
     let target = gateway.address(HOLD, false);
-    let mut clients = start(topology, "idle", target, Duration::ZERO, connections as f64);
+    let mut clients = start(
+        topology,
+        Place::Anywhere,
+        "idle",
+        target,
+        Duration::ZERO,
+        connections as f64,
+    );
     crate::gateway::wait_ready(&mut clients);
     Some(gateway.resident()?.saturating_sub(before))
 }
 
 pub(crate) fn can_connect(topology: &Topology, address: SocketAddrV4) -> bool {
-    let mut probe = start(topology, "probe", address, Duration::ZERO, 0.0);
+    let mut probe = start(topology, Place::Anywhere, "probe", address, Duration::ZERO, 0.0);
     probe.0.wait().unwrap().success()
 }
 
-fn start(topology: &Topology, word: &str, target: SocketAddrV4, span: Duration, number: f64) -> Process {
+fn start(
+    topology: &Topology,
+    place: Place,
+    word: &str,
+    target: SocketAddrV4,
+    span: Duration,
+    number: f64,
+) -> Process {
     let arguments = [
         "load".to_owned(),
         word.to_owned(),
@@ -128,7 +152,7 @@ fn start(topology: &Topology, word: &str, target: SocketAddrV4, span: Duration, 
         span.as_secs_f64().to_string(),
         number.to_string(),
     ];
-    topology.spawn("client", &arguments)
+    topology.spawn("client", place, &arguments)
 }
 
 fn answer(mut process: Process) -> [f64; 2] {

@@ -22,25 +22,39 @@ use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
 
-use gateway::Gateway;
+use gateway::{Gateway, Variant};
 use load::Kind;
 use report::{Report, Sample};
-use topology::Topology;
+use topology::{Place, Topology};
 
 /// What the command line asks for.
 struct Plan {
     rounds: usize,
     span: Duration,
     idle: usize,
-    /// The only load that is measured, if not all.
-    only: Option<Kind>,
+    /// The only thing that is measured, if not all.
+    only: Option<Only>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    Load(Kind),
+    Fairness,
+}
+
+impl Only {
+    fn named(word: &str) -> Option<Self> {
+        let load = Kind::PEAK.into_iter().find(|kind| kind.word() == word);
+        load.map(Self::Load)
+            .or((word == "fairness").then_some(Self::Fairness))
+    }
 }
 
 const USAGE: &str = "usage: dataplane [--rounds N] [--seconds S] [--idle CONNECTIONS]
   --rounds N         interleaved rounds of every measurement (default 5)
   --seconds S        how long one measurement runs (default 3)
   --idle N           idle connections for the memory figure (default 8000; 0 leaves it out)
-  --only LOAD        one of bulk1, bulk8, connections, requests, and nothing else";
+  --only LOAD        bulk1, bulk8, connections, requests or fairness, and nothing else";
 
 fn main() {
     let mut arguments = env::args().skip(1).collect::<Vec<_>>();
@@ -56,38 +70,49 @@ fn main() {
     }
     let plan = plan(&arguments);
     let topology = Topology::build();
-    let server = topology.start_servers();
-    let gateways = Gateway::start_all(&topology);
     let mut report = Report::default();
+    if plan.only != Some(Only::Fairness) {
+        throughput(&plan, &topology, &mut report);
+    }
+    if plan.only.is_none_or(|only| only == Only::Fairness) {
+        fairness(&plan, &topology, &mut report);
+    }
+    report.print(&plan.rounds.to_string(), &plan.span);
+    drop(topology);
+    if !report.holds() {
+        std::process::exit(1);
+    }
+}
+
+fn throughput(plan: &Plan, topology: &Topology, report: &mut Report) {
+    let _server = topology.start_servers(Place::Anywhere);
+    let gateways = Variant::ALL.map(|variant| Gateway::start(topology, variant, Place::Anywhere));
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
-        one_round(&plan, &topology, &gateways, &mut report);
+        one_round(plan, topology, &gateways, report);
     }
-    if plan.idle > 0 {
+    if plan.idle > 0 && plan.only.is_none() {
         eprintln!("{} idle connections", plan.idle);
         for gateway in &gateways {
-            if let Some(bytes) = load::idle(&topology, gateway, plan.idle) {
+            if let Some(bytes) = load::idle(topology, gateway, plan.idle) {
                 report.idle(gateway.variant, bytes, plan.idle);
             }
         }
     }
-    if plan.only.is_none() {
-        eprintln!("fairness");
-    }
-    for gateway in gateways
-        .iter()
-        .filter(|g| plan.only.is_none() && g.variant.is_fairness())
-    {
-        for _ in 0..plan.rounds {
-            report.fairness(gateway.variant, load::fairness(&topology, gateway, plan.span));
+}
+
+/// The gateway on a core of its own, all others on the other; there the quiet endpoint's client and server go first.
+fn fairness(plan: &Plan, topology: &Topology, report: &mut Report) {
+    let _servers = [Place::Others, Place::First].map(|place| topology.start_servers(place));
+    let variants = Variant::ALL.into_iter().filter(|variant| variant.is_fairness());
+    let gateways: Vec<_> = variants
+        .map(|variant| Gateway::start(topology, variant, Place::Gateway))
+        .collect();
+    for round in 1..=plan.rounds {
+        eprintln!("fairness, round {round} of {}", plan.rounds);
+        for gateway in &gateways {
+            report.fairness(gateway.variant, load::fairness(topology, gateway, plan.span));
         }
-    }
-    report.print(&plan.rounds.to_string(), &plan.span);
-    drop(gateways);
-    drop(server);
-    drop(topology);
-    if !report.holds() {
-        std::process::exit(1);
     }
 }
 
@@ -95,7 +120,7 @@ fn one_round(plan: &Plan, topology: &Topology, gateways: &[Gateway], report: &mu
     let mut rates = BTreeMap::new();
     for kind in Kind::PEAK
         .into_iter()
-        .filter(|kind| plan.only.is_none_or(|only| only == *kind))
+        .filter(|kind| plan.only.is_none_or(|only| only == Only::Load(*kind)))
     {
         for gateway in gateways.iter().filter(|g| g.variant.runs(kind)) {
             let before = gateway.cpu();
@@ -118,7 +143,13 @@ fn one_round(plan: &Plan, topology: &Topology, gateways: &[Gateway], report: &mu
     let slowest = rates.iter().filter(|((_, kind), _)| *kind == Kind::Requests);
     let slowest = slowest.map(|(_, rate)| *rate).fold(f64::INFINITY, f64::min);
     for gateway in gateways.iter().filter(|g| g.variant.runs(Kind::Requests)) {
-        let latencies = load::paced(topology, gateway.target(Kind::Requests), slowest / 2.0, plan.span);
+        let latencies = load::paced(
+            topology,
+            Place::Anywhere,
+            gateway.target(Kind::Requests),
+            slowest / 2.0,
+            plan.span,
+        );
         report.latency(gateway.variant, latencies);
     }
 }
@@ -138,7 +169,7 @@ fn plan(arguments: &[String]) -> Plan {
         }
         let word = rest.next();
         if flag == "--only" {
-            plan.only = word.and_then(|word| Kind::PEAK.into_iter().find(|kind| kind.word() == word));
+            plan.only = word.and_then(|word| Only::named(word));
             if plan.only.is_some() {
                 continue;
             }

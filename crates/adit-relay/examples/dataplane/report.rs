@@ -193,6 +193,7 @@ impl Report {
             });
         }
         bars.extend(self.beside(Adit));
+        bars.retain(|bar| !bar.ratios.is_empty());
         bars
     }
 

@@ -11,6 +11,8 @@ pub(crate) const ECHO: u16 = 9001;
 pub(crate) const SINK: u16 = 9002;
 /// Takes connections in and leaves them alone.
 pub(crate) const HOLD: u16 = 9003;
+/// Answers what it reads; a process of its own, for the endpoint that others are beside.
+pub(crate) const QUIET: u16 = 9004;
 /// Added to a port: a PROXY protocol header (version 2) comes first.
 pub(crate) const WITH_HEADER: u16 = 10;
 
@@ -21,26 +23,34 @@ const CHUNK_BYTES: usize = 128 << 10;
 
 pub(crate) fn main(arguments: &[String]) {
     let address = &arguments[0];
-    for header in [false, true] {
-        for port in [ECHO, SINK] {
-            let shown = if header { port + WITH_HEADER } else { port };
-            let listener = TcpListener::bind((address.as_str(), shown)).unwrap();
-            for _ in 0..THREADS {
-                let listener = listener.try_clone().unwrap();
-                thread::Builder::new()
-                    .stack_size(256 << 10)
-                    .spawn(move || serve(&listener, port, header))
-                    .unwrap();
+    if arguments[1] == "true" {
+        start(address, QUIET, false);
+    } else {
+        for header in [false, true] {
+            for port in [ECHO, SINK] {
+                start(address, port, header);
             }
         }
-    }
-    for port in [HOLD, HOLD + WITH_HEADER] {
-        let listener = TcpListener::bind((address.as_str(), port)).unwrap();
-        thread::spawn(move || hold(&listener));
+        for port in [HOLD, HOLD + WITH_HEADER] {
+            let listener = TcpListener::bind((address.as_str(), port)).unwrap();
+            thread::spawn(move || hold(&listener));
+        }
     }
     println!("ready");
     // Lives until whoever started it is gone.
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
+
+fn start(address: &str, port: u16, header: bool) {
+    let shown = if header { port + WITH_HEADER } else { port };
+    let listener = TcpListener::bind((address, shown)).unwrap();
+    for _ in 0..THREADS {
+        let listener = listener.try_clone().unwrap();
+        thread::Builder::new()
+            .stack_size(256 << 10)
+            .spawn(move || serve(&listener, port, header))
+            .unwrap();
+    }
 }
 
 fn serve(listener: &TcpListener, port: u16, header: bool) {
@@ -53,10 +63,10 @@ fn serve(listener: &TcpListener, port: u16, header: bool) {
             continue;
         }
         // How a connection ends is the client's business.
-        let _ = if port == ECHO {
-            echo(&mut stream)
-        } else {
+        let _ = if port == SINK {
             swallow(&mut stream)
+        } else {
+            echo(&mut stream)
         };
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! The dotted link is there for `direct` alone, which routes through the same veths; gateways do not use it.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,38 @@ pub(crate) const SERVER: &str = "10.0.1.10";
 pub(crate) struct Topology {
     directory: Directory,
     prefix: String,
+}
+
+/// Which core a part runs on. For throughput it is all the same; where one endpoint is to be seen beside another, what the
+/// gateway does to it is told apart from what a full core does to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Wherever the kernel likes.
+    Anywhere,
+    /// A core of its own.
+    Gateway,
+    /// The other core.
+    Others,
+    /// The other core too, before everybody else there.
+    First,
+}
+
+impl Place {
+    /// A command that runs there (`taskset` and `chrt` are util-linux's).
+    pub(crate) fn command(self, program: impl AsRef<OsStr>) -> Command {
+        let words: &[&str] = match self {
+            Self::Anywhere => &[],
+            Self::Gateway => &["taskset", "--cpu-list", "0"],
+            Self::Others => &["taskset", "--cpu-list", "1"],
+            Self::First => &["chrt", "--fifo", "1", "taskset", "--cpu-list", "1"],
+        };
+        let Some((first, rest)) = words.split_first() else {
+            return Command::new(program);
+        };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        command
+    }
 }
 
 /// A process that ends with its handle.
@@ -103,9 +136,10 @@ impl Topology {
     }
 
     /// Starts this program again as one of its parts, inside a namespace.
-    pub(crate) fn spawn(&self, role: &str, arguments: &[String]) -> Process {
+    pub(crate) fn spawn(&self, role: &str, place: Place, arguments: &[String]) -> Process {
         let start = || {
-            Command::new(std::env::current_exe().unwrap())
+            place
+                .command(std::env::current_exe().unwrap())
                 .args(arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -115,8 +149,9 @@ impl Topology {
         Process(self.namespace(role).run(start).unwrap().unwrap())
     }
 
-    pub(crate) fn start_servers(&self) -> Process {
-        let mut server = self.spawn("server", &["serve".to_owned(), SERVER.to_owned()]);
+    pub(crate) fn start_servers(&self, place: Place) -> Process {
+        let quiet = (place == Place::First).to_string();
+        let mut server = self.spawn("server", place, &["serve".to_owned(), SERVER.to_owned(), quiet]);
         crate::gateway::wait_ready(&mut server);
         server
     }
