@@ -517,8 +517,11 @@ async fn a_lapsed_lease_takes_its_keys_along(bench: &impl Bench) {
         .put_leased("l/2", *b"", lease)
         .put_leased("l/3", *b"", lease);
     committed(&*store, put).await;
+    let lease_of = async |key| store.get(key).await.unwrap().unwrap().lease;
+    assert_eq!(lease_of("l/3").await, Some(lease));
     // Taken over without a lease, a key stays.
     committed(&*store, Txn::new().put("l/3", *b"kept")).await;
+    assert_eq!(lease_of("l/3").await, None);
     let mut watch = store.watch("l/", &now(&*store).await).await.unwrap();
     let mut gone = Vec::new();
     while gone.len() < 2 {

@@ -63,6 +63,29 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// The first words of the keys that have a meaning here.
+pub const KINDS: &[&str] = &[
+    "service",
+    "endpoint",
+    "whitelist",
+    "claims",
+    "address",
+    "source",
+    "marker",
+    "quota",
+    "limits",
+    "account",
+    "pool",
+    "guard",
+    "vpc",
+    "subnet",
+    "port",
+    "routetable",
+    "binding",
+    "publicname",
+    "loadbalancer",
+];
+
 /// A key, read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -218,7 +241,12 @@ mod tests {
             Key::Binding(RouteTableId::random(), ServiceId::random()),
             Key::PublicName("com.t-systems.otc.eu-de.obs / 1".to_owned()),
         ] {
-            assert_eq!(Key::parse(&key.to_string()), Some(key));
+            let text = key.to_string();
+            assert!(
+                KINDS.iter().any(|kind| text.starts_with(&format!("{kind}/"))),
+                "{text}"
+            );
+            assert_eq!(Key::parse(&text), Some(key));
         }
         for other in [
             "",

@@ -7,9 +7,11 @@
 //! Read next: [`store`] (the trait), then [`cache`], then [`redb`] and [`etcd`].
 
 pub mod cache;
+pub mod check;
 pub mod conformance;
 pub mod etcd;
 pub mod keys;
+pub mod migrate;
 pub mod redb;
 pub mod state;
 pub mod store;

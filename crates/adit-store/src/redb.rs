@@ -417,12 +417,13 @@ impl Shared {
     }
 }
 
-fn entry_of(key: &str, (create, modified, _lease, value): (u64, u64, u64, &[u8])) -> Entry {
+fn entry_of(key: &str, (create, modified, lease, value): (u64, u64, u64, &[u8])) -> Entry {
     Entry {
         key: key.into(),
         value: value.into(),
         mod_revision: Revision(modified),
         create_revision: Revision(create),
+        lease: (lease != 0).then_some(LeaseId(lease)),
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Entry {
     pub mod_revision: Revision,
     /// The revision that created the key (again, after a delete).
     pub create_revision: Revision,
+    /// The lease that the key lives with, if any.
+    pub lease: Option<LeaseId>,
 }
 
 /// One page of [`Store::list`].

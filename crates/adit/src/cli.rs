@@ -113,6 +113,9 @@ pub enum Command {
         adit top --metrics http://gateway-1:9117/metrics"
     )]
     Top(Top),
+    /// Look after a store: whether it is sound, and moving it from a file into etcd or back.
+    #[command(subcommand)]
+    Store(crate::store::command::StoreCommand),
     /// Run a region as its operator: quotas, accounts, and everything that tenants have in it.
     ///
     /// Works on a running `adit dev` without further words, and with --url on any other region. Everything is done through

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, diagnose, exec, gateway_check, terminal, toa_receiver, top, who,
+    config, demo, dev, diagnose, exec, gateway_check, store, terminal, toa_receiver, top, who,
 };
 use adit_model::error_chain;
 use mimalloc::MiMalloc;
@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         }
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
         Command::Top(args) => top::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
+        Command::Store(args) => {
+            let ended = store::command::run(&args);
+            ended.map_or_else(|e| fail(&e), |sound| u8::from(!sound).into())
+        }
         Command::Who(args) => who::run(&args).map_or_else(|e| fail(&e), |found| u8::from(!found).into()),
         Command::ToaReceiver(args) => {
             let ended = toa_receiver::run(&args);

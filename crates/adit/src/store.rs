@@ -1,6 +1,8 @@
 //! Which store a process works on, as a person names it, and opening it.
 //!
-//! Owns the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
+//! Owns `adit store` ([`command`]), the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
+
+pub mod command;
 
 use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc};
 

@@ -62,6 +62,7 @@ impl Keys {
             value: kv.value.as_slice().into(),
             mod_revision: revision(kv.mod_revision),
             create_revision: revision(kv.create_revision),
+            lease: (kv.lease != 0).then_some(LeaseId(kv.lease.cast_unsigned())),
         })
     }
 }

@@ -180,6 +180,7 @@ mod tests {
                 mod_revision,
                 create_revision: 1,
                 value: Vec::new(),
+                lease: 0,
             }),
         }
     }

@@ -453,6 +453,7 @@ fn history_is_bounded_in_revisions_and_bytes() {
             value,
             mod_revision: revision,
             create_revision: revision,
+            lease: None,
         };
         Batch {
             revision,

@@ -339,7 +339,7 @@ impl<'txn> Round<'txn> {
         lease: Option<LeaseId>,
         revision: Revision,
     ) -> Result<Entry, ::redb::Error> {
-        let lease = lease.map_or(0, |lease| lease.0);
+        let (holder, lease) = (lease, lease.map_or(0, |lease| lease.0));
         let (created, old_lease) = match self.entries.get(&**key)? {
             Some(old) => (old.value().0, old.value().2),
             None => (revision.0, 0),
@@ -358,6 +358,7 @@ impl<'txn> Round<'txn> {
             value: value.clone(),
             mod_revision,
             create_revision,
+            lease: holder,
         })
     }
 

@@ -108,6 +108,7 @@ fn change(stock: &mut Stock, revision: u64, deed: &Deed, key: Arc<str>, value: A
         value,
         mod_revision: revision,
         create_revision: revision,
+        lease: None,
     };
     let entry = match deed {
         Deed::Put => Some(entry(value)),

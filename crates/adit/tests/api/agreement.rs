@@ -8,7 +8,7 @@ use adit_model::{
     service::{Service, ServiceStatus},
 };
 use adit_server::App;
-use adit_store::{Entry, Key, State, keys::decode};
+use adit_store::{Entry, Key, State, check::check, keys::decode};
 
 use crate::app::poll;
 
@@ -18,17 +18,24 @@ pub(crate) async fn agrees(app: &App) {
     let settled = poll(async || is_at_rest(&cache.read()).then_some(())).await;
     assert!(settled.is_some(), "something never comes to rest");
     cache.barrier().await.unwrap();
-    let mut after = None;
+    let entries = entries(app).await;
+    assert_eq!(check(&entries), []);
+    let state = cache.read();
+    for entry in entries {
+        let value = String::from_utf8_lossy(&entry.value);
+        assert!(holds(&state, &entry), "{} is left over: {value}", entry.key);
+    }
+}
+
+/// Everything that is stored, in order of key.
+pub(crate) async fn entries(app: &App) -> Vec<Entry> {
+    let (mut entries, mut after) = (Vec::new(), None);
     loop {
         let page = app.store.list("", after.as_ref(), 1000).await.unwrap();
-        let state = cache.read();
-        for entry in page.entries {
-            let value = String::from_utf8_lossy(&entry.value);
-            assert!(holds(&state, &entry), "{} is left over: {value}", entry.key);
-        }
+        entries.extend(page.entries);
         after = page.next;
         if after.is_none() {
-            return;
+            return entries;
         }
     }
 }

@@ -37,3 +37,4 @@ mod openapi;
 mod race;
 mod rehearsal;
 mod skew;
+mod soundness;
