@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state → service → account → switch → acceptance → whitelist → port     what the documents say
-//!       → gateway → namespace → listener → route → backend → header      what the gateway found
+//!       → gateway → namespace → listener → limit → route → backend → header   what the gateway found
 //! ```
 //!
 //! Owns the steps, their order and their words ([`diagnose`], pure); never finds anything out: what is known comes in as
@@ -129,6 +129,12 @@ pub struct Findings {
     pub address: bool,
     /// Whether the port is listened on.
     pub listening: bool,
+    /// How many connections it has.
+    #[serde(default)]
+    pub connections: u32,
+    /// How many it may have.
+    #[serde(default)]
+    pub connections_max: u32,
     /// Each backend; empty where the client chooses it.
     pub backends: Vec<BackendFound>,
 }
@@ -174,6 +180,8 @@ pub enum StepName {
     Namespace,
     /// The address is there, and the port listened on.
     Listener,
+    /// It has fewer connections than it may.
+    Limit,
     /// There is a way from the source address to the backend.
     Route,
     /// The backend takes a connection.
@@ -185,7 +193,7 @@ pub enum StepName {
 words!(StepName:
     State = "state", Service = "service", Account = "account", Switch = "switch", Acceptance = "acceptance",
     Whitelist = "whitelist", Port = "port", Gateway = "gateway", Namespace = "namespace", Listener = "listener",
-    Route = "route", Backend = "backend", Header = "header");
+    Limit = "limit", Route = "route", Backend = "backend", Header = "header");
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,13 +277,19 @@ fn look(step: StepName, facts: &Facts, question: Question) -> Outcome {
         StepName::Whitelist => whitelist(facts, question),
         StepName::Port => port(facts, question),
         StepName::Gateway => gateway(facts),
-        StepName::Namespace | StepName::Listener | StepName::Route | StepName::Backend | StepName::Header => {
+        StepName::Namespace
+        | StepName::Listener
+        | StepName::Limit
+        | StepName::Route
+        | StepName::Backend
+        | StepName::Header => {
             let Some(Examination::Found(found)) = &facts.examined else {
                 return Skipped("no gateway has looked");
             };
             match step {
                 StepName::Namespace => namespace(found),
                 StepName::Listener => listener(facts, found),
+                StepName::Limit => limit(found),
                 StepName::Route => route(found),
                 StepName::Backend => backend(found),
                 _ => header(facts, found),
@@ -449,6 +463,20 @@ fn listener(facts: &Facts, found: &Findings) -> Outcome {
         return Failed(seen, remedy::NO_LISTENER.to_owned());
     }
     Passed("the address is there, and the port listened on".to_owned())
+}
+
+fn limit(found: &Findings) -> Outcome {
+    let Findings {
+        connections,
+        connections_max,
+        ..
+    } = found;
+    let seen = format!("{connections} connections of {connections_max}");
+    if connections < connections_max {
+        Passed(seen)
+    } else {
+        Failed(seen, remedy::FULL.to_owned())
+    }
 }
 
 fn route(found: &Findings) -> Outcome {

@@ -14,7 +14,8 @@ use std::{
 
 use adit_netns::{Directory, Namespace};
 use process::{
-    BACKEND_PORT, BACKEND_VPC, CLIENT_SUBNET, CLIENT_VPC, Client, Region, skip_without_root, until,
+    BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC, Client, Region, skip_without_root,
+    until,
 };
 use serde_json::{Value, json};
 
@@ -218,6 +219,30 @@ fn the_first_thing_that_is_in_the_way_is_named() {
         let (status, said) = run(data, words);
         assert!(status != 0 && said.contains(part), "{part:?} is not in {said}");
     }
+    assert!(region.stop(), "a clean stop");
+}
+
+#[test]
+fn an_endpoint_that_is_full_says_so() {
+    if skip_without_root("an_endpoint_that_is_full_says_so") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let region = Region::start(dir.path(), &["--connections-per-endpoint", "1"]);
+    let (provider, consumer) = (Client::demo(&region.api), Client::other(&region.api));
+    let service = publish(&provider, 80, json!({}));
+    let (id, ip) = consumer.connect(&service);
+    let server = listen(&region.port(BACKEND_PORT), 80);
+    assert_eq!(run(dir.path(), &[&id]).0, 0);
+    let client = region.port(CLIENT_PORT);
+    let open = client.run(|| TcpStream::connect((ip, 7000))).unwrap().unwrap();
+    // The first is the one that was made to find out.
+    let accepted = (server.accept().unwrap(), server.accept().unwrap());
+    ends_at(dir.path(), &[&id], "limit", "1 connections of 1");
+    drop((open, accepted));
+    until("the connection to end", || {
+        (run(dir.path(), &[&id]).0 == 0).then_some(())
+    });
     assert!(region.stop(), "a clean stop");
 }
 

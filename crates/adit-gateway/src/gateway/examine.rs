@@ -46,6 +46,8 @@ impl Gateway {
     async fn look(&self, spec: &EndpointSpec, port: u16, listening: bool) -> Findings {
         let mut found = Findings {
             listening,
+            connections: self.apply.connections(spec.id),
+            connections_max: spec.connections_max,
             ..Findings::default()
         };
         for name in [&spec.consumer.namespace, &spec.provider.namespace] {

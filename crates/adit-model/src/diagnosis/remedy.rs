@@ -23,6 +23,8 @@ pub(super) const SILENCE: &str = "See whether the gateway's process runs and is 
 pub(super) const NO_NAMESPACE: &str = "Somebody has removed it, or it was never made. The region makes it anew within seconds; if it does not, the log says why.";
 pub(super) const NO_LISTENER: &str = "The gateway tries again by itself. If it stays so, its log says what the kernel refuses; \
      see whether another process holds the address or the port.";
+pub(super) const FULL: &str =
+    "Have clients close connections that they do not need, or raise the region's --connections-per-endpoint.";
 pub(super) const NO_HEADER: &str = "The backend has closed at once. It has to expect a PROXY header, or the service has to have tcp_proxy close.";
 
 pub(super) fn frozen(domain: &DomainId) -> String {

@@ -36,6 +36,8 @@ fn found() -> Findings {
         obstacle: None,
         address: true,
         listening: true,
+        connections: 2_999,
+        connections_max: 3_000,
         backends: [10, 11]
             .map(|n| BackendFound {
                 address: SocketAddrV4::new([10, 0, 0, n].into(), 80),
@@ -163,7 +165,7 @@ fn what_the_documents_say_comes_first() {
 
 #[test]
 fn what_the_gateway_found_comes_in_the_order_of_its_causes() {
-    use StepName::{Backend, Gateway, Header, Listener, Namespace, Route};
+    use StepName::{Backend, Gateway, Header, Limit, Listener, Namespace, Route};
     fails_at(|f| f.told = false, Gateway, "told");
     for (examined, seen) in [
         (Examination::Silence, "answered"),
@@ -188,6 +190,11 @@ fn what_the_gateway_found_comes_in_the_order_of_its_causes() {
         f.waiting = Some("still held".into());
     };
     fails_at(waits, Listener, "nothing listens on the port: still held");
+    fails_at(
+        in_found(|f| f.connections = 3_000),
+        Limit,
+        "3000 connections of 3000",
+    );
     // Any of several backends counts.
     let second = |change: fn(&mut BackendFound)| in_found(move |f| change(&mut f.backends[1]));
     for end in ["source_missing", "backend_unreachable"] {

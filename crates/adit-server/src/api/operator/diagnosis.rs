@@ -78,6 +78,7 @@ enum StepNameSchema {
     Gateway,
     Namespace,
     Listener,
+    Limit,
     Route,
     Backend,
     Header,
