@@ -1,7 +1,8 @@
 //! The node daemon as a library: it makes endpoints answer.
 //!
 //! ```text
-//! feed ─► Gateway::run ─► plan (pure: what is wanted, what is held → actions) ─► apply (kernel and relay) ─► reports
+//! control (by HTTP, or in process)
+//!   └► feed ─► Gateway::run ─► plan (pure: what is wanted, what is held → actions) ─► apply (kernel and relay) ─► reports
 //! ```
 //!
 //! Owns an endpoint's address in the consumer's VPC, its listeners, and what they lead to. Never decides who may connect
@@ -9,6 +10,7 @@
 //! addresses, the ways to gateway endpoints' blocks, and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
 
 pub mod connection_log;
+pub mod control;
 pub mod gateway;
 pub mod health;
 pub mod modes;

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`service`] and [`endpoint`] (documents, state machines, validators), [`port_mapping`],
 //! [`whitelist`], [`policy`], [`tag`] (with [`tag_action`] and [`tag_query`]), [`name`], [`quota`], [`listing`],
-//! [`proxy`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what a gateway is told), [`iam`] (what IAM's policies allow), [`planned`] (failures that were asked for),
+//! [`proxy`] (their parts), [`network`] (VPCs, subnets, ports), [`feed`] (what a gateway is told; [`node`]: by HTTP; [`placement`]: which gateway), [`iam`] (what IAM's policies allow), [`planned`] (failures that were asked for),
 //! [`catalogue`] (every error that a reply may carry). Nothing here does I/O, reads a clock or knows
 //! HTTP; whoever decides passes the time in.
 
@@ -18,6 +18,8 @@ pub mod id;
 pub mod listing;
 pub mod name;
 pub mod network;
+pub mod node;
+pub mod placement;
 pub mod planned;
 pub mod policy;
 pub mod pool;

@@ -1,158 +1,294 @@
 //! The node feed, seen from the control plane: what gateways should serve, and what they say they do.
 //!
-//! Owns the derivation of specifications from documents ([`specify`], pure) and the record of what was sent and answered.
-//! Never decides a status: the endpoint's reconciler does, on what it finds here. What a gateway said is kept in memory
-//! only; a gateway that comes back says it again.
+//! Owns the record of what each gateway was told and has answered, and who of them serves which endpoint: all of them one
+//! gateway of this process, or each the one that the placement names. Never decides a status: the endpoint's reconciler
+//! does, on what it finds here. All of it is in memory, in the process whose reconcilers run; one that takes over fills it
+//! from the documents ([`Feed::open`]) before it tells anybody anything, and gateways say again what they do.
+
+mod examine;
+mod node;
+mod specify;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use adit_model::{
     diagnosis::Examination,
-    endpoint::{Endpoint, EndpointStatus, InterfaceLeg, Leg},
-    feed::{ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, ProbedPort, ProviderLeg, Report},
+    feed::{EndpointReport, EndpointSpec, FeedEvent, ProbedPort, Report},
     id::{EndpointId, ServiceId},
-    service::{Backend, Service, ServiceStatus},
+    node::{FeedPosition, NodeName},
+    placement::Placement,
 };
-use adit_store::{State, Stored};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
 
-use crate::config::Config;
+use examine::Examinations;
+use node::{Node, is_same};
+pub(crate) use specify::drain_s;
+pub use specify::specify;
 
-/// Events that may wait for a gateway; a slower one holds the reconcilers up, which is right.
-const EVENTS_MAX: usize = 1024;
-/// Examinations that may be under way: each has a gateway call a backend.
-const EXAMINATIONS_MAX: usize = 16;
-/// How long a gateway may take to answer one; it waits for a backend no longer than three seconds.
-const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// What one endpoint's gateway should do and has said.
-#[derive(Clone, Debug, Default)]
-struct Line {
-    /// What was sent last; `None` after a removal.
-    spec: Option<EndpointSpec>,
-    /// What was answered last.
-    report: Option<EndpointReport>,
+/// Who serves what.
+#[derive(Debug)]
+enum Owners {
+    /// One gateway in this process, everything.
+    Alone(NodeName),
+    /// Each shard's.
+    Placed(Arc<Placement>),
 }
 
-#[derive(Default)]
 struct Inner {
-    lines: HashMap<EndpointId, Line>,
-    subscriber: Option<mpsc::Sender<FeedEvent>>,
+    /// Whether what should be is known: nobody is told anything before.
+    open: bool,
+    wanted: HashMap<EndpointId, EndpointSpec>,
+    owners: Owners,
+    nodes: HashMap<NodeName, Node>,
     /// How the backends of services have answered when they were asked last.
     backends: HashMap<ServiceId, Vec<ProbedPort>>,
-    /// Who waits for which examination, by its number.
-    examinations: HashMap<u64, oneshot::Sender<Examination>>,
-    /// The number of the last examination.
-    examined: u64,
+    /// Endpoints whose reconciler has something new to look at.
+    dirty: HashSet<EndpointId>,
+    examinations: Examinations,
+    /// Counts subscriptions.
+    subscriptions: u64,
 }
 
 /// The feed.
-#[derive(Default)]
 pub struct Feed {
     inner: Mutex<Inner>,
+    /// Changes with everything that a gateway is told.
+    told: watch::Sender<()>,
     /// Counts reports, so that a waiter misses none.
     reported: watch::Sender<u64>,
+    woken: Notify,
 }
 
-/// What the reconciler makes of an endpoint's line.
+/// What the reconciler makes of an endpoint's state on its gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Serving {
     /// Every mapping of the present specification is listened on.
     Yes,
-    /// Not yet; what it waits for, if the gateway has said.
+    /// Not yet; what it waits for, if that is known.
     NotYet(Option<String>),
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Feed {
-    /// An empty feed that nobody listens to.
+    /// An empty feed that nobody listens to, and that is not open.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            inner: Mutex::new(Inner {
+                open: false,
+                wanted: HashMap::new(),
+                owners: Owners::Placed(Arc::default()),
+                nodes: HashMap::new(),
+                backends: HashMap::new(),
+                dirty: HashSet::new(),
+                examinations: Examinations::default(),
+                subscriptions: 0,
+            }),
+            told: watch::Sender::default(),
+            reported: watch::Sender::default(),
+            woken: Notify::new(),
+        }
     }
 
-    /// A gateway comes: it gets everything as a snapshot, then each change. A former subscriber is let go of.
-    pub fn subscribe(&self) -> mpsc::Receiver<FeedEvent> {
-        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    /// Begins to tell gateways what to do: `wanted` is all that is to be served, `leaving` what is on its way out and may be
+    /// served yet. Gateways that `placement` names are waited for as if they had been heard of just now.
+    pub fn open(
+        &self,
+        wanted: impl IntoIterator<Item = EndpointSpec>,
+        leaving: &[EndpointId],
+        placement: Option<Arc<Placement>>,
+    ) {
         let mut inner = self.inner.lock();
-        // What the former gateway said is not what this one does.
-        inner.lines.retain(|_, line| line.spec.is_some());
-        let endpoints = inner.lines.values_mut().filter_map(|line| {
-            line.report = None;
-            line.spec.clone()
-        });
-        let snapshot = FeedEvent::Snapshot {
-            endpoints: endpoints.collect(),
+        let inner = &mut *inner;
+        inner.wanted = wanted.into_iter().map(|spec| (spec.id, spec)).collect();
+        if let (Owners::Placed(owners), Some(placement)) = (&mut inner.owners, placement) {
+            for name in placement.loads().into_keys() {
+                let node = inner.nodes.entry(name.clone()).or_insert_with(Node::new);
+                leaving.iter().for_each(|id| node.tell_gone(*id));
+            }
+            *owners = placement;
+        }
+        inner.open = true;
+        let ids: Vec<_> = inner.wanted.keys().copied().collect();
+        for id in ids {
+            inner.settle(id);
+        }
+        self.told.send_replace(());
+    }
+
+    /// Tells nobody anything any more: subscriptions end, and what gateways said is forgotten.
+    pub fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.open = false;
+        inner.wanted.clear();
+        inner.nodes.clear();
+        inner.examinations = Examinations::default();
+        inner.backends.clear();
+        inner.dirty.clear();
+        self.told.send_replace(());
+    }
+
+    /// Whether gateways are told things here.
+    pub fn is_open(&self) -> bool {
+        self.inner.lock().open
+    }
+
+    /// The gateway of this process comes, and serves everything.
+    pub fn subscribe_alone(self: &Arc<Self>, name: NodeName) -> Subscription {
+        self.inner.lock().owners = Owners::Alone(name.clone());
+        self.subscribe(name, None)
+    }
+
+    /// A gateway comes. One that goes on where it was gets what has changed since, any other everything, then each change. A
+    /// former subscription of its name ends.
+    pub fn subscribe(self: &Arc<Self>, name: NodeName, from: Option<FeedPosition>) -> Subscription {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        inner.subscriptions += 1;
+        let serial = inner.subscriptions;
+        let known = inner.nodes.contains_key(&name);
+        let node = inner.nodes.entry(name.clone()).or_insert_with(Node::new);
+        node.subscription = serial;
+        node.heard = Instant::now();
+        let read = node.resume(from);
+        if !known && inner.open {
+            inner.settle_all();
+        }
+        self.told.send_replace(());
+        Subscription {
+            feed: Arc::clone(self),
+            changed: self.told.subscribe(),
+            name,
+            serial,
+            read,
+            first: VecDeque::new(),
+        }
+    }
+
+    /// A gateway says of itself that it is there; `false` where it is none that has come.
+    pub fn heard(&self, about: adit_model::node::Node) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(node) = inner.nodes.get_mut(&about.name) else {
+            return false;
         };
-        // A new channel has room.
-        let _ = sender.try_send(snapshot);
-        inner.subscriber = Some(sender);
-        receiver
+        node.heard = Instant::now();
+        node.about = Some(about);
+        true
+    }
+
+    /// Every gateway that has said something of itself.
+    pub fn nodes(&self) -> Vec<adit_model::node::Node> {
+        let inner = self.inner.lock();
+        inner
+            .nodes
+            .values()
+            .filter_map(|node| node.about.clone())
+            .collect()
+    }
+
+    /// Lets go of gateways that were not heard of for so long. What they served is others' from now on, and what they were
+    /// to let go of counts as let go of. Answers the names of those that are left.
+    pub fn expire(&self, silence: Duration) -> BTreeSet<NodeName> {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        if let Owners::Alone(name) = &inner.owners {
+            return [name.clone()].into();
+        }
+        let gone: Vec<_> = inner
+            .nodes
+            .extract_if(|_, node| node.heard.elapsed() > silence)
+            .collect();
+        for (name, node) in gone {
+            tracing::warn!(gateway.name = %name, "A gateway was not heard of for {} s.", silence.as_secs());
+            inner.dirty.extend(node.told.into_keys());
+            self.said();
+        }
+        inner.nodes.keys().cloned().collect()
+    }
+
+    /// Whether one gateway of this process serves everything.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.inner.lock().owners, Owners::Alone(_))
+    }
+
+    /// Follows a placement from now on; the same again is nothing new.
+    pub fn place(&self, placement: Arc<Placement>) {
+        let mut inner = self.inner.lock();
+        if let Owners::Placed(owners) = &mut inner.owners
+            && owners.epoch() != placement.epoch()
+        {
+            *owners = placement;
+            inner.settle_all();
+            self.told.send_replace(());
+        }
     }
 
     /// Says what should be served for an endpoint; the same again is nothing new.
-    pub async fn put(&self, spec: EndpointSpec) {
-        let send = {
-            let mut inner = self.inner.lock();
-            let line = inner.lines.entry(spec.id).or_default();
-            // A document may change without a change of what is served: then there is nothing to say.
-            if line.spec.as_ref().is_some_and(|old| is_same(old, &spec)) {
-                return;
-            }
-            line.spec = Some(spec.clone());
-            line.report = None;
-            inner.subscriber.clone()
-        };
-        if let Some(subscriber) = send {
-            let _ = subscriber.send(FeedEvent::Put { endpoint: spec }).await;
+    pub fn put(&self, spec: EndpointSpec) {
+        let mut inner = self.inner.lock();
+        let id = spec.id;
+        // A document may change without a change of what is served: then there is nothing to say.
+        if !is_same(inner.wanted.get(&id), Some(&spec)) {
+            inner.wanted.insert(id, spec);
+        }
+        if inner.settle(id) {
+            self.told.send_replace(());
         }
     }
 
     /// Says that nothing should be served for an endpoint, whose connections may go on for so many seconds. Answers whether
     /// nothing is.
-    pub async fn remove(&self, id: EndpointId, drain_s: u32) -> bool {
-        let send = {
-            let mut inner = self.inner.lock();
-            let subscriber = inner.subscriber.clone();
-            match inner.lines.get_mut(&id) {
-                None => return true,
-                Some(_) if subscriber.is_none() => {
-                    inner.lines.remove(&id);
-                    return true;
-                }
-                Some(line) if line.spec.is_none() => return false,
-                Some(line) => {
-                    line.spec = None;
-                    line.report = None;
-                    subscriber
-                }
-            }
-        };
-        if let Some(subscriber) = send {
-            let _ = subscriber.send(FeedEvent::Remove { id, drain_s }).await;
+    pub fn remove(&self, id: EndpointId, drain_s: u32) -> bool {
+        let mut inner = self.inner.lock();
+        inner.wanted.remove(&id);
+        let mut told = false;
+        let mut held = false;
+        for node in inner.nodes.values_mut() {
+            told |= node.tell(id, None, drain_s);
+            held |= node.told.contains_key(&id);
         }
-        false
+        if told {
+            self.told.send_replace(());
+        }
+        !held
     }
 
     /// Whether nothing listens for an endpoint any more; its address may still be held.
     pub fn is_silent(&self, id: EndpointId) -> bool {
-        self.inner.lock().lines.get(&id).is_none_or(|line| {
-            let no_ports = line.spec.as_ref().is_some_and(|spec| spec.ports.is_empty());
-            no_ports && matches!(line.report, Some(EndpointReport::Listening { .. }))
-        })
+        let inner = self.inner.lock();
+        let mut told = inner.nodes.values().filter_map(|node| node.told.get(&id));
+        inner.open
+            && told.all(|told| {
+                let no_ports = told.spec.as_ref().is_some_and(|spec| spec.ports.is_empty());
+                no_ports && told.listens()
+            })
     }
 
     /// Whether what a specification asks for is so, `None` being that nothing is served.
     pub fn follows(&self, id: EndpointId, spec: Option<&EndpointSpec>) -> bool {
-        match (self.inner.lock().lines.get(&id), spec) {
-            (None, None) => true,
-            (Some(line), Some(wanted)) => {
-                let told = line.spec.as_ref().is_some_and(|told| is_same(told, wanted));
-                told && matches!(line.report, Some(EndpointReport::Listening { .. }))
-            }
-            (None, Some(_)) | (Some(_), None) => false,
+        let inner = self.inner.lock();
+        let mut told = inner
+            .nodes
+            .values()
+            .filter_map(|node| node.told.get(&id))
+            .peekable();
+        match spec {
+            None => inner.open && told.peek().is_none(),
+            Some(_) => told.peek().is_some() && told.all(|t| t.listens() && is_same(t.spec.as_ref(), spec)),
         }
     }
 
@@ -161,79 +297,65 @@ impl Feed {
         self.reported.subscribe()
     }
 
-    /// Takes in what a gateway says. Answers the endpoint, where it changes anything.
-    pub fn report(&self, report: Report) -> Option<EndpointId> {
+    /// Waits until there are endpoints whose reconciler has something new to look at, and takes them.
+    pub async fn dirty(&self) -> HashSet<EndpointId> {
+        loop {
+            self.woken.notified().await;
+            let dirty = std::mem::take(&mut self.inner.lock().dirty);
+            if !dirty.is_empty() {
+                return dirty;
+            }
+        }
+    }
+
+    fn said(&self) {
+        self.reported.send_modify(|n| *n += 1);
+        self.woken.notify_one();
+    }
+
+    /// Takes in what a gateway says.
+    pub fn report(&self, name: &NodeName, report: Report) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        if let EndpointReport::Examined { number, examination } = report.status {
-            // Nobody waits for what came too late.
-            if let Some(waiting) = inner.examinations.remove(&number) {
-                let _ = waiting.send(examination);
-            }
-            return None;
+        let Report { id, status } = report;
+        if let EndpointReport::Examined { number, examination } = status {
+            return inner.examinations.answer(number, examination);
         }
-        let line = inner.lines.get_mut(&report.id)?;
-        match (&line.spec, &report.status) {
+        let Some(node) = inner.nodes.get_mut(name) else {
+            return;
+        };
+        let Some(told) = node.told.get_mut(&id) else {
+            return;
+        };
+        match (&told.spec, &status) {
             (Some(spec), EndpointReport::Backend { ports }) => {
                 inner.backends.insert(spec.service, ports.clone());
                 // Services come and go, and nobody tells of those that have gone.
-                if inner.backends.len() > inner.lines.len() {
-                    let specs = inner.lines.values().filter_map(|line| line.spec.as_ref());
-                    let served: HashSet<ServiceId> = specs.map(|spec| spec.service).collect();
+                if inner.backends.len() > inner.wanted.len() {
+                    let served: HashSet<_> = inner.wanted.values().map(|spec| spec.service).collect();
                     inner.backends.retain(|service, _| served.contains(service));
                 }
-                return None;
+                return;
             }
-            (None, EndpointReport::Removed) => {
-                inner.lines.remove(&report.id);
-            }
+            (None, EndpointReport::Removed) => node.forget(id),
             // It speaks of what it did before our last word.
-            (None, _) | (Some(_), EndpointReport::Removed | EndpointReport::Examined { .. }) => return None,
+            (None, _) | (Some(_), EndpointReport::Removed | EndpointReport::Examined { .. }) => return,
             (
                 Some(spec),
                 EndpointReport::Listening { generation } | EndpointReport::Waiting { generation, .. },
             ) => {
                 if *generation != spec.generation {
-                    return None;
+                    return;
                 }
-                line.report = Some(report.status);
+                told.report = Some(status);
             }
         }
-        self.reported.send_modify(|n| *n += 1);
-        Some(report.id)
-    }
-
-    /// Whether a gateway has been told to do this, whether it does it or not.
-    pub fn is_told(&self, spec: &EndpointSpec) -> bool {
-        let inner = self.inner.lock();
-        let told = inner.lines.get(&spec.id).and_then(|line| line.spec.as_ref());
-        told.is_some_and(|told| is_same(told, spec))
-    }
-
-    /// Has an endpoint's gateway find out how one of its client ports stands. `None` where too many ask at a time.
-    pub async fn examine(&self, id: EndpointId, port: u16) -> Option<Examination> {
-        let (answer, answered) = oneshot::channel();
-        let (subscriber, number) = {
-            let mut inner = self.inner.lock();
-            // Of those that gave up waiting.
-            inner.examinations.retain(|_, waiting| !waiting.is_closed());
-            if inner.examinations.len() >= EXAMINATIONS_MAX {
-                return None;
-            }
-            inner.examined += 1;
-            let number = inner.examined;
-            inner.examinations.insert(number, answer);
-            (inner.subscriber.clone(), number)
-        };
-        let asked = async {
-            subscriber?
-                .send(FeedEvent::Examine { id, port, number })
-                .await
-                .ok()?;
-            answered.await.ok()
-        };
-        let examination = tokio::time::timeout(EXAMINATION_TIMEOUT, asked).await;
-        Some(examination.ok().flatten().unwrap_or(Examination::Silence))
+        // Whoever had it before may let go of it now.
+        if inner.settle(id) {
+            self.told.send_replace(());
+        }
+        inner.dirty.insert(id);
+        self.said();
     }
 
     /// How a service's backend has answered when it was asked last; `None` where nobody has asked.
@@ -244,9 +366,21 @@ impl Feed {
     /// How an endpoint is served.
     pub fn serving(&self, id: EndpointId) -> Serving {
         let inner = self.inner.lock();
-        match inner.lines.get(&id).and_then(|line| line.report.as_ref()) {
+        if !inner.open || !inner.wanted.contains_key(&id) {
+            return Serving::NotYet(None);
+        }
+        let Some(owner) = inner.owner(id) else {
+            return Serving::NotYet(Some("no gateway has come yet".to_owned()));
+        };
+        let Some(node) = inner.nodes.get(owner) else {
+            return Serving::NotYet(Some(format!("gateway {owner} has not come")));
+        };
+        match node.told.get(&id).and_then(|told| told.report.as_ref()) {
             Some(EndpointReport::Listening { .. }) => Serving::Yes,
-            Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(reason.clone())),
+            Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(match &inner.owners {
+                Owners::Alone(_) => reason.clone(),
+                Owners::Placed(_) => format!("gateway {owner}: {reason}"),
+            })),
             Some(
                 EndpointReport::Removed | EndpointReport::Backend { .. } | EndpointReport::Examined { .. },
             )
@@ -255,92 +389,144 @@ impl Feed {
     }
 }
 
-/// How long an endpoint's connections may go on once it is served no more.
-pub(crate) fn drain_s(config: &Config, endpoint: &Endpoint) -> u32 {
-    endpoint.drain_s.unwrap_or(config.drain_s)
-}
-
-/// Whether two specifications ask for the same, whichever documents they were made from.
-fn is_same(one: &EndpointSpec, other: &EndpointSpec) -> bool {
-    let generation = one.generation;
-    *one == EndpointSpec {
-        generation,
-        ..other.clone()
-    }
-}
-
-/// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
-pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<EndpointSpec> {
-    let endpoint: &Stored<Endpoint> = state.endpoint(&id)?;
-    let account = state.account(&endpoint.domain);
-    let blocked = endpoint.is_disabled() || account.is_some_and(|account| account.is_frozen());
-    // What is rejected, or blocked by the operator, keeps its address, so that clients are refused at once and do not wait
-    // in vain.
-    let ports = |service: &Service| match endpoint.status() {
-        EndpointStatus::Creating | EndpointStatus::Accepted if !blocked => Some(service.ports.clone()),
-        EndpointStatus::Creating | EndpointStatus::Accepted | EndpointStatus::Rejected => Some(Vec::new()),
-        EndpointStatus::PendingAcceptance | EndpointStatus::Failed | EndpointStatus::Deleting => None,
-    };
-    let service: &Stored<Service> = state.service(&endpoint.service)?;
-    // A service that has become `failed` is not served: its mode cannot be done, and must not be dropped silently.
-    let can_serve = config.can_serve(service.tcp_proxy, service.proxy_profile);
-    if service.status() != ServiceStatus::Available || !can_serve {
-        return None;
-    }
-    let (ingress, backend) = match (&endpoint.leg, &service.backend) {
-        (Leg::Interface(leg), Backend::Port(port)) => {
-            let (ip, subnet) = (leg.ip?, leg.subnet_cidr);
-            (Ingress::Address { ip, subnet }, Some(port.ip?))
+impl Inner {
+    fn owner(&self, id: EndpointId) -> Option<&NodeName> {
+        match &self.owners {
+            Owners::Alone(name) => Some(name),
+            Owners::Placed(placement) => placement.owner(id),
         }
-        (Leg::Gateway(_), Backend::Prefixes { prefixes }) => (Ingress::Blocks(prefixes.clone()), None),
-        // The type of a service never changes.
-        (Leg::Interface(_), Backend::Prefixes { .. }) | (Leg::Gateway(_), Backend::Port(_)) => return None,
+    }
+
+    /// Tells gateways what follows for one endpoint: its owner is to serve it, and whoever else does is to let go of it, but
+    /// not before its owner listens. Answers whether anything was said.
+    fn settle(&mut self, id: EndpointId) -> bool {
+        let (Some(spec), Some(owner)) = (self.wanted.get(&id), self.owner(id).cloned()) else {
+            return false;
+        };
+        let (spec, drain_s) = (spec.clone(), spec.drain_s);
+        let Some(node) = self.nodes.get_mut(&owner) else {
+            return false;
+        };
+        let mut said = node.tell(id, Some(spec), drain_s);
+        if node.told.get(&id).is_some_and(node::Told::listens) {
+            let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
+            for (_, other) in others {
+                said |= other.tell(id, None, 0);
+            }
+        }
+        said
+    }
+
+    fn settle_all(&mut self) {
+        let ids: Vec<_> = self.wanted.keys().copied().collect();
+        for id in ids {
+            self.settle(id);
+        }
+    }
+}
+
+/// What one gateway is told, in order.
+pub struct Subscription {
+    feed: Arc<Feed>,
+    changed: watch::Receiver<()>,
+    name: NodeName,
+    serial: u64,
+    /// The last change that was read; `None` before the snapshot.
+    read: Option<u64>,
+    /// What is left of the snapshot.
+    first: VecDeque<FeedEvent>,
+}
+
+impl Subscription {
+    /// Whether it goes on where a former one was.
+    pub fn resumes(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// The next event, once there is one, and where the feed is after it; `None` once this gateway has subscribed anew, was
+    /// let go of, or the feed is closed.
+    pub async fn next(&mut self) -> Option<(FeedPosition, FeedEvent)> {
+        loop {
+            self.changed.borrow_and_update();
+            if let Some(found) = self.look()? {
+                return Some(found);
+            }
+            self.changed.changed().await.ok()?;
+        }
+    }
+
+    /// What there is now; `None` inside where that is nothing yet.
+    #[expect(clippy::option_option, reason = "the end is not the same as nothing yet")]
+    fn look(&mut self) -> Option<Option<(FeedPosition, FeedEvent)>> {
+        let mut inner = self.feed.inner.lock();
+        let open = inner.open;
+        let node = inner.nodes.get_mut(&self.name);
+        let node = node.filter(|node| node.subscription == self.serial)?;
+        if !open {
+            return Some(None);
+        }
+        let read = match self.read {
+            Some(read) => read,
+            None => {
+                let (events, revision) = node.snapshot();
+                self.first = events.into();
+                *self.read.insert(revision)
+            }
+        };
+        if let Some(event) = self.first.pop_front() {
+            // Only with all of it is everything known.
+            let reached = if self.first.is_empty() { read } else { 0 };
+            return Some(Some((node.position(reached), event)));
+        }
+        if let Some(question) = node.questions.pop_front() {
+            return Some(Some((node.position(read), question)));
+        }
+        Some(node.after(read).map(|(revision, event)| {
+            self.read = Some(revision);
+            (node.position(revision), event)
+        }))
+    }
+}
+
+/// Carries the feed to a gateway of this process, and its reports back, until either ends.
+pub async fn carry(
+    feed: Arc<Feed>,
+    name: NodeName,
+    mut subscription: Subscription,
+    events: mpsc::Sender<FeedEvent>,
+    mut reports: mpsc::Receiver<Report>,
+) {
+    let down = async {
+        while let Some((_, event)) = subscription.next().await {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
     };
-    let restricted = endpoint.interface().filter(|leg| leg.enable_whitelist);
-    let of_documents = endpoint.revision.max(service.revision);
-    Some(EndpointSpec {
-        id,
-        generation: account
-            .map_or(of_documents, |account| account.revision.max(of_documents))
-            .0,
-        service: service.id,
-        marker: endpoint.marker,
-        consumer: ConsumerLeg {
-            namespace: (config.namespace)(endpoint.vpc),
-            vni: endpoint.vni,
-            ingress,
-        },
-        provider: ProviderLeg {
-            namespace: (config.namespace)(service.vpc),
-            source: endpoint.source?.ip,
-            backend,
-            more_backends: service.more_backends.iter().map(|more| more.ip).collect(),
-        },
-        ports: ports(service)?,
-        tcp_proxy: service.tcp_proxy,
-        proxy: config.proxy.in_profile(service.proxy_profile),
-        connections_max: config.connections_per_endpoint_max,
-        new_per_second_max: config.new_connections_per_second_max,
-        // What the operator blocks is cut, not drained, unless the operator has said so.
-        drain_s: match blocked {
-            true => endpoint.drain_s.unwrap_or(0),
-            false => drain_s(config, endpoint),
-        },
-        allowed: restricted.map(InterfaceLeg::allowed),
-    })
+    let up = async {
+        while let Some(report) = reports.recv().await {
+            feed.report(&name, report);
+        }
+    };
+    tokio::join!(down, up);
 }
 
 /// Stands in for a gateway where there is none: reports every endpoint as served, and serves nothing.
 ///
 /// For regions that run the control plane alone, which say so loudly.
-pub async fn null_gateway(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
+pub fn null_gateway(feed: Arc<Feed>, name: NodeName) -> impl Future<Output = ()> + Send {
+    let subscription = feed.subscribe_alone(name.clone());
+    agree(feed, name, subscription)
+}
+
+async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) {
     let listening = |e: &EndpointSpec| Report {
         id: e.id,
         status: EndpointReport::Listening {
             generation: e.generation,
         },
     };
-    while let Some(event) = events.recv().await {
+    while let Some((_, event)) = subscription.next().await {
         let answers = match &event {
             FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
             FeedEvent::Put { endpoint } => vec![listening(endpoint)],
@@ -357,9 +543,7 @@ pub async fn null_gateway(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::
             }],
         };
         for answer in answers {
-            if reports.send(answer).await.is_err() {
-                return;
-            }
+            feed.report(&name, answer);
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod iam;
 pub mod identity;
 pub mod leader;
 pub mod network;
+pub mod node;
 pub mod planned;
 pub mod rate;
 mod unread;

@@ -9,6 +9,7 @@
 //! claims/{port}                marker/{marker id}           port/{port}                 guard/port/{port}
 //! address/{subnet}/{ip}        source/{vpc}/{ip}            routetable/{table}          loadbalancer/{balancer}
 //! quota/{project}/{type}/{n}   limits/{project}             binding/{table}/{service}   publicname/{name}
+//! node/{gateway}               placement/{pool}
 //! anything else: its owner's business
 //! ```
 //!
@@ -22,6 +23,7 @@ use adit_model::{
         DomainId, EndpointId, LoadBalancerId, MarkerId, PoolId, PortId, ProjectId, RouteTableId, ServiceId,
         SubnetId, VpcId,
     },
+    node::NodeName,
     quota::QuotaType,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -111,6 +113,10 @@ pub enum Key {
     Account(DomainId),
     /// A pool that the operator made.
     Pool(PoolId),
+    /// A gateway that has been heard of lately.
+    Node(NodeName),
+    /// Which gateway serves which endpoints of a pool.
+    Placement(PoolId),
     /// A guard; the parent's own key.
     Guard(Box<Key>),
     /// A VPC.
@@ -166,6 +172,8 @@ impl Key {
             "limits" => one(rest, Key::Limits),
             "account" => one(rest, Key::Account),
             "pool" => one(rest, Key::Pool),
+            "node" => one(rest, Key::Node),
+            "placement" => one(rest, Key::Placement),
             "guard" => Key::parse(rest).map(Key::guard),
             "vpc" => one(rest, Key::Vpc),
             "subnet" => one(rest, Key::Subnet),
@@ -193,6 +201,8 @@ impl std::fmt::Display for Key {
             Key::Limits(project) => write!(f, "limits/{project}"),
             Key::Account(domain) => write!(f, "account/{domain}"),
             Key::Pool(id) => write!(f, "pool/{id}"),
+            Key::Node(name) => write!(f, "node/{name}"),
+            Key::Placement(pool) => write!(f, "placement/{pool}"),
             Key::Guard(parent) => write!(f, "guard/{parent}"),
             Key::Vpc(id) => write!(f, "vpc/{id}"),
             Key::Subnet(id) => write!(f, "subnet/{id}"),
@@ -231,6 +241,8 @@ mod tests {
             Key::Account("a-b_C".parse().unwrap()),
             Key::Pool(PoolId::random()),
             Key::Pool(PoolId::random()).guard(),
+            Key::Node("gateway-1.edge".parse().unwrap()),
+            Key::Placement(PoolId::random()),
             Key::Service(ServiceId::random()).guard(),
             Key::Subnet(SubnetId::random()).guard(),
             Key::Vpc(VpcId::random()),

@@ -28,6 +28,8 @@ use adit_model::{
         RouteTableId, ServiceId, SubnetId, VpcId,
     },
     network::{LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    node::{Node, NodeName},
+    placement::Placement,
     pool::Pool,
     port_mapping::Claims,
     quota::{Limits, QuotaType, Usage},
@@ -97,6 +99,8 @@ pub struct State {
     limits: Table<ProjectId, Limits>,
     accounts: Table<DomainId, Account>,
     pools: Table<PoolId, Pool>,
+    nodes: Table<NodeName, Node>,
+    placements: Table<PoolId, Placement>,
     guards: HashMap<Key, Revision>,
     vpcs: Table<VpcId, Vpc>,
     subnets: Table<SubnetId, Subnet>,
@@ -147,6 +151,10 @@ tables! {
     account, accounts: DomainId => Account;
     /// A pool that the operator made.
     pool, pools: PoolId => Pool;
+    /// A gateway that has been heard of lately.
+    node, nodes: NodeName => Node;
+    /// Which gateway serves which endpoints of a pool.
+    placement, placements: PoolId => Placement;
     /// A VPC.
     vpc, vpcs: VpcId => Vpc;
     /// A subnet.
@@ -402,6 +410,8 @@ impl View for State {
             Reading::Limits(project, new) => drop(replace(&mut self.limits, project, new)),
             Reading::Account(domain, new) => drop(replace(&mut self.accounts, domain, new)),
             Reading::Pool(id, new) => drop(replace(&mut self.pools, id, new)),
+            Reading::Node(name, new) => drop(replace(&mut self.nodes, name, new)),
+            Reading::Placement(pool, new) => drop(replace(&mut self.placements, pool, new)),
             Reading::Guard(of, Some(revision)) => drop(self.guards.insert(of, revision)),
             Reading::Guard(of, None) => drop(self.guards.remove(&of)),
             Reading::Vpc(id, new) => drop(replace(&mut self.vpcs, id, new)),

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
-use crate::{data::default_path, dev::Served, host::Networks, terminal::quoted};
+use crate::{data::default_path, dev::Served, terminal::quoted};
 
 /// The file for OpenStack clients, with every user of the region.
 pub(crate) fn clouds_yaml(served: &Served) -> String {
@@ -60,6 +60,14 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
     if let Some(metrics) = &served.metrics {
         let _ = writeln!(text, "  Metrics   {metrics}");
     }
+    if let Some(nodes) = &served.nodes {
+        let _ = writeln!(
+            text,
+            "  Nodes     {}   (secret: {})",
+            nodes.url,
+            nodes.token_file.display()
+        );
+    }
     let _ = writeln!(text, "  Data      {}", served.data.path().display());
     let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());
     text.push_str(&logins(&region.logins()));
@@ -80,7 +88,7 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
         path if path == default_path() => String::new(),
         path => format!("--data {} ", quoted(path)),
     };
-    if !matches!(served.networks, Networks::None { .. }) {
+    if served.networks.are_there() {
         let _ = writeln!(
             text,
             "\nA backend for it, from another terminal:\n  adit exec {data}--port {PORT} -- python3 -m http.server 80"

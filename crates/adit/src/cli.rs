@@ -14,7 +14,11 @@ use adit_model::{
 use adit_server::{audit::Sink, edge::Patience};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
-use crate::{data_plane::DataPlane, diagnose::Diagnose, top::Top};
+use crate::{
+    data_plane::{DataPlane, Terms, Work},
+    diagnose::Diagnose,
+    top::Top,
+};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -70,6 +74,11 @@ pub enum Command {
     /// State is kept in the data directory and survives a restart. Ctrl-C stops the region and removes everything that it
     /// made in the kernel. Needs no root where the system lets users make namespaces.
     Dev(Box<Dev>),
+    /// Run the control plane of a region whose gateways are processes of their own (`adit gateway run`).
+    ///
+    /// Serves the API, identity and networks of the region file, and what gateways follow, on an address of its own. Makes
+    /// nothing in the kernel; endpoints wait as `creating` until a gateway serves them.
+    Api(Box<Api>),
     /// Show the main job from one end to the other: two tenants, one service, one endpoint, real bytes.
     ///
     /// Starts a region of its own, does what the API document describes, tries what must not work, prints how long each
@@ -146,23 +155,9 @@ pub struct Dev {
         hide_default_value = true
     )]
     pub ephemeral: bool,
-    /// The region's name, in place of the region file's.
-    #[arg(long, env = "ADIT_REGION", value_name = "NAME")]
-    pub region: Option<String>,
-    /// Who exists, with which quotas and networks; see --print-region-file.
-    #[arg(long, env = "ADIT_REGION_FILE", value_name = "FILE")]
-    pub region_file: Option<PathBuf>,
-    /// Print the built-in region file, to copy and change, and exit.
-    #[arg(long)]
-    pub print_region_file: bool,
-    /// Serve the documented VPCEP v1 alone: without what only Huawei's API has (rename, batch permissions, v2 and so on).
-    #[arg(
-        long, env = "ADIT_NO_SUPERSET",
-        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
-        hide_default_value = true
-    )]
-    pub no_superset: bool,
+    /// What region it is.
+    #[command(flatten)]
+    pub region: RegionArgs,
     /// Run the control plane alone: no namespaces, no traffic; every endpoint is reported ready.
     #[arg(
         long, env = "ADIT_NO_GATEWAY",
@@ -187,6 +182,70 @@ pub struct Dev {
     /// What a person's own code is to be tried with.
     #[command(flatten)]
     pub rehearsal: Rehearsal,
+}
+
+/// What region it is.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RegionArgs {
+    /// The region's name, in place of the region file's.
+    #[arg(long, env = "ADIT_REGION", value_name = "NAME")]
+    pub region: Option<String>,
+    /// Who exists, with which quotas and networks; see --print-region-file.
+    #[arg(long, env = "ADIT_REGION_FILE", value_name = "FILE")]
+    pub region_file: Option<PathBuf>,
+    /// Print the built-in region file, to copy and change, and exit.
+    #[arg(long)]
+    pub print_region_file: bool,
+    /// Serve the documented VPCEP v1 alone: without what only Huawei's API has (rename, batch permissions, v2 and so on).
+    #[arg(
+        long, env = "ADIT_NO_SUPERSET",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub no_superset: bool,
+}
+
+/// Run the control plane.
+#[derive(Debug, Args)]
+pub struct Api {
+    /// The address that the API is served on.
+    #[arg(long, env = "ADIT_LISTEN", default_value = "127.0.0.1:7117")]
+    pub listen: SocketAddr,
+    /// Where this process keeps its files, and the state where it is in no other store [default: $XDG_STATE_HOME/adit or
+    /// ~/.local/state/adit].
+    #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What region it is.
+    #[command(flatten)]
+    pub region: RegionArgs,
+    /// Where gateways come to.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
+    /// How the API is served.
+    #[command(flatten)]
+    pub edge: Edge,
+    /// What endpoints get.
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+/// Where gateways come to.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Gateways")]
+pub struct NodeArgs {
+    /// The address that gateways come to; with the API's certificate, where it has one.
+    #[arg(
+        long,
+        env = "ADIT_NODE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7118"
+    )]
+    pub node_listen: SocketAddr,
+    /// The file with the secret that gateways have to show; made where it is missing [default: node-token in the data
+    /// directory].
+    #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
+    pub node_token_file: Option<PathBuf>,
 }
 
 /// How the API is served.
@@ -364,15 +423,15 @@ impl Dev {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: None,
             ephemeral: true,
-            region: None,
-            region_file: None,
-            print_region_file: false,
-            no_superset: false,
+            region: RegionArgs::default(),
             no_gateway: false,
             edge: Edge::default(),
             // What listens in it is looked at by whoever made it.
             data_plane: DataPlane {
-                probe_period_s: 0,
+                work: Work {
+                    probe_period_s: 0,
+                    ..Work::default()
+                },
                 ..DataPlane::default()
             },
             rehearsal: Rehearsal::default(),

@@ -320,7 +320,7 @@ mod tests {
         assert!(dev.no_gateway && !dev.ephemeral);
         let dev = read_with(file, &["--listen", "127.0.0.1:2", "--no-gateway=false"]).unwrap();
         assert_eq!((dev.listen.port(), dev.no_gateway), (2, false));
-        assert_eq!(dev.region.as_deref(), Some("here"));
+        assert_eq!(dev.region.region.as_deref(), Some("here"));
         // Of two that exclude each other, the one that was given takes the other's place.
         let dev = read_with("data = \"/x\"", &["--ephemeral"]).unwrap();
         assert!(dev.ephemeral && dev.data.is_none());

@@ -71,8 +71,11 @@ pub enum DataError {
 pub struct Run {
     /// Its process.
     pub pid: u32,
-    /// Where its API is.
-    pub api: String,
+    /// Where its API is; none of a process that serves none.
+    pub api: Option<String>,
+    /// Where gateways come to, where they are processes of their own.
+    #[serde(default)]
+    pub nodes: Option<String>,
     /// The certificate to trust there, where it is the region's own.
     #[serde(default)]
     pub cacert: Option<PathBuf>,

@@ -21,9 +21,20 @@ const IDLE_TIMEOUT_S: u32 = 3_600;
 const CONNECT_TIMEOUT_S: u32 = 10;
 
 /// How connections are treated.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DataPlane {
+    /// What endpoints get.
+    #[command(flatten)]
+    pub terms: Terms,
+    /// How a gateway works.
+    #[command(flatten)]
+    pub work: Work,
+}
+
+/// What endpoints get: the control plane's settings, which gateways are told.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Data plane")]
-pub struct DataPlane {
+pub struct Terms {
     /// Whose parsers the PROXY header is for, in services that have no profile of their own: `vpcep` (marker id and VNI),
     /// `aws`, `gcp`, `azure`, `archer` (as those name their endpoints), `v1` (text).
     #[arg(long, env = "ADIT_PROXY_PROFILE", value_name = "PROFILE", default_value = "vpcep", value_parser = profile)]
@@ -42,12 +53,6 @@ pub struct DataPlane {
         hide_default_value = true
     )]
     pub proxy_checksum: bool,
-    /// The kind of the TCP option that TOA is in, 35 to 255.
-    #[arg(
-        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = KIND_DEFAULT,
-        value_parser = clap::value_parser!(u8).range(35..)
-    )]
-    pub toa_kind: u8,
     /// Connections at a time through one endpoint; the next is reset.
     #[arg(
         long, env = "ADIT_CONNECTIONS_PER_ENDPOINT", value_name = "COUNT",
@@ -60,6 +65,18 @@ pub struct DataPlane {
     /// Seconds that connections may go on once their endpoint is rejected, disabled or deleted; 0 cuts them at once.
     #[arg(long, env = "ADIT_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
     pub drain_s: u32,
+}
+
+/// How a gateway works.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Data plane")]
+pub struct Work {
+    /// The kind of the TCP option that TOA is in, 35 to 255.
+    #[arg(
+        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = KIND_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(35..)
+    )]
+    pub toa_kind: u8,
     /// Seconds that connections may go on once the region is told to stop; a second signal cuts them.
     #[arg(long, env = "ADIT_STOP_DRAIN_S", value_name = "SECONDS", default_value_t = 0)]
     pub stop_drain_s: u32,
@@ -87,7 +104,7 @@ pub struct DataPlane {
     pub connect_timeout_s: u32,
 }
 
-impl Default for DataPlane {
+impl Default for Terms {
     fn default() -> Self {
         let header = ProxyHeader::default();
         Self {
@@ -95,10 +112,17 @@ impl Default for DataPlane {
             proxy_marker_type: header.marker_type,
             proxy_vni_type: header.vni_type,
             proxy_checksum: header.checksum,
-            toa_kind: KIND_DEFAULT,
             connections_per_endpoint: CONNECTIONS_PER_ENDPOINT_MAX,
             new_connections_per_second: None,
             drain_s: 0,
+        }
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            toa_kind: KIND_DEFAULT,
             stop_drain_s: 0,
             probe_period_s: PROBE_PERIOD_S,
             endpoint_metrics: ENDPOINT_METRICS_MAX,
@@ -109,7 +133,7 @@ impl Default for DataPlane {
     }
 }
 
-impl DataPlane {
+impl Terms {
     /// The PROXY header of services that have no profile of their own.
     ///
     /// # Errors
@@ -123,8 +147,10 @@ impl DataPlane {
         };
         header.check().map(|()| header)
     }
+}
 
-    /// What becomes of connections when the region stops.
+impl Work {
+    /// What becomes of connections when the gateway stops.
     pub fn stop(&self) -> Close {
         match self.stop_drain_s {
             0 => Close::Cut,
@@ -187,12 +213,12 @@ mod tests {
             format!("{:?}", read(&[]).unwrap()),
             format!("{:?}", DataPlane::default())
         );
-        assert_eq!(read(&[]).unwrap().proxy(), Ok(ProxyHeader::default()));
+        assert_eq!(read(&[]).unwrap().terms.proxy(), Ok(ProxyHeader::default()));
     }
 
     #[test]
     fn types_are_hexadecimal_or_decimal_and_must_go_together() {
-        let proxy = |words: &[&str]| read(words).map_err(|e| e.to_string())?.proxy();
+        let proxy = |words: &[&str]| read(words).map_err(|e| e.to_string())?.terms.proxy();
         let header = proxy(&[
             "--proxy-marker-type=0xE1",
             "--proxy-vni-type",

@@ -15,17 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{banner, clouds_yaml},
-    cli::{Dev, Rehearsal},
+    cli::{Api, Dev, RegionArgs, Rehearsal},
     config, control,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     data_plane::DataPlane,
     door::{self, Door, Serving},
     host::Networks,
-    region::{Running, Settings, StartError},
+    region::{Gateways, Running, Settings, StartError},
+    secret::{self, SecretError},
     signals::{Asked, Signals},
     terminal,
     who::readable,
 };
+
+/// The file in the data directory with the secret that gateways have to show.
+const NODE_TOKEN: &str = "node-token";
 
 /// Why the region did not run.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,9 @@ pub enum Error {
     /// The store.
     #[error("cannot open the store")]
     Store(#[from] OpenError),
+    /// The secret of gateways.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The directory of namespaces.
     #[error("cannot use the directory of namespaces")]
     Namespaces(#[from] DirectoryError),
@@ -75,6 +82,8 @@ pub struct Prepared {
     data_plane: DataPlane,
     audit: Option<Sink>,
     rehearsal: Rehearsal,
+    /// The secret of gateways of their own processes, where it is not in the data directory.
+    token_file: Option<PathBuf>,
 }
 
 impl Prepared {
@@ -84,19 +93,7 @@ impl Prepared {
     /// # Errors
     /// By what is missing.
     pub fn new(args: &Dev) -> Result<Self, Error> {
-        let mut region = match &args.region_file {
-            None => adit_cloud::Region::embedded(),
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|source| Error::RegionFile {
-                    path: path.clone(),
-                    source,
-                })?;
-                adit_cloud::Region::parse(&text)?
-            }
-        };
-        if let Some(name) = &args.region {
-            region = region.named(name)?;
-        }
+        let mut region = region(&args.region)?;
         for (kind, quota) in &args.rehearsal.quota {
             for project in region.domains.iter_mut().flat_map(|domain| &mut domain.projects) {
                 match kind {
@@ -113,22 +110,75 @@ impl Prepared {
             data,
             networks,
             region,
-            superset: !args.no_superset,
+            superset: !args.region.no_superset,
             data_plane: args.data_plane.clone(),
             audit: args.edge.audit_log.clone(),
             rehearsal: args.rehearsal.clone(),
+            token_file: None,
+        })
+    }
+
+    /// The same of a control plane whose gateways are processes of their own: it has no networks.
+    ///
+    /// # Errors
+    /// By what is missing.
+    pub fn api(args: &Api) -> Result<Self, Error> {
+        let region = region(&args.region)?;
+        let mut door = Door::open(args.listen, &args.edge)?;
+        door.open_to_nodes(args.nodes.node_listen, &args.edge)?;
+        Ok(Self {
+            door,
+            data: Some(args.data.clone().unwrap_or_else(default_path)),
+            networks: Networks::Elsewhere,
+            region,
+            superset: !args.region.no_superset,
+            data_plane: DataPlane {
+                terms: args.terms.clone(),
+                ..DataPlane::default()
+            },
+            audit: args.edge.audit_log.clone(),
+            rehearsal: Rehearsal::default(),
+            token_file: args.nodes.node_token_file.clone(),
         })
     }
 
     /// Whether there are files to read, or to open, again.
     fn reloads(&self) -> bool {
         let audit = matches!(self.audit, Some(Sink::File(_)));
-        self.door.reloads() || audit || readable(self.data_plane.connection_log.as_ref()).is_some()
+        self.door.reloads() || audit || readable(self.data_plane.work.connection_log.as_ref()).is_some()
     }
+}
+
+/// Who exists in the region, as the region file says.
+fn region(args: &RegionArgs) -> Result<adit_cloud::Region, Error> {
+    let region = match &args.region_file {
+        None => adit_cloud::Region::embedded(),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|source| Error::RegionFile {
+                path: path.clone(),
+                source,
+            })?;
+            adit_cloud::Region::parse(&text)?
+        }
+    };
+    match &args.region {
+        Some(name) => Ok(region.named(name)?),
+        None => Ok(region),
+    }
+}
+
+/// Where gateways of their own processes come to.
+pub struct Nodes {
+    /// The address.
+    pub url: String,
+    /// The file with the secret that they have to show.
+    pub token_file: PathBuf,
 }
 
 /// A region that serves its API.
 pub struct Served {
+    /// Where gateways come to, where they are processes of their own.
+    pub nodes: Option<Nodes>,
     /// Where the API is.
     pub api: String,
     /// The certificate to trust there, where it is the region's own.
@@ -162,6 +212,7 @@ impl Served {
             data_plane,
             audit,
             rehearsal,
+            token_file,
         } = prepared;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
@@ -173,8 +224,15 @@ impl Served {
             None => door.url()?,
         };
         let metrics = door.metrics_url()?;
+        let nodes = match door.nodes_url()? {
+            None => None,
+            Some(url) => {
+                let token_file = token_file.unwrap_or_else(|| data.path().join(NODE_TOKEN));
+                Some((secret::keep(&token_file)?, Nodes { url, token_file }))
+            }
+        };
         let toa = tokio::task::spawn_blocking({
-            let (networks, kind) = (networks.are_there(), data_plane.toa_kind);
+            let (networks, kind) = (networks.are_there(), data_plane.work.toa_kind);
             move || networks.then(|| Sender::start(kind))
         });
         sweep(&networks);
@@ -187,11 +245,12 @@ impl Served {
         let namespaces = networks.directory(&data.namespaces())?;
         let run = Run {
             pid: std::process::id(),
-            api: api.clone(),
+            api: Some(api.clone()),
+            nodes: nodes.as_ref().map(|(_, nodes)| nodes.url.clone()),
             cacert: cacert.clone(),
             metrics: metrics.clone(),
             operator: region.operator().map(|login| login.user),
-            connection_log: readable(data_plane.connection_log.as_ref()),
+            connection_log: readable(data_plane.work.connection_log.as_ref()),
             instance: instance.to_string(),
             namespaces: namespaces.as_ref().map(|d| d.path().to_owned()),
             rootless: networks.is_rootless(),
@@ -200,7 +259,11 @@ impl Served {
         let stopping = CancellationToken::new();
         let settings = Settings {
             superset,
-            namespaces,
+            gateways: match (namespaces, &networks) {
+                (Some(directory), _) => Gateways::Here(directory),
+                (None, Networks::Elsewhere) => Gateways::Remote,
+                (None, _) => Gateways::Null,
+            },
             data_plane,
             capabilities,
             toa,
@@ -226,9 +289,20 @@ impl Served {
             running.stop().await?;
             return Err(e.into());
         }
+        let (for_nodes, nodes) = match nodes {
+            None => (None, None),
+            Some((secret, nodes)) => {
+                let app = Arc::clone(&running.app);
+                (
+                    Some(adit_server::node::router(app, secret, stopping.clone())),
+                    Some(nodes),
+                )
+            }
+        };
         let served = door.serve(
             &running.edge,
             running.router.clone(),
+            for_nodes,
             Arc::clone(&running.health),
             stopping,
         );
@@ -240,6 +314,7 @@ impl Served {
             }
         };
         Ok(Self {
+            nodes,
             api,
             cacert,
             metrics,
@@ -298,7 +373,7 @@ impl Served {
 }
 
 /// What the region's gateway can do, and what it sends TOA with. The null gateway says yes to everything.
-fn modes(toa: Option<Result<Arc<Sender>, ToaError>>) -> (Capabilities, Option<Arc<Sender>>) {
+pub(crate) fn modes(toa: Option<Result<Arc<Sender>, ToaError>>) -> (Capabilities, Option<Arc<Sender>>) {
     match toa {
         None => (adit_gateway::capabilities(Ok(())), None),
         Some(Ok(sender)) => (adit_gateway::capabilities(Ok(())), Some(sender)),
@@ -339,7 +414,7 @@ fn sweep_one(networks: &Networks, leftover: Leftover) -> Result<(), Error> {
 /// By the part that does not start or stop.
 pub fn run(args: &Dev) -> Result<(), Error> {
     let started = Instant::now();
-    if args.print_region_file {
+    if args.region.print_region_file {
         terminal::print(adit_cloud::Region::embedded_text());
         return Ok(());
     }
@@ -347,7 +422,23 @@ pub fn run(args: &Dev) -> Result<(), Error> {
         terminal::print(&config::example());
         return Ok(());
     }
-    let prepared = Prepared::new(args)?;
+    serve(Prepared::new(args)?, started)
+}
+
+/// Runs the control plane of a region until a signal ends it.
+///
+/// # Errors
+/// By the part that does not start or stop.
+pub fn run_api(args: &Api) -> Result<(), Error> {
+    let started = Instant::now();
+    if args.region.print_region_file {
+        terminal::print(adit_cloud::Region::embedded_text());
+        return Ok(());
+    }
+    serve(Prepared::api(args)?, started)
+}
+
+fn serve(prepared: Prepared, started: Instant) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::open(prepared.reloads())?;

@@ -26,6 +26,9 @@ use crate::{
 /// Failed logins are counted by the minute.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// How long a gateway's stream lasts, at most: it comes again, and goes on where it was.
+const NODE_STREAM_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Why a door does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +64,7 @@ pub enum Error {
 pub struct Door {
     api: TcpListener,
     metrics: Option<TcpListener>,
+    nodes: Option<TcpListener>,
     tls: Option<Arc<Tls>>,
     self_signed: bool,
     /// The certificate to trust, where it is the region's own.
@@ -92,6 +96,7 @@ impl Door {
             metrics: metrics
                 .map(|address| bind(address, "--metrics-listen"))
                 .transpose()?,
+            nodes: None,
             tls,
             self_signed,
             cacert: None,
@@ -109,6 +114,19 @@ impl Door {
             },
             rates: Rates::per_second(args.rate_reads, args.rate_writes),
         })
+    }
+
+    /// Opens the socket that gateways of their own processes come to.
+    ///
+    /// # Errors
+    /// Where it cannot be used, or others reach it without TLS.
+    pub fn open_to_nodes(&mut self, listen: SocketAddr, args: &cli::Edge) -> Result<(), Error> {
+        let secured = self.tls.is_some() || self.self_signed;
+        if !secured && !args.allow_plain_http && !listen.ip().to_canonical().is_loopback() {
+            return Err(Error::PlainHttp { address: listen });
+        }
+        self.nodes = Some(bind(listen, "--node-listen")?);
+        Ok(())
     }
 
     /// Whether there is a certificate that may be read again.
@@ -148,6 +166,16 @@ impl Door {
         Ok(address.map(|address| format!("http://{}/metrics", reachable(address))))
     }
 
+    /// Where gateways come to, seen from this machine.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn nodes_url(&self) -> io::Result<Option<String>> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let address = self.nodes.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(address.map(|address| format!("{scheme}://{}", reachable(address))))
+    }
+
     /// Serves, until [`Serving::stop`].
     ///
     /// # Errors
@@ -156,6 +184,7 @@ impl Door {
         self,
         edge: &Arc<Edge>,
         router: Router,
+        for_nodes: Option<Router>,
         health: Arc<Health>,
         stopping: CancellationToken,
     ) -> io::Result<Serving> {
@@ -167,7 +196,20 @@ impl Door {
             let serving = tokio::spawn(edge.serve(metrics, health.router(), None, end.clone()));
             (serving, end)
         });
+        let nodes = self.nodes.map(listener).transpose()?.zip(for_nodes);
+        let nodes = nodes.map(|(listener, router)| {
+            // Streams are to last: no limit of what a client asks holds for them.
+            let edge = Edge::new(Limits {
+                patience: Patience {
+                    exchange: NODE_STREAM_MAX,
+                    ..Patience::default()
+                },
+                ..Limits::default()
+            });
+            tokio::spawn(edge.serve(listener, router, self.tls.clone(), stopping.clone()))
+        });
         Ok(Serving {
+            nodes,
             tls: self.tls,
             stopping,
             api: tokio::spawn(api),
@@ -178,6 +220,7 @@ impl Door {
 
 /// A region's doors while it is served.
 pub struct Serving {
+    nodes: Option<JoinHandle<io::Result<()>>>,
     tls: Option<Arc<Tls>>,
     stopping: CancellationToken,
     api: JoinHandle<io::Result<()>>,
@@ -207,6 +250,9 @@ impl Serving {
                 Ok(())
             }
         };
+        if let Some(nodes) = self.nodes {
+            let _ = nodes.await;
+        }
         if let Some((serving, end)) = self.metrics {
             end.cancel();
             let _ = serving.await;

@@ -13,6 +13,8 @@ pub enum Networks {
     System,
     /// Namespaces of the user's own, in a user namespace that this process is now in.
     Rootless,
+    /// Those of gateways of their own processes: this one has none.
+    Elsewhere,
     /// None: the control plane alone.
     None {
         /// Why, and what can be done about it.
@@ -55,7 +57,7 @@ impl Networks {
 
     /// Whether there are any.
     pub fn are_there(&self) -> bool {
-        !matches!(self, Networks::None { .. })
+        matches!(self, Networks::System | Networks::Rootless)
     }
 
     /// Where namespaces are named; `own` is the directory for those that only this process sees.
@@ -66,7 +68,7 @@ impl Networks {
         match self {
             Networks::System => Directory::at(Directory::SYSTEM).map(Some),
             Networks::Rootless => Directory::at(own).map(Some),
-            Networks::None { .. } => Ok(None),
+            Networks::Elsewhere | Networks::None { .. } => Ok(None),
         }
     }
 
@@ -75,6 +77,7 @@ impl Networks {
         match self {
             Networks::System => "Linux namespaces (seen by `ip netns`)",
             Networks::Rootless => "Linux namespaces in a user namespace",
+            Networks::Elsewhere => "those of gateways that come (adit gateway run)",
             Networks::None { .. } => "NONE: control plane only, nothing can be connected to",
         }
     }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Dev(args) => dev::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
+        Command::Api(args) => dev::run_api(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Demo(args) => {
             let ended = demo::run(&args);
             ended.map_or_else(|e| fail_with(&e, e.status()), |held| u8::from(!held).into())

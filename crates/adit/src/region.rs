@@ -17,23 +17,19 @@ use adit_gateway::{
     Gateway, StartError as GatewayError,
     connection_log::{self, ConnectionLog},
 };
-use adit_model::{
-    ApiError, error_chain,
-    feed::{Capabilities, Report},
-    planned::Planned,
-    service::ServiceStatus,
-};
+use adit_model::{ApiError, error_chain, feed::Capabilities, id::VpcId, node::NodeName, planned::Planned, service::ServiceStatus};
 use adit_netns::Directory;
 use adit_relay::Close;
 use adit_server::{
     App, Config,
     audit::{self, AuditLog, Sink},
     edge::{Edge, Health, Limits},
-    feed::null_gateway,
+    feed::{carry, null_gateway},
+    node::is_network,
     rate::Rates,
     reconcile,
 };
-use adit_store::{Cache, CacheError, Key, Notice, State, Store};
+use adit_store::{Cache, CacheError, Notice, State, Store};
 use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -42,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{data_plane::DataPlane, traffic::Traffic};
 
-/// Reports that may wait for the reconcilers.
+/// Reports of the gateway of this process that may wait.
 const REPORTS_MAX: usize = 1024;
+/// Events that may wait for it.
+const EVENTS_MAX: usize = 64;
 /// How often everything that is not at rest is looked at, signals or not.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(10);
 /// How often the kernel is compared with the store, changes or not: somebody may have removed a namespace.
@@ -61,8 +59,8 @@ pub struct Settings {
     pub instance: Instance,
     /// Whether the operations that only Huawei's API has are served.
     pub superset: bool,
-    /// Where its namespaces are named; without it there are none, and no traffic.
-    pub namespaces: Option<Directory>,
+    /// Who moves the bytes.
+    pub gateways: Gateways,
     /// How connections are treated.
     pub data_plane: DataPlane,
     /// What its gateways can do.
@@ -92,7 +90,7 @@ impl Settings {
             region,
             instance,
             superset: true,
-            namespaces: None,
+            gateways: Gateways::Null,
             data_plane: DataPlane::default(),
             capabilities: adit_gateway::capabilities(Ok(())),
             toa: None,
@@ -105,6 +103,34 @@ impl Settings {
             stopping: CancellationToken::new(),
         }
     }
+}
+
+/// Who moves a region's bytes.
+#[derive(Debug)]
+pub enum Gateways {
+    /// Nobody: everything is reported as served.
+    Null,
+    /// A gateway of this process, between VPCs that are namespaces named in this directory.
+    Here(Directory),
+    /// Gateways of their own processes, which come by themselves; endpoints wait for them.
+    Remote,
+}
+
+impl Gateways {
+    /// What gateways are told of a VPC's namespace: its name, or what they make its name of.
+    fn namespaces(&self, instance: &Instance) -> Arc<dyn Fn(VpcId) -> String + Send + Sync> {
+        let instance = instance.clone();
+        match self {
+            Gateways::Null | Gateways::Here(_) => Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
+            Gateways::Remote => Arc::new(|vpc| vpc.to_string()),
+        }
+    }
+}
+
+/// The name of the gateway of this process.
+fn here() -> NodeName {
+    #[expect(clippy::expect_used, reason = "the word is a name")]
+    "here".parse().expect("a name of letters")
 }
 
 /// Why a region does not start.
@@ -180,7 +206,7 @@ impl Running {
             region,
             instance,
             superset,
-            namespaces,
+            gateways,
             data_plane,
             capabilities,
             toa,
@@ -197,7 +223,8 @@ impl Running {
         let config = Config {
             rates,
             delay,
-            ..config(cloud.region(), &instance, superset, &data_plane, capabilities)?
+            namespace: gateways.namespaces(&instance),
+            ..config(cloud.region(), superset, &data_plane, capabilities)?
         };
         let health = Health::new(Arc::clone(&store), cache.clone(), Arc::clone(&registry), stopping);
         let app = App::new(
@@ -230,20 +257,19 @@ impl Running {
             gateway: None,
             audit,
             connections: None,
-            ending: data_plane.stop(),
+            ending: data_plane.work.stop(),
         };
-        let (reports, from_gateway) = mpsc::channel(REPORTS_MAX);
-        match namespaces {
-            Some(directory) => {
-                let connections = data_plane.connection_log.as_ref().map(open_connection_log);
+        match gateways {
+            Gateways::Here(directory) => {
+                let connections = data_plane.work.connection_log.as_ref().map(open_connection_log);
                 running.connections = connections.transpose()?;
                 let relay = adit_relay::Config {
                     toa,
                     recorder: running.connections.as_ref().map(ConnectionLog::recorder),
-                    ..data_plane.relay()
+                    ..data_plane.work.relay()
                 };
                 if let Err(e) = running
-                    .start_data_plane(instance, directory, relay, data_plane.probe_period(), reports)
+                    .start_data_plane(instance, directory, relay, data_plane.work.probe_period())
                     .await
                 {
                     if let Err(e) = running.stop().await {
@@ -255,16 +281,17 @@ impl Running {
                     return Err(e);
                 }
             }
-            None => {
-                let events = running.app.feed.subscribe();
-                running.tasks.push(tokio::spawn(null_gateway(events, reports)));
+            Gateways::Null => {
+                let gateway = null_gateway(Arc::clone(&running.app.feed), here());
+                running.tasks.push(tokio::spawn(gateway));
             }
+            Gateways::Remote => {}
         }
         let gateway = running.gateway.as_ref().map_or_else(Weak::new, Arc::downgrade);
         let losses = running.connections.as_ref().map(ConnectionLog::losses);
-        let traffic = Traffic::new(gateway, losses, data_plane.endpoint_metrics.into());
+        let traffic = Traffic::new(gateway, losses, data_plane.work.endpoint_metrics.into());
         registry.lock().register_collector(Box::new(traffic));
-        let reconcilers = reconcile::run(Arc::clone(&running.app), from_gateway, running.cancel.clone());
+        let reconcilers = reconcile::run(Arc::clone(&running.app), running.cancel.clone());
         running.tasks.push(tokio::spawn(reconcilers));
         if delay.is_zero() {
             running.public_services_settle().await;
@@ -299,7 +326,6 @@ impl Running {
         directory: Directory,
         relay: adit_relay::Config,
         probe_period: Option<Duration>,
-        reports: mpsc::Sender<Report>,
     ) -> Result<(), StartError> {
         let kernel = Arc::new(Kernel::start(instance, directory.clone())?);
         self.kernel = Some(Arc::clone(&kernel));
@@ -313,9 +339,14 @@ impl Running {
             ..adit_gateway::Config::new(directory)
         })?);
         self.gateway = Some(Arc::clone(&gateway));
-        let events = self.app.feed.subscribe();
+        let (events, told) = mpsc::channel(EVENTS_MAX);
+        let (reports, said) = mpsc::channel(REPORTS_MAX);
+        let subscription = self.app.feed.subscribe_alone(here());
+        let feed = Arc::clone(&self.app.feed);
         self.tasks
-            .push(tokio::spawn(async move { gateway.run(events, reports).await }));
+            .push(tokio::spawn(carry(feed, here(), subscription, events, said)));
+        self.tasks
+            .push(tokio::spawn(async move { gateway.run(told, reports).await }));
         Ok(())
     }
 
@@ -389,12 +420,10 @@ fn open_audit(sink: Sink, region: &str) -> Result<(AuditLog, audit::Writer), Sta
 
 fn config(
     region: &adit_cloud::Region,
-    instance: &Instance,
     superset: bool,
     data_plane: &DataPlane,
     gateways: Capabilities,
 ) -> Result<Config, StartError> {
-    let instance = instance.clone();
     Ok(Config {
         region: region.name.clone(),
         superset,
@@ -402,12 +431,12 @@ fn config(
         strict_toa: false,
         services_per_port_max: None,
         dns_suffix: "vpcep.internal".to_owned(),
-        connections_per_endpoint_max: data_plane.connections_per_endpoint,
-        new_connections_per_second_max: data_plane.new_connections_per_second,
-        drain_s: data_plane.drain_s,
-        proxy: data_plane.proxy().map_err(StartError::Proxy)?,
+        connections_per_endpoint_max: data_plane.terms.connections_per_endpoint,
+        new_connections_per_second_max: data_plane.terms.new_connections_per_second,
+        drain_s: data_plane.terms.drain_s,
+        proxy: data_plane.terms.proxy().map_err(StartError::Proxy)?,
         gateways,
-        namespace: Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
+        namespace: Arc::new(|vpc| vpc.to_string()),
         embedded_identity: true,
         delay: Duration::ZERO,
         rates: Rates::default(),
@@ -434,16 +463,9 @@ async fn follow(kernel: Arc<Kernel>, cache: Cache<State>, cancel: CancellationTo
                 notice = notices.next() => match notice {
                     None => return,
                     Some(Notice::Resync) => break,
-                    Some(Notice::Changed(keys)) => if keys.iter().any(|key| concerns_kernel(key)) { break },
+                    Some(Notice::Changed(keys)) => if keys.iter().any(|key| is_network(key)) { break },
                 },
             }
         }
     }
-}
-
-fn concerns_kernel(key: &str) -> bool {
-    matches!(
-        Key::parse(key),
-        Some(Key::Vpc(_) | Key::Subnet(_) | Key::Port(_) | Key::RouteTable(_))
-    )
 }

@@ -9,15 +9,14 @@ use std::{
 };
 
 use adit_cloud::{Cloud, Region};
-use adit_model::feed::{Capabilities, EndpointReport, FeedEvent, Report};
+use adit_model::feed::Capabilities;
 use adit_model::proxy::ProxyHeader;
 use adit_model::service::TcpProxy;
-use adit_server::{App, Config};
+use adit_server::{App, Config, feed::null_gateway};
 use adit_store::{Cache, RedbStore, State, Store};
 use axum::{Router, body::Body, http::HeaderMap, http::Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -105,9 +104,8 @@ impl Stage {
         let (vpcep, _) = adit_server::router(Arc::clone(&app));
         stage.router = adit_server::edge::finish(vpcep.merge(stage.router));
         let cancel = CancellationToken::new();
-        let (reports, from_gateway) = mpsc::channel(64);
-        tokio::spawn(agree(app.feed.subscribe(), reports));
-        tokio::spawn(adit_server::reconcile::run(app, from_gateway, cancel.clone()));
+        tokio::spawn(null_gateway(Arc::clone(&app.feed), "null".parse().unwrap()));
+        tokio::spawn(adit_server::reconcile::run(app, cancel.clone()));
         (stage, cancel)
     }
 
@@ -144,34 +142,6 @@ impl Stage {
             token: None,
             project: String::new(),
         }
-    }
-}
-
-async fn agree(mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
-    while let Some(event) = events.recv().await {
-        let said: Vec<Report> = match event {
-            FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
-            FeedEvent::Put { endpoint } => vec![listening(&endpoint)],
-            FeedEvent::Remove { id, .. } => vec![Report {
-                id,
-                status: EndpointReport::Removed,
-            }],
-            FeedEvent::Examine { .. } => Vec::new(),
-        };
-        for report in said {
-            if reports.send(report).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn listening(spec: &adit_model::feed::EndpointSpec) -> Report {
-    Report {
-        id: spec.id,
-        status: EndpointReport::Listening {
-            generation: spec.generation,
-        },
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Failure> {
     let Some(endpoint) = app.cache.read().endpoint(&id).cloned() else {
         app.failures.happened(id.0);
-        app.feed.remove(id, 0).await;
+        app.feed.remove(id, 0);
         return Ok(Outcome::REST);
     };
     if endpoint.status() == EndpointStatus::Creating {
@@ -32,21 +32,21 @@ pub(super) async fn reconcile(app: &App, id: EndpointId) -> Result<Outcome, Fail
             return Ok(Outcome::Held(rest));
         }
         if let Some(fault) = app.failures.why(id.0) {
-            app.feed.remove(id, 0).await;
+            app.feed.remove(id, 0);
             return fail(app, &endpoint, fault).await;
         }
     }
     match endpoint.status() {
         EndpointStatus::Creating | EndpointStatus::Accepted => serve(app, &endpoint).await,
         EndpointStatus::Rejected => {
-            tell(app, id).await;
+            tell(app, id);
             Ok(Outcome::REST)
         }
         status @ (EndpointStatus::PendingAcceptance | EndpointStatus::Failed) => {
             if status == EndpointStatus::Failed {
                 app.failures.happened(id.0);
             }
-            app.feed.remove(id, 0).await;
+            app.feed.remove(id, 0);
             unroute(app, &endpoint).await?;
             Ok(Outcome::REST)
         }
@@ -63,13 +63,13 @@ async fn serve(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failur
     };
     if service.status() == ServiceStatus::Failed {
         let fault = ApiError::because(Code::E2004, format!("{} is failed.", service.name));
-        app.feed.remove(endpoint.id, 0).await;
+        app.feed.remove(endpoint.id, 0);
         return fail(app, endpoint, fault).await;
     }
     if endpoint.source.is_none() {
         return place(app, endpoint, &service).await;
     }
-    tell(app, endpoint.id).await;
+    tell(app, endpoint.id);
     match (&endpoint.leg, &service.backend) {
         (Leg::Gateway(leg), Backend::Prefixes { prefixes }) => route(app, endpoint, leg, prefixes).await,
         (Leg::Gateway(_), Backend::Port(_)) => Ok(Outcome::REST),
@@ -127,11 +127,11 @@ async fn accept(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failu
 }
 
 /// Tells the gateways what an endpoint's documents say.
-async fn tell(app: &App, id: EndpointId) {
+fn tell(app: &App, id: EndpointId) {
     let spec = feed::specify(&app.cache.read(), &app.config, id);
     match spec {
-        Some(spec) => app.feed.put(spec).await,
-        None => drop(app.feed.remove(id, 0).await),
+        Some(spec) => app.feed.put(spec),
+        None => drop(app.feed.remove(id, 0)),
     }
 }
 
@@ -213,7 +213,7 @@ async fn replace(app: &App, old: &Stored<Endpoint>, new: &Endpoint) -> Result<bo
 /// Once no gateway serves it: gives its addresses back and removes it.
 async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
     let drain_s = feed::drain_s(&app.config, endpoint);
-    if !app.feed.remove(endpoint.id, drain_s).await {
+    if !app.feed.remove(endpoint.id, drain_s) {
         // The gateway's word wakes us again.
         return Ok(Outcome::REST);
     }

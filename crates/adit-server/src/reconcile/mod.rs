@@ -7,6 +7,7 @@
 mod delay;
 mod endpoint;
 mod metrics;
+mod nodes;
 mod queue;
 mod service;
 
@@ -15,15 +16,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use adit_model::{
     endpoint::EndpointStatus,
     error_chain,
-    feed::Report,
     id::{EndpointId, ServiceId},
     service::ServiceStatus,
 };
 use adit_store::{Key, Notice};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, error::Failure};
+use crate::{app::App, error::Failure, feed};
 pub use metrics::Metrics;
 use metrics::Result as Ended;
 use queue::Queue;
@@ -53,8 +53,8 @@ impl Outcome {
     const REST: Outcome = Outcome::Rest(Vec::new());
 }
 
-/// Runs the reconcilers until they are cancelled. `reports` carries what gateways say.
-pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: CancellationToken) {
+/// Runs the reconcilers until they are cancelled, and the feed with them.
+pub async fn run(app: Arc<App>, cancel: CancellationToken) {
     let mut notices = app.cache.subscribe();
     let mut queue = Queue::default();
     let mut running = JoinSet::new();
@@ -62,6 +62,8 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
     let mut period = tokio::time::interval(app.config.reconcile_period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     enqueue_all(&app, &mut queue);
+    open_feed(&app).await;
+    let nodes = tokio::spawn(nodes::run(Arc::clone(&app)));
     loop {
         while running.len() < WORKERS_MAX
             && let Some(work) = queue.start(Instant::now())
@@ -78,11 +80,7 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
                 Some(Notice::Resync) => enqueue_all(&app, &mut queue),
                 Some(Notice::Changed(keys)) => keys.iter().for_each(|key| enqueue_changed(&app, &mut queue, key)),
             },
-            Some(report) = reports.recv() => {
-                if let Some(id) = app.feed.report(report) {
-                    queue.add(Work::Endpoint(id));
-                }
-            }
+            dirty = app.feed.dirty() => dirty.into_iter().for_each(|id| queue.add(Work::Endpoint(id))),
             Some(done) = running.join_next_with_id(), if !running.is_empty() => {
                 let (task, result) = match done {
                     Ok((task, result)) => (task, Some(result)),
@@ -111,7 +109,33 @@ pub async fn run(app: Arc<App>, mut reports: mpsc::Receiver<Report>, cancel: Can
             () = sleep_until(queue.next_retry()) => {}
         }
     }
+    app.feed.close();
+    nodes.abort();
+    let _ = nodes.await;
     running.shutdown().await;
+}
+
+/// Has the feed know all that there is before it tells a gateway anything: what is not in the first word to a gateway, the
+/// gateway ends.
+async fn open_feed(app: &App) {
+    if let Err(e) = app.barrier().await {
+        tracing::warn!(
+            error = error_chain(&e),
+            "The feed begins with what was known last."
+        );
+    }
+    let state = app.cache.read();
+    let wanted = state
+        .endpoints()
+        .filter_map(|e| feed::specify(&state, &app.config, e.id));
+    let leaving = state
+        .endpoints()
+        .filter(|e| e.status() == EndpointStatus::Deleting);
+    let leaving: Vec<_> = leaving.map(|e| e.id).collect();
+    let placement = state
+        .placement(&app.config.pool)
+        .map(|stored| Arc::clone(&stored.value));
+    app.feed.open(wanted, &leaving, placement);
 }
 
 async fn sleep_until(when: Option<Instant>) {

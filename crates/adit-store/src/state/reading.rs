@@ -10,6 +10,8 @@ use adit_model::{
         SubnetId, VpcId,
     },
     network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
+    node::{Node, NodeName},
+    placement::Placement,
     pool::Pool,
     port_mapping::Claims,
     quota::{Limits, QuotaType},
@@ -62,6 +64,10 @@ pub enum Reading {
     Account(DomainId, Option<Stored<Account>>),
     /// A pool.
     Pool(PoolId, Option<Stored<Pool>>),
+    /// A gateway.
+    Node(NodeName, Option<Stored<Node>>),
+    /// A pool's placement.
+    Placement(PoolId, Option<Stored<Placement>>),
     /// A guard.
     Guard(Key, Option<Revision>),
     /// A VPC.
@@ -101,6 +107,8 @@ impl Reading {
             Key::Limits(project) => Self::Limits(project, stored(entry)),
             Key::Account(domain) => Self::Account(domain, stored(entry)),
             Key::Pool(id) => Self::Pool(id, stored(entry)),
+            Key::Node(name) => Self::Node(name, stored(entry)),
+            Key::Placement(pool) => Self::Placement(pool, stored(entry)),
             Key::Guard(of) => Self::Guard(*of, entry.map(|entry| entry.mod_revision)),
             Key::Vpc(id) => Self::Vpc(id, stored(entry)),
             Key::Subnet(id) => Self::Subnet(id, stored(entry)),

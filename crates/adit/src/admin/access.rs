@@ -156,7 +156,7 @@ impl Access {
         let operator = run.operator.ok_or_else(|| Error::NoOperator(data.clone()))?;
         let own = Self::of_cloud(args, &data.join("clouds.yaml"), &operator)?;
         Ok(Self {
-            url: Some(run.api),
+            url: Some(run.api.ok_or_else(|| Error::NoApi(data))?),
             ..own
         })
     }
@@ -166,8 +166,9 @@ impl Access {
         let (url, cacert) = match &args.url {
             Some(url) => (url.trim_end_matches('/').to_owned(), None),
             None => {
-                let run = data::running(&args.data.clone().unwrap_or_else(data::default_path))?;
-                (run.api, run.cacert)
+                let data = args.data.clone().unwrap_or_else(data::default_path);
+                let run = data::running(&data)?;
+                (run.api.ok_or_else(|| Error::NoApi(data))?, run.cacert)
             }
         };
         Ok(Self {

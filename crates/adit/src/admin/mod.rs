@@ -29,6 +29,9 @@ pub enum Error {
     /// No region runs here.
     #[error("{0}; or name the API of another region with --url")]
     NotRunning(#[from] DataError),
+    /// What runs there serves no API.
+    #[error("what runs on {} serves no API; name the region's with --url", .0.display())]
+    NoApi(PathBuf),
     /// The region has no operator.
     #[error(
         "nobody in the region on {} has the role `admin`: give it to a user in the region file, or say who you are with \

@@ -5,12 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use adit::data_plane::DataPlane;
+use adit::data_plane::{DataPlane, Terms};
 use adit_model::{proxy::ProxyProfile, service::TcpProxy};
 use adit_server::{App, NetworkError, edge, feed::null_gateway, reconcile};
 use adit_store::{RedbStore, Store};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -94,7 +93,10 @@ async fn a_mode_that_the_region_serves_can_be_had_and_changed() {
 #[tokio::test]
 async fn a_line_of_text_names_no_network_and_is_not_sent_without() {
     let data_plane = DataPlane {
-        proxy_profile: ProxyProfile::V1,
+        terms: Terms {
+            proxy_profile: ProxyProfile::V1,
+            ..Terms::default()
+        },
         ..DataPlane::default()
     };
     let app = TestApp::builder()
@@ -347,10 +349,9 @@ async fn reconcilers_outlive_lost_answers_and_bugs() {
             Arc::clone(&region.identity),
             Hooked::network(&region.network, lossy(question)),
         );
-        let (reports, from_gateway) = mpsc::channel(16);
-        tokio::spawn(null_gateway(lossy.feed.subscribe(), reports));
+        tokio::spawn(null_gateway(Arc::clone(&lossy.feed), "null".parse().unwrap()));
         let cancel = CancellationToken::new();
-        let reconcilers = tokio::spawn(reconcile::run(lossy, from_gateway, cancel.clone()));
+        let reconcilers = tokio::spawn(reconcile::run(lossy, cancel.clone()));
 
         let id = text(&other.post(ENDPOINTS, &endpoint_body(&service)).await.ok()["id"]);
         let path = format!("{ENDPOINTS}/{id}");

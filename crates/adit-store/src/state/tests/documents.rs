@@ -6,6 +6,8 @@ use adit_model::{
     endpoint::{EndpointCreate, EndpointPlace, GatewayLeg, InterfaceLeg, Leg},
     id::{DomainId, PoolId, RecordId, Vni},
     network::{Mac, Route, SubnetRange},
+    node::{Load, Node, NodeName},
+    placement::Placement,
     port_mapping::{Claim, PortMapping, Protocol},
     service::{Backend, Public, PublicCreate, ServerType, ServiceCreate, ServicePlace, TcpProxy},
     time::{Created, Timestamp},
@@ -47,6 +49,27 @@ pub(super) fn pool(id: u8, [a, ..]: Seed) -> Pool {
         name: format!("pool-{a}"),
         created: created(a),
     }
+}
+
+pub(super) fn node_name(n: u8) -> NodeName {
+    format!("gateway-{n}").parse().unwrap()
+}
+
+pub(super) fn node(id: u8, [a, b, ..]: Seed) -> Node {
+    Node {
+        name: node_name(id),
+        address: "192.0.2.1".to_owned(),
+        version: format!("0.{a}"),
+        load: Load {
+            endpoints: u64::from(b),
+            ..Load::default()
+        },
+        seen_at: Timestamp::from_unix_s(i64::from(a)),
+    }
+}
+
+pub(super) fn placement([a, ..]: Seed) -> Placement {
+    Placement::default().next(&[node_name(a)].into()).unwrap()
 }
 
 pub(super) fn ip(n: u8) -> Ipv4Addr {

@@ -1,0 +1,319 @@
+//! A gateway's life with its control plane: follows the feed of whichever address has one, says what it does there, and goes
+//! on by itself while none has.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use adit_model::{
+    error_chain,
+    feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
+    id::EndpointId,
+    node::{FeedLine, FeedPosition, Load, NodeName, NodeStatus},
+};
+use hyper::{Method, body::Bytes};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    Connection, Control, ControlError, ControlUrl, Lines,
+    last_good::{LastGood, Told},
+};
+
+/// How often a gateway says that it is there.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long it rests after no address had a feed.
+const REST: Duration = Duration::from_millis(250);
+/// How long the file rests after it could not be written.
+const FILE_REST: Duration = Duration::from_secs(1);
+
+/// What a gateway says of itself, and what it makes of what it is told.
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The version of its program.
+    pub version: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// The name of a VPC's namespace here, out of what the control plane calls it.
+    pub namespace: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// How many connections it has.
+    pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Follows a control plane.
+pub struct Follower {
+    control: Control,
+    urls: Vec<ControlUrl>,
+    node: Node,
+    last_good: LastGood,
+    events: mpsc::Sender<FeedEvent>,
+    told: Mutex<Told>,
+    /// What the file has to learn.
+    unwritten: Notify,
+    endpoints: AtomicU64,
+    outbox: Outbox,
+}
+
+/// Reports that wait to be sent: the last word on each endpoint.
+#[derive(Default)]
+struct Outbox {
+    waiting: Mutex<HashMap<Subject, Report>>,
+    filled: Notify,
+}
+
+/// What a report is on: of two on the same, the later one counts.
+#[derive(PartialEq, Eq, Hash)]
+enum Subject {
+    Endpoint(EndpointId),
+    Backend(EndpointId),
+    Examination(u64),
+}
+
+impl Outbox {
+    fn key(report: &Report) -> Subject {
+        match &report.status {
+            EndpointReport::Backend { .. } => Subject::Backend(report.id),
+            EndpointReport::Examined { number, .. } => Subject::Examination(*number),
+            EndpointReport::Listening { .. } | EndpointReport::Waiting { .. } | EndpointReport::Removed => {
+                Subject::Endpoint(report.id)
+            }
+        }
+    }
+
+    fn put(&self, report: Report) {
+        self.waiting.lock().insert(Self::key(&report), report);
+        self.filled.notify_one();
+    }
+
+    fn take(&self) -> Vec<Report> {
+        self.waiting.lock().drain().map(|(_, report)| report).collect()
+    }
+
+    /// What could not be sent waits again, but for what there is a newer word on.
+    fn put_back(&self, reports: Vec<Report>) {
+        let mut waiting = self.waiting.lock();
+        for report in reports {
+            waiting.entry(Self::key(&report)).or_insert(report);
+        }
+        self.filled.notify_one();
+    }
+}
+
+impl Follower {
+    /// A follower of whichever of these addresses has a feed; `events` leads to the gateway.
+    pub fn new(
+        control: Control,
+        urls: Vec<ControlUrl>,
+        node: Node,
+        last_good: LastGood,
+        events: mpsc::Sender<FeedEvent>,
+    ) -> Self {
+        Self {
+            control,
+            urls,
+            node,
+            last_good,
+            events,
+            told: Mutex::default(),
+            unwritten: Notify::new(),
+            endpoints: AtomicU64::new(0),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Has the gateway serve what it was told last, before anybody tells it anything. Answers how many endpoints that are.
+    ///
+    /// A file that cannot be used is told in the log, and nothing is served by it.
+    pub async fn resume(&self) -> usize {
+        let told = match self.last_good.read() {
+            Ok(Some(told)) => told,
+            Ok(None) => return 0,
+            Err(e) => {
+                tracing::error!(error = error_chain(&e), "What was served last is not known.");
+                return 0;
+            }
+        };
+        let count = told.len();
+        let endpoints = told.values().map(|spec| self.here(spec)).collect();
+        *self.told.lock() = told;
+        self.endpoints.store(count as u64, Ordering::Relaxed);
+        let _ = self.events.send(FeedEvent::Snapshot { endpoints }).await;
+        count
+    }
+
+    /// Follows, until the gateway ends. `reports` is what the gateway says.
+    pub async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<Report>) {
+        let mut beside = JoinSet::new();
+        beside.spawn(Arc::clone(&self).keep());
+        let collector = Arc::clone(&self);
+        beside.spawn(async move {
+            while let Some(report) = reports.recv().await {
+                collector.outbox.put(report);
+            }
+        });
+        let mut position = None;
+        let mut lost = true;
+        loop {
+            for url in &self.urls {
+                match self.follow(url, &mut position, &mut lost).await {
+                    Ok(()) => return,
+                    // It leaves the feed to another, which is the next one to be asked.
+                    Err(e) if lost => {
+                        tracing::debug!(control.url = %url, error = error_chain(&e), "No feed here.");
+                    }
+                    Err(e) => {
+                        lost = true;
+                        tracing::warn!(
+                            control.url = %url, error = error_chain(&e),
+                            "The control plane is lost; what was told last is served on."
+                        );
+                    }
+                }
+            }
+            sleep(REST).await;
+        }
+    }
+
+    /// Follows one address until it fails; well only when the gateway has ended.
+    async fn follow(
+        &self,
+        url: &ControlUrl,
+        position: &mut Option<FeedPosition>,
+        lost: &mut bool,
+    ) -> Result<(), ControlError> {
+        let from = position.map(|position| position.to_string()).unwrap_or_default();
+        let path = format!("/node/v1/feed?node={}&from={from}", self.node.name);
+        let lines = self.control.lines(url, &path).await?;
+        let connection = self.control.connect(url).await?;
+        if std::mem::take(lost) {
+            tracing::info!(control.url = %url, "The feed is followed.");
+        }
+        tokio::select! {
+            ended = self.listen(lines, position) => ended,
+            failed = self.speak(connection) => Err(failed),
+        }
+    }
+
+    async fn listen(
+        &self,
+        mut lines: Lines,
+        position: &mut Option<FeedPosition>,
+    ) -> Result<(), ControlError> {
+        loop {
+            match lines.next::<FeedLine>().await? {
+                FeedLine::Beat => {}
+                FeedLine::Event { position: at, what } => {
+                    let what = self.learn(what);
+                    if self.events.send(what).await.is_err() {
+                        return Ok(());
+                    }
+                    *position = Some(at);
+                }
+            }
+        }
+    }
+
+    /// Notes what is told, and makes of it what is meant here.
+    fn learn(&self, event: FeedEvent) -> FeedEvent {
+        let mut told = self.told.lock();
+        let event = match event {
+            FeedEvent::Snapshot { endpoints } => {
+                let here = endpoints.iter().map(|spec| self.here(spec)).collect();
+                *told = endpoints
+                    .into_iter()
+                    .map(|spec| (spec.id, Arc::new(spec)))
+                    .collect();
+                FeedEvent::Snapshot { endpoints: here }
+            }
+            FeedEvent::Put { endpoint } => {
+                let here = self.here(&endpoint);
+                told.insert(endpoint.id, Arc::new(endpoint));
+                FeedEvent::Put { endpoint: here }
+            }
+            FeedEvent::Remove { id, .. } => {
+                told.remove(&id);
+                event
+            }
+            // Changes nothing, and so is nothing for the file.
+            FeedEvent::Examine { .. } => return event,
+        };
+        self.endpoints.store(told.len() as u64, Ordering::Relaxed);
+        self.unwritten.notify_one();
+        event
+    }
+
+    fn here(&self, spec: &EndpointSpec) -> EndpointSpec {
+        let mut spec = spec.clone();
+        spec.consumer.namespace = (self.node.namespace)(&spec.consumer.namespace);
+        spec.provider.namespace = (self.node.namespace)(&spec.provider.namespace);
+        spec
+    }
+
+    /// Sends reports as they come, and a sign of life where none do.
+    async fn speak(&self, mut connection: Connection) -> ControlError {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = self.outbox.filled.notified() => {}
+            }
+            let reports = self.outbox.take();
+            if let Err(e) = self.say(&mut connection, &reports).await {
+                self.outbox.put_back(reports);
+                return e;
+            }
+        }
+    }
+
+    async fn say(&self, connection: &mut Connection, reports: &[Report]) -> Result<(), ControlError> {
+        let status = NodeStatus {
+            node: self.node.name.clone(),
+            version: self.node.version.clone(),
+            capabilities: self.node.capabilities.clone(),
+            load: Load {
+                endpoints: self.endpoints.load(Ordering::Relaxed),
+                connections: (self.node.connections)(),
+            },
+            reports: reports.to_vec(),
+        };
+        let body = Bytes::from(serde_json::to_vec(&status)?);
+        connection
+            .ask(Method::POST, "/node/v1/status", body)
+            .await
+            .map(drop)
+    }
+
+    /// Keeps the file as what was told.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            self.unwritten.notified().await;
+            let told = self.told.lock().clone();
+            let file = self.last_good.clone();
+            let written = tokio::task::spawn_blocking(move || file.write(&told)).await;
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => {
+                    tracing::error!(
+                        error = error_chain(&e),
+                        "What is served now would not be known after a restart."
+                    );
+                    self.unwritten.notify_one();
+                    sleep(FILE_REST).await;
+                }
+                // The runtime ends.
+                Err(_) => return,
+            }
+        }
+    }
+}

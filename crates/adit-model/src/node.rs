@@ -1,0 +1,225 @@
+//! A gateway of its own process, and the lines that it and the control plane exchange.
+//!
+//! The feed's events and reports are [`crate::feed`]'s; here is what they travel in by HTTP: lines of JSON down
+//! ([`FeedLine`]), bodies of JSON up ([`NodeStatus`]). Owns their form; never how often they are sent.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    feed::{Capabilities, FeedEvent, Report},
+    id::Malformed,
+    network::{Port, RouteTable, Subnet, Vpc},
+    time::Timestamp,
+};
+
+/// The longest name of a gateway, in characters: that of a host.
+pub const NODE_NAME_CHARS_MAX: usize = 63;
+
+/// The name of a gateway, which its operator gives it: 1 to 63 lower-case letters, digits, `-` and `.`, a letter or digit first.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(Arc<str>);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let first = text.bytes().next().is_some_and(plain);
+        let all = text.bytes().all(|b| plain(b) || b == b'-' || b == b'.');
+        match first && all && text.len() <= NODE_NAME_CHARS_MAX {
+            true => Ok(Self(text.into())),
+            false => Err(Malformed),
+        }
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        text.parse()
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0.to_string()
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a gateway has read its feed: `INCARNATION.REVISION`.
+///
+/// Revisions count the changes of one gateway's feed in one process of the control plane; another process's, or those from
+/// before a restart, have another incarnation, and then the gateway is sent everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FeedPosition {
+    /// Whose count it is.
+    pub incarnation: Uuid,
+    /// The last change that was read.
+    pub revision: u64,
+}
+
+impl fmt::Display for FeedPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation.simple(), self.revision)
+    }
+}
+
+impl FromStr for FeedPosition {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let (incarnation, revision) = text.split_once('.').ok_or(Malformed)?;
+        let digits = !revision.is_empty() && revision.bytes().all(|b| b.is_ascii_digit());
+        match (Uuid::try_parse(incarnation), revision.parse()) {
+            (Ok(incarnation), Ok(revision)) if digits => Ok(Self {
+                incarnation,
+                revision,
+            }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl TryFrom<String> for FeedPosition {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        text.parse()
+    }
+}
+
+impl From<FeedPosition> for String {
+    fn from(position: FeedPosition) -> Self {
+        position.to_string()
+    }
+}
+
+/// A line of the feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "line")]
+pub enum FeedLine {
+    /// Something is to be done.
+    Event {
+        /// Where the feed is once this is done.
+        position: FeedPosition,
+        /// What.
+        what: FeedEvent,
+    },
+    /// Nothing is new: whoever hears neither for a while has lost the other.
+    Beat,
+}
+
+/// What a gateway says of itself, now and then, and of its endpoints, at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Which gateway.
+    pub node: NodeName,
+    /// The version of its program.
+    pub version: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What it does.
+    pub load: Load,
+    /// What it has done.
+    #[serde(default)]
+    pub reports: Vec<Report>,
+}
+
+/// What a gateway does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Endpoints that it was told to serve.
+    pub endpoints: u64,
+    /// Connections that are open.
+    pub connections: u64,
+}
+
+/// A gateway that has been heard of lately, as it is kept in the store for as long as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Where it was heard from.
+    pub address: String,
+    /// The version of its program.
+    pub version: String,
+    /// What it does.
+    pub load: Load,
+    /// When it was last heard of.
+    pub seen_at: Timestamp,
+}
+
+/// The embedded cloud's networks, whole: for gateways that make its VPCs themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Networks {
+    /// Its VPCs.
+    pub vpcs: Vec<Arc<Vpc>>,
+    /// Their subnets.
+    pub subnets: Vec<Arc<Subnet>>,
+    /// What is in them.
+    pub ports: Vec<Arc<Port>>,
+    /// Their routes.
+    pub route_tables: Vec<Arc<RouteTable>>,
+}
+
+/// A line of the networks' stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "line")]
+pub enum NetworksLine {
+    /// All of them, as they are now.
+    Networks(Networks),
+    /// Nothing is new.
+    Beat,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_hosts() {
+        for good in ["a", "gateway-1", "1.edge.example", &"a".repeat(63)] {
+            assert_eq!(good.parse::<NodeName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", ".a", "A", "a b", "a/b", "ä", &"a".repeat(64)] {
+            assert_eq!(bad.parse::<NodeName>(), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_is_written() {
+        let position = FeedPosition {
+            incarnation: Uuid::from_u128(7),
+            revision: u64::MAX,
+        };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for bad in ["", ".", "1", "7.", "x.1", "00000000000000000000000000000007.+1"] {
+            assert_eq!(bad.parse::<FeedPosition>(), Err(Malformed), "{bad}");
+        }
+    }
+}

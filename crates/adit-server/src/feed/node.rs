@@ -1,0 +1,167 @@
+//! One gateway's side of the feed: what it was told, in which order, and what it has answered.
+//!
+//! Changes are numbered. Of one endpoint only the last change counts, so that what waits for a slow gateway is never more
+//! than one change for each endpoint, and a gateway that comes again goes on where it was.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use adit_model::{
+    feed::{EndpointReport, EndpointSpec, FeedEvent},
+    id::EndpointId,
+    node::FeedPosition,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What a gateway was told of one endpoint, and has answered.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// The number of the change that told it.
+    revision: u64,
+    /// What to serve; `None` is nothing.
+    pub(super) spec: Option<EndpointSpec>,
+    /// How many seconds connections may go on, where nothing is to be served.
+    drain_s: u32,
+    /// What it answered last to that.
+    pub(super) report: Option<EndpointReport>,
+}
+
+impl Told {
+    /// Whether it listens as it was told.
+    pub(super) fn listens(&self) -> bool {
+        self.spec.is_some() && matches!(self.report, Some(EndpointReport::Listening { .. }))
+    }
+}
+
+/// One gateway.
+#[derive(Debug)]
+pub(super) struct Node {
+    incarnation: Uuid,
+    revision: u64,
+    pub(super) told: HashMap<EndpointId, Told>,
+    changes: BTreeMap<u64, EndpointId>,
+    /// Questions that are asked once, and of nobody who comes later.
+    pub(super) questions: VecDeque<FeedEvent>,
+    /// Counts its subscriptions: the last one is the one that counts.
+    pub(super) subscription: u64,
+    /// When it was last heard of.
+    pub(super) heard: Instant,
+    /// What it says of itself.
+    pub(super) about: Option<adit_model::node::Node>,
+}
+
+impl Node {
+    pub(super) fn new() -> Self {
+        Self {
+            incarnation: Uuid::new_v4(),
+            revision: 0,
+            told: HashMap::new(),
+            changes: BTreeMap::new(),
+            questions: VecDeque::new(),
+            subscription: 0,
+            heard: Instant::now(),
+            about: None,
+        }
+    }
+
+    /// Tells it what to serve; the same again is nothing new. Answers whether it is new.
+    pub(super) fn tell(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) -> bool {
+        match (self.told.get(&id), &spec) {
+            (None, None) => return false,
+            (Some(told), _) if is_same(told.spec.as_ref(), spec.as_ref()) => return false,
+            _ => {}
+        }
+        self.note(id, spec, drain_s);
+        true
+    }
+
+    /// Tells it that nothing is to be served, though it is not known whether it ever was.
+    pub(super) fn tell_gone(&mut self, id: EndpointId) {
+        self.note(id, None, 0);
+    }
+
+    fn note(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) {
+        self.revision += 1;
+        self.changes.insert(self.revision, id);
+        let told = Told {
+            revision: self.revision,
+            spec,
+            drain_s,
+            report: None,
+        };
+        if let Some(former) = self.told.insert(id, told) {
+            self.changes.remove(&former.revision);
+        }
+    }
+
+    /// It has let go of an endpoint as it was told.
+    pub(super) fn forget(&mut self, id: EndpointId) {
+        if let Some(told) = self.told.remove(&id) {
+            self.changes.remove(&told.revision);
+        }
+    }
+
+    /// Where a subscription goes on that has read as far as `from`; `None` where it needs everything.
+    pub(super) fn resume(&self, from: Option<FeedPosition>) -> Option<u64> {
+        let from = from.filter(|from| from.incarnation == self.incarnation)?;
+        (from.revision <= self.revision).then_some(from.revision)
+    }
+
+    /// Everything, for one that knows nothing: what it answered before was another process's word.
+    pub(super) fn snapshot(&mut self) -> (Vec<FeedEvent>, u64) {
+        let mut endpoints = Vec::new();
+        let mut removed = Vec::new();
+        for (id, told) in &mut self.told {
+            told.report = None;
+            match &told.spec {
+                Some(spec) => endpoints.push(spec.clone()),
+                None => removed.push(FeedEvent::Remove {
+                    id: *id,
+                    drain_s: told.drain_s,
+                }),
+            }
+        }
+        let mut events = vec![FeedEvent::Snapshot { endpoints }];
+        events.append(&mut removed);
+        (events, self.revision)
+    }
+
+    /// The first change after one.
+    pub(super) fn after(&self, revision: u64) -> Option<(u64, FeedEvent)> {
+        let (revision, id) = self.changes.range(revision + 1..).next()?;
+        let told = self.told.get(id)?;
+        let event = match &told.spec {
+            Some(spec) => FeedEvent::Put {
+                endpoint: spec.clone(),
+            },
+            None => FeedEvent::Remove {
+                id: *id,
+                drain_s: told.drain_s,
+            },
+        };
+        Some((*revision, event))
+    }
+
+    /// A number of its changes as a position in its feed.
+    pub(super) fn position(&self, revision: u64) -> FeedPosition {
+        FeedPosition {
+            incarnation: self.incarnation,
+            revision,
+        }
+    }
+}
+
+/// Whether two specifications ask for the same, whichever documents they were made from.
+pub(super) fn is_same(one: Option<&EndpointSpec>, other: Option<&EndpointSpec>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            let generation = one.generation;
+            *one == EndpointSpec {
+                generation,
+                ..other.clone()
+            }
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,286 @@
+//! What gateways of their own processes ask of the control plane, on an address of its own.
+//!
+//! ```text
+//! GET  /node/v1/feed?node=NAME&from=POSITION   what to serve, as lines of JSON, for as long as both live
+//! POST /node/v1/status                         what is served
+//! GET  /node/v1/networks                       the embedded cloud's networks, for gateways that make its VPCs themselves
+//! ```
+//!
+//! Owns the paths and who may use them: whoever has the nodes' secret, and nobody else. A tenant's token, or an operator's,
+//! is none. What is sent is [`crate::feed`]'s. Only the process whose reconcilers run has a feed; any other answers 503, and
+//! the gateway asks the next.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use adit_model::{
+    body,
+    node::{FeedLine, Networks, NetworksLine, Node, NodeName, NodeStatus},
+};
+use adit_store::{Key, Notice, Notices};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Extension, Query, Request, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, edge::Peer, feed::Subscription};
+
+/// How often a line is sent where nothing is new.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// The largest body: reports on some ten thousand endpoints.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The fewest characters of a secret.
+const SECRET_CHARS_MIN: usize = 16;
+
+/// What gateways show: kept as a digest, compared in constant time.
+#[derive(Clone)]
+pub struct NodeSecret([u8; 32]);
+
+impl NodeSecret {
+    /// A secret; `None` for one that is too short to be any.
+    #[must_use]
+    pub fn new(secret: &str) -> Option<Self> {
+        (secret.chars().count() >= SECRET_CHARS_MIN).then(|| Self(digest(secret)))
+    }
+
+    fn is(&self, shown: &str) -> bool {
+        self.0.ct_eq(&digest(shown)).into()
+    }
+}
+
+fn digest(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+struct Nodes {
+    app: Arc<App>,
+    secret: NodeSecret,
+    stopping: CancellationToken,
+}
+
+/// The paths for gateways. Their streams end when `stopping` is cancelled.
+pub fn router(app: Arc<App>, secret: NodeSecret, stopping: CancellationToken) -> Router {
+    let nodes = Arc::new(Nodes {
+        app,
+        secret,
+        stopping,
+    });
+    Router::new()
+        .route("/node/v1/feed", get(feed))
+        .route("/node/v1/status", post(status))
+        .route("/node/v1/networks", get(networks))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&nodes), guard))
+        .with_state(nodes)
+}
+
+/// Why a gateway is refused.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body {
+            error: String,
+        }
+        (self.0, Json(Body { error: self.1 })).into_response()
+    }
+}
+
+async fn guard(State(nodes): State<Arc<Nodes>>, request: Request, next: Next) -> Result<Response, Refused> {
+    let shown = request.headers().get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match shown.is_some_and(|shown| nodes.secret.is(shown)) {
+        true => Ok(next.run(request).await),
+        false => Err(Refused(
+            StatusCode::UNAUTHORIZED,
+            "Authorization: this is not the nodes' secret (--node-token-file).".to_owned(),
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct From {
+    node: String,
+    from: Option<String>,
+}
+
+fn bad(why: String) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, why)
+}
+
+fn not_leading() -> Refused {
+    let why = "The reconcilers run in another process of the control plane: ask that one.";
+    Refused(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+}
+
+async fn feed(
+    State(nodes): State<Arc<Nodes>>,
+    query: Result<Query<From>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(query) = query.map_err(|e| bad(e.body_text()))?;
+    let name: NodeName = query.node.parse().map_err(|_| {
+        bad(format!(
+            "node: {} is not 1 to 63 of a-z 0-9 - and dots, a letter or digit first.",
+            body::quote(&query.node)
+        ))
+    })?;
+    let from = query.from.as_deref().filter(|from| !from.is_empty());
+    let from = from.map(|text| {
+        text.parse()
+            .map_err(|_| bad(format!("from: {} is no position of a feed.", body::quote(text))))
+    });
+    let from = from.transpose()?;
+    if !nodes.app.feed.is_open() {
+        return Err(not_leading());
+    }
+    let subscription = nodes.app.feed.subscribe(name.clone(), from);
+    tracing::info!(gateway.name = %name, resumed = subscription.resumes(), "A gateway follows the feed.");
+    let state = (subscription, nodes.stopping.clone());
+    Ok(lines(stream::unfold(
+        state,
+        async |(mut subscription, stopping)| {
+            let line = next_line(&mut subscription, &stopping).await?;
+            Some((written(&line), (subscription, stopping)))
+        },
+    )))
+}
+
+async fn next_line(subscription: &mut Subscription, stopping: &CancellationToken) -> Option<FeedLine> {
+    tokio::select! {
+        () = stopping.cancelled() => None,
+        next = subscription.next() => next.map(|(position, what)| FeedLine::Event { position, what }),
+        () = tokio::time::sleep(BEAT) => Some(FeedLine::Beat),
+    }
+}
+
+async fn status(
+    State(nodes): State<Arc<Nodes>>,
+    peer: Option<Extension<Peer>>,
+    bytes: Bytes,
+) -> Result<StatusCode, Refused> {
+    let status: NodeStatus = serde_json::from_slice(&bytes)
+        .map_err(|e| bad(format!("The body is no status of a gateway: {e}.")))?;
+    let NodeStatus {
+        node: name,
+        version,
+        load,
+        reports,
+        ..
+    } = status;
+    let app = &nodes.app;
+    if !app.feed.is_open() {
+        return Err(not_leading());
+    }
+    let about = Node {
+        name: name.clone(),
+        address: peer
+            .map(|Extension(Peer(peer))| peer.ip().to_string())
+            .unwrap_or_default(),
+        version: version.chars().take(VERSION_CHARS_MAX).collect(),
+        load,
+        seen_at: app.now(),
+    };
+    if !app.feed.heard(about) {
+        let why = format!("node: {name} does not follow the feed here (any more).");
+        return Err(Refused(StatusCode::CONFLICT, why));
+    }
+    for report in reports {
+        app.feed.report(&name, report);
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How much of a gateway's version is kept.
+const VERSION_CHARS_MAX: usize = 64;
+
+async fn networks(State(nodes): State<Arc<Nodes>>) -> Response {
+    let notices = nodes.app.cache.subscribe();
+    let state = (nodes, notices, true);
+    lines(stream::unfold(state, async |(nodes, mut notices, first)| {
+        let changed = match first {
+            true => true,
+            false => tokio::select! {
+                () = nodes.stopping.cancelled() => return None,
+                changed = change(&mut notices) => changed?,
+                () = tokio::time::sleep(BEAT) => false,
+            },
+        };
+        let line = match changed {
+            true => NetworksLine::Networks(all_networks(&nodes.app)),
+            false => NetworksLine::Beat,
+        };
+        Some((written(&line), (nodes, notices, false)))
+    }))
+}
+
+/// Waits until networks have changed; `None` once nothing changes any more.
+async fn change(notices: &mut Notices) -> Option<bool> {
+    loop {
+        match notices.next().await? {
+            Notice::Resync => return Some(true),
+            Notice::Changed(keys) if keys.iter().any(|key| is_network(key)) => return Some(true),
+            Notice::Changed(_) => {}
+        }
+    }
+}
+
+/// Whether a key is of something that a VPC is made of in the kernel.
+pub fn is_network(key: &str) -> bool {
+    matches!(
+        Key::parse(key),
+        Some(Key::Vpc(_) | Key::Subnet(_) | Key::Port(_) | Key::RouteTable(_))
+    )
+}
+
+fn all_networks(app: &App) -> Networks {
+    let state = app.cache.read();
+    Networks {
+        vpcs: state.vpcs().map(|stored| Arc::clone(&stored.value)).collect(),
+        subnets: state.subnets().map(|stored| Arc::clone(&stored.value)).collect(),
+        ports: state.ports().map(|stored| Arc::clone(&stored.value)).collect(),
+        route_tables: state
+            .route_tables()
+            .map(|stored| Arc::clone(&stored.value))
+            .collect(),
+    }
+}
+
+type Line = Result<Bytes, Infallible>;
+
+fn lines(lines: impl futures_util::Stream<Item = Line> + Send + 'static) -> Response {
+    let form = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (form, Body::from_stream(lines)).into_response()
+}
+
+fn written(line: &impl Serialize) -> Line {
+    #[expect(
+        clippy::expect_used,
+        reason = "lines are structs with string keys, which have a JSON form"
+    )]
+    let mut bytes = serde_json::to_vec(line).expect("a line has a JSON form");
+    bytes.push(b'\n');
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_and_only_itself() {
+        assert!(NodeSecret::new("short").is_none());
+        let secret = NodeSecret::new("0123456789abcdef").unwrap();
+        assert!(secret.is("0123456789abcdef"));
+        assert!(!secret.is("0123456789abcdeg") && !secret.is(""));
+    }
+}

@@ -1,0 +1,304 @@
+//! A region of several processes: the control plane by itself, what gateways see of it, and what it makes of what they say.
+#![expect(clippy::unwrap_used, reason = "a test's panic is its verdict")]
+
+mod process;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use process::{Client, Region, until};
+use serde_json::{Value, json};
+
+/// How long a gateway of the test waits for a line.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it says that it is there.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// A control plane of its own process.
+struct Control {
+    region: Region,
+    nodes: String,
+    secret: String,
+    data: PathBuf,
+}
+
+impl Control {
+    fn start(data: &Path, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command.args(["api", "--node-listen", "127.0.0.1:0", "--data"]);
+        command.arg(data).args(more);
+        let region = Region::of(command, Stdio::inherit());
+        let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
+        Self {
+            region,
+            nodes: run["nodes"].as_str().unwrap().to_owned(),
+            secret: std::fs::read_to_string(data.join("node-token"))
+                .unwrap()
+                .trim()
+                .to_owned(),
+            data: data.to_owned(),
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, secret: &str, body: &str) -> (u16, ureq::Body) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .build()
+            .into();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.nodes))
+            .header("authorization", format!("Bearer {secret}"));
+        let reply = agent.run(request.body(body.to_owned()).unwrap()).unwrap();
+        (reply.status().as_u16(), reply.into_body())
+    }
+
+    /// Follows the feed as a gateway.
+    fn follow(&self, node: &str, from: &str) -> Lines {
+        let path = format!("/node/v1/feed?node={node}&from={from}");
+        let (status, body) = self.ask("GET", &path, &self.secret, "");
+        assert_eq!(status, 200);
+        Lines(BufReader::new(Box::new(body.into_reader())))
+    }
+
+    /// Says something as a gateway.
+    fn say(&self, node: &str, reports: &Value) -> u16 {
+        let status = json!({"node": node, "version": "0", "capabilities": {"tcp_proxy": []},
+            "load": {"endpoints": 1, "connections": 0}, "reports": reports});
+        self.ask("POST", "/node/v1/status", &self.secret, &status.to_string())
+            .0
+    }
+
+    /// What `adit admin` shows of an endpoint.
+    fn shown(&self, endpoint: &str) -> Value {
+        let shown = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(["admin", "-o", "json", "--data"])
+            .arg(&self.data)
+            .args(["endpoint", "show", endpoint])
+            .output()
+            .unwrap();
+        assert!(
+            shown.status.success(),
+            "{}",
+            String::from_utf8_lossy(&shown.stderr)
+        );
+        serde_json::from_slice(&shown.stdout).unwrap()
+    }
+}
+
+/// Has a gateway of the test be heard of, for as long as this lives.
+struct Alive {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Alive {
+    fn new(control: &Arc<Control>, node: &'static str) -> Self {
+        let (end, control) = (Arc::new(AtomicBool::new(false)), Arc::clone(control));
+        let ended = Arc::clone(&end);
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                control.say(node, &json!([]));
+                std::thread::park_timeout(BEAT);
+            }
+        });
+        Self {
+            end,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a gateway is sent.
+struct Lines(BufReader<Box<dyn std::io::Read>>);
+
+impl Lines {
+    /// The next line that says something; `None` at the end.
+    fn next(&mut self) -> Option<Value> {
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).unwrap_or(0) == 0 {
+                return None;
+            }
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["line"] != "beat" {
+                return Some(line);
+            }
+        }
+    }
+}
+
+/// A service and an endpoint that nobody serves yet.
+fn endpoint(control: &Control) -> (Client, String) {
+    let (demo, other) = (
+        Client::demo(&control.region.api),
+        Client::other(&control.region.api),
+    );
+    let service = demo.publish(&json!([{"client_port": 80, "server_port": 80, "protocol": "TCP"}]));
+    let body = json!({"endpoint_service_id": service, "vpc_id": process::CLIENT_VPC,
+        "subnet_id": process::CLIENT_SUBNET});
+    let id = other.must("POST", "vpc-endpoints", Some(&body))["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    (other, id)
+}
+
+#[test]
+fn endpoints_wait_until_a_gateway_has_come_and_says_that_it_serves_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Arc::new(Control::start(folder.path(), &[]));
+    let (other, id) = endpoint(&control);
+    let path = format!("vpc-endpoints/{id}");
+    until("the reason", || {
+        (control.shown(&id)["waiting_for"] == "no gateway has come yet").then_some(())
+    });
+    assert_eq!(other.must("GET", &path, None)["status"], "creating");
+
+    let mut feed = control.follow("one", "");
+    let _alive = Alive::new(&control, "one");
+    let first = feed.next().unwrap();
+    assert_eq!(first["what"]["event"], "snapshot");
+    let mut spec = first["what"]["endpoints"][0].clone();
+    let mut position = first["position"].clone();
+    if spec.is_null() {
+        // It was placed on this gateway only now.
+        assert_eq!(control.say("one", &json!([])), 204);
+        let next = feed.next().unwrap();
+        assert_eq!(next["what"]["event"], "put");
+        (spec, position) = (next["what"]["endpoint"].clone(), next["position"].clone());
+    }
+    assert_eq!(spec["id"], json!(id));
+    assert_eq!(
+        spec["consumer"]["namespace"],
+        process::CLIENT_VPC,
+        "the node names it"
+    );
+    let report = |status: Value| json!([{"id": id, "status": status}]);
+    let waiting =
+        json!({"state": "waiting", "generation": spec["generation"], "reason": "namespace x is not there"});
+    assert_eq!(control.say("one", &report(waiting)), 204);
+    until("the gateway's reason", || {
+        (control.shown(&id)["waiting_for"] == "gateway one: namespace x is not there").then_some(())
+    });
+    let listening = json!({"state": "listening", "generation": spec["generation"]});
+    assert_eq!(control.say("one", &report(listening)), 204);
+    until("the endpoint", || {
+        (other.must("GET", &path, None)["status"] == "accepted").then_some(())
+    });
+
+    // One that comes again goes on where it was, and one that was elsewhere gets everything.
+    drop(feed);
+    let mut feed = control.follow("one", position.as_str().unwrap());
+    other.must("DELETE", &path, None);
+    let next = feed.next().unwrap();
+    assert_eq!(
+        (&next["what"]["event"], &next["what"]["id"]),
+        (&json!("remove"), &json!(id))
+    );
+    let mut anew = control.follow("one", "00000000000000000000000000000007.1");
+    assert_eq!(
+        anew.next().unwrap()["what"],
+        json!({"event": "snapshot", "endpoints": []})
+    );
+    assert_eq!(
+        anew.next().unwrap()["what"]["event"],
+        "remove",
+        "it was never confirmed"
+    );
+    assert!(feed.next().is_none(), "a gateway has one feed");
+    assert_eq!(other.must("GET", &path, None)["status"], "deleting");
+    assert_eq!(control.say("one", &report(json!({"state": "removed"}))), 204);
+    until("its end", || {
+        other
+            .try_call("GET", &path, None)
+            .filter(|(status, _)| *status == 404)
+    });
+}
+
+#[test]
+fn only_the_nodes_secret_opens_the_feed() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(folder.path(), &[]);
+    let operator = Client::operator(&control.region.api);
+    for secret in ["", "0123456789abcdef0123456789abcdef", operator.token()] {
+        for (method, path) in [
+            ("GET", "/node/v1/feed?node=one"),
+            ("GET", "/node/v1/networks"),
+            ("POST", "/node/v1/status"),
+            ("GET", "/node/v1/nothing"),
+        ] {
+            assert_eq!(control.ask(method, path, secret, "").0, 401, "{method} {path}");
+        }
+    }
+    // The API knows nothing of these paths, and the nodes' address nothing of the API.
+    assert_eq!(
+        operator
+            .try_call("GET", "/node/v1/feed?node=one", None)
+            .unwrap()
+            .0,
+        404
+    );
+    assert_eq!(control.ask("GET", "/v3", &control.secret, "").0, 404);
+    for (path, named) in [
+        ("/node/v1/feed", "node"),
+        ("/node/v1/feed?node=No%20Name", "No Name"),
+        ("/node/v1/feed?node=one&from=yesterday", "yesterday"),
+    ] {
+        let (status, mut body) = control.ask("GET", path, &control.secret, "");
+        let text = body.read_to_string().unwrap();
+        assert!(status == 400 && text.contains(named), "{path}: {status} {text}");
+    }
+    let (status, mut body) = control.ask("POST", "/node/v1/status", &control.secret, "{\"node\": 1}");
+    assert!(status == 400 && body.read_to_string().unwrap().contains("no status"));
+    assert_eq!(
+        control.say("stranger", &json!([])),
+        409,
+        "it does not follow the feed"
+    );
+}
+
+#[test]
+fn a_gateway_that_falls_silent_is_let_go_of_and_another_takes_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(folder.path(), &[]);
+    let (_other, id) = endpoint(&control);
+    // The first one falls silent once it has the endpoint; its stream ends when it is let go of.
+    let mut silent = control.follow("silent", "");
+    let has = |lines: &mut Lines| {
+        while let Some(line) = lines.next() {
+            let what = &line["what"];
+            if what["endpoint"]["id"] == json!(id) || what["endpoints"][0]["id"] == json!(id) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(has(&mut silent));
+    assert!(!has(&mut silent), "it hears no more of it until it is let go of");
+    assert_eq!(control.say("silent", &json!([])), 409);
+    let mut next = control.follow("next", "");
+    assert!(has(&mut next));
+}
