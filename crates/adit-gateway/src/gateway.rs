@@ -4,10 +4,10 @@
 //! address: then the one that comes second waits until the first has let go of it.
 
 mod examine;
+mod look;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddrV4,
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use adit_model::{
     service::TcpProxy,
 };
 use adit_netns::Directory;
-use adit_relay::{Close, Inherited, Relay, Snapshot, Stalled};
+use adit_relay::{Close, Inherited, Relay};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -30,8 +30,7 @@ use tokio::{
 use crate::{
     apply::{Apply, ApplyError, Terms},
     claims::{AddressHeld, Claims},
-    connection_log::Entry,
-    health::{Backends, Health, probes},
+    health::{Health, probes},
     plan::{Action, At, Held, Place, plan},
     queue::Queue,
     succession::{self, Stage, Succession, knocked},
@@ -177,25 +176,6 @@ impl Gateway {
         })
     }
 
-    /// The connections that are alive and that a backend sees come from this address: one for each provider's VPC that has it.
-    ///
-    /// # Errors
-    /// Where the relay does not answer in time.
-    pub async fn who(&self, source: SocketAddrV4) -> Result<Vec<Entry>, Stalled> {
-        let relay = Arc::clone(&self.relay);
-        let found = task::spawn_blocking(move || relay.who(source)).await;
-        Ok(found
-            .map_err(|_| Stalled)??
-            .into_iter()
-            .map(Entry::from)
-            .collect())
-    }
-
-    /// The relay's counters.
-    pub fn snapshot(&self) -> Snapshot {
-        self.relay.snapshot()
-    }
-
     /// Follows the feed until it ends or [`Gateway::stop`] is called.
     pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
         let _serving = self.serving.lock().await;
@@ -299,11 +279,6 @@ impl Gateway {
             }))
         };
         self.health.look(&self.apply, wanted).await
-    }
-
-    /// How the backends stood when they were last asked.
-    pub fn backends(&self) -> Backends {
-        self.health.count()
     }
 
     /// Takes in how a piece of work ended; one that died is done again.

@@ -128,7 +128,7 @@ pub enum FeedLine {
         /// Where the feed is once this is done.
         position: FeedPosition,
         /// What.
-        what: FeedEvent,
+        what: Box<FeedEvent>,
     },
     /// Nothing is new: whoever hears neither for a while has lost the other.
     Beat,

@@ -158,7 +158,7 @@ async fn feed(
 async fn next_line(subscription: &mut Subscription, stopping: &CancellationToken) -> Option<FeedLine> {
     tokio::select! {
         () = stopping.cancelled() => None,
-        next = subscription.next() => next.map(|(position, what)| FeedLine::Event { position, what }),
+        next = subscription.next() => next.map(|(position, what)| FeedLine::Event { position, what: Box::new(what) }),
         () = tokio::time::sleep(BEAT) => Some(FeedLine::Beat),
     }
 }

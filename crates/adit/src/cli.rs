@@ -1,5 +1,7 @@
 //! What a person can say on the command line.
 
+mod nodes;
+
 use std::{
     net::{SocketAddr, SocketAddrV4},
     num::NonZeroUsize,
@@ -17,8 +19,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValue
 use crate::{
     data_plane::{DataPlane, Terms, Work},
     diagnose::Diagnose,
+    store::{EtcdArgs, Location},
     top::Top,
 };
+
+pub use nodes::{ControlArgs, Gateway, GatewayCheck, GatewayRun, Networks, NodeArgs};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -79,6 +84,10 @@ pub enum Command {
     /// Serves the API, identity and networks of the region file, and what gateways follow, on an address of its own. Makes
     /// nothing in the kernel; endpoints wait as `creating` until a gateway serves them.
     Api(Box<Api>),
+    /// Make the networks of a region's embedded cloud on this machine, as namespaces, for the gateways here (`adit gateway run`).
+    ///
+    /// Follows a control plane (`adit api`). What it made stays until a signal ends it; it is removed then.
+    Networks(Networks),
     /// Show the main job from one end to the other: two tenants, one service, one endpoint, real bytes.
     ///
     /// Starts a region of its own, does what the API document describes, tries what must not work, prints how long each
@@ -212,10 +221,16 @@ pub struct Api {
     /// The address that the API is served on.
     #[arg(long, env = "ADIT_LISTEN", default_value = "127.0.0.1:7117")]
     pub listen: SocketAddr,
-    /// Where this process keeps its files, and the state where it is in no other store [default: $XDG_STATE_HOME/adit or
-    /// ~/.local/state/adit].
+    /// Where this process keeps its files [default: $XDG_STATE_HOME/adit or ~/.local/state/adit].
     #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where state is kept: `redb:PATH`, a file for one process; or `etcd:http://HOST:PORT,…` (or `https`), the members of an
+    /// etcd for any number of processes [default: a file in the data directory].
+    #[arg(long, env = "ADIT_STORE", value_name = "STORE")]
+    pub store: Option<Location>,
+    /// How etcd is reached.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// What region it is.
     #[command(flatten)]
     pub region: RegionArgs,
@@ -228,24 +243,6 @@ pub struct Api {
     /// What endpoints get.
     #[command(flatten)]
     pub terms: Terms,
-}
-
-/// Where gateways come to.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Gateways")]
-pub struct NodeArgs {
-    /// The address that gateways come to; with the API's certificate, where it has one.
-    #[arg(
-        long,
-        env = "ADIT_NODE_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:7118"
-    )]
-    pub node_listen: SocketAddr,
-    /// The file with the secret that gateways have to show; made where it is missing [default: node-token in the data
-    /// directory].
-    #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
-    pub node_token_file: Option<PathBuf>,
 }
 
 /// How the API is served.
@@ -461,30 +458,6 @@ pub struct Exec {
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
-}
-
-/// Gateways.
-#[derive(Debug, Subcommand)]
-pub enum Gateway {
-    /// Say what a gateway can do on this machine: which modes of `tcp_proxy`, and why not the others.
-    ///
-    /// Looks at the kernel, namespaces and limits, and tries TOA on a loopback of its own; changes nothing. The exit status is
-    /// 0 where a gateway can serve anything at all.
-    Check(GatewayCheck),
-}
-
-/// Say what a gateway can do on this machine.
-#[derive(Debug, Args)]
-pub struct GatewayCheck {
-    /// A table for people, or JSON for programs.
-    #[arg(short, long, value_name = "FORM", default_value = "table")]
-    pub output: Output,
-    /// The kind of the TCP option that TOA is in, 35 to 255.
-    #[arg(
-        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = adit_relay::toa::KIND_DEFAULT,
-        value_parser = clap::value_parser!(u8).range(35..)
-    )]
-    pub toa_kind: u8,
 }
 
 /// Say who that was.

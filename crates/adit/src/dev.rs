@@ -10,7 +10,7 @@ use adit_model::{error_chain, feed::Capabilities, quota::QuotaType};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
 use adit_server::audit::Sink;
-use adit_store::{OpenError, RedbStore};
+use adit_store::{OpenError, RedbStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     region::{Gateways, Running, Settings, StartError},
     secret::{self, SecretError},
     signals::{Asked, Signals},
+    store::{self, EtcdArgs, Location, StoreError},
     terminal,
     who::readable,
 };
@@ -54,6 +55,9 @@ pub enum Error {
     /// The store.
     #[error("cannot open the store")]
     Store(#[from] OpenError),
+    /// The store that was named.
+    #[error(transparent)]
+    NamedStore(#[from] StoreError),
     /// The secret of gateways.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -82,6 +86,8 @@ pub struct Prepared {
     data_plane: DataPlane,
     audit: Option<Sink>,
     rehearsal: Rehearsal,
+    /// The store, where it is none of the data directory's.
+    store: Option<(Location, EtcdArgs)>,
     /// The secret of gateways of their own processes, where it is not in the data directory.
     token_file: Option<PathBuf>,
 }
@@ -114,6 +120,7 @@ impl Prepared {
             data_plane: args.data_plane.clone(),
             audit: args.edge.audit_log.clone(),
             rehearsal: args.rehearsal.clone(),
+            store: None,
             token_file: None,
         })
     }
@@ -138,6 +145,7 @@ impl Prepared {
             },
             audit: args.edge.audit_log.clone(),
             rehearsal: Rehearsal::default(),
+            store: args.store.clone().map(|location| (location, args.etcd.clone())),
             token_file: args.nodes.node_token_file.clone(),
         })
     }
@@ -212,6 +220,7 @@ impl Served {
             data_plane,
             audit,
             rehearsal,
+            store,
             token_file,
         } = prepared;
         let data = match data {
@@ -236,11 +245,6 @@ impl Served {
             move || networks.then(|| Sender::start(kind))
         });
         sweep(&networks);
-        let store = if data.is_ephemeral() {
-            RedbStore::ephemeral()?
-        } else {
-            RedbStore::open(data.store())?
-        };
         let instance = data.instance()?;
         let namespaces = networks.directory(&data.namespaces())?;
         let run = Run {
@@ -275,8 +279,18 @@ impl Served {
             stopping: stopping.clone(),
             ..Settings::new(region, instance)
         };
-        store.metrics().register(&mut settings.registry.lock());
-        let running = Running::start(Arc::new(store), settings).await?;
+        let store: Arc<dyn Store> = match store {
+            Some((location, etcd)) => store::open(&location, &etcd).await?,
+            None => {
+                let store = match data.is_ephemeral() {
+                    true => RedbStore::ephemeral()?,
+                    false => RedbStore::open(data.store())?,
+                };
+                store.metrics().register(&mut settings.registry.lock());
+                Arc::new(store)
+            }
+        };
+        let running = Running::start(store, settings).await?;
         let control = match control::open(data.path()).map_err(Error::from) {
             Ok(listener) => tokio::spawn(control::serve(listener, running.gateway().cloned())),
             Err(e) => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, diagnose, exec, gateway_check, store, terminal, toa_receiver, top, who,
+    config, demo, dev, diagnose, exec, gateway_check, gateway_run, networks, store, terminal, toa_receiver, top, who,
 };
 use adit_model::error_chain;
 use mimalloc::MiMalloc;
@@ -39,6 +39,10 @@ fn main() -> ExitCode {
             let e = exec::run(args);
             fail_with(&e, e.status())
         }
+        Command::Gateway(Gateway::Run(args)) => {
+            gateway_run::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+        }
+        Command::Networks(args) => networks::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
         Command::Top(args) => top::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Store(args) => {

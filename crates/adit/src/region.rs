@@ -407,7 +407,7 @@ impl Running {
     }
 }
 
-fn open_connection_log(sink: &connection_log::Sink) -> Result<ConnectionLog, StartError> {
+pub(crate) fn open_connection_log(sink: &connection_log::Sink) -> Result<ConnectionLog, StartError> {
     ConnectionLog::open(sink).map_err(|source| StartError::ConnectionLog {
         sink: sink.clone(),
         source,

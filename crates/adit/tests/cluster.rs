@@ -5,8 +5,6 @@ mod process;
 
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,57 +13,21 @@ use std::{
     time::Duration,
 };
 
-use process::{Client, Region, until};
+use process::{Client, cluster::Control, until};
 use serde_json::{Value, json};
-
-/// How long a gateway of the test waits for a line.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it says that it is there.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// A control plane of its own process.
-struct Control {
-    region: Region,
-    nodes: String,
-    secret: String,
-    data: PathBuf,
+/// The control plane, as a gateway of the test speaks to it.
+trait AsGateway {
+    /// Follows the feed.
+    fn follow(&self, node: &str, from: &str) -> Lines;
+    /// Says something.
+    fn say(&self, node: &str, reports: &Value) -> u16;
 }
 
-impl Control {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
-        command.args(["api", "--node-listen", "127.0.0.1:0", "--data"]);
-        command.arg(data).args(more);
-        let region = Region::of(command, Stdio::inherit());
-        let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
-        Self {
-            region,
-            nodes: run["nodes"].as_str().unwrap().to_owned(),
-            secret: std::fs::read_to_string(data.join("node-token"))
-                .unwrap()
-                .trim()
-                .to_owned(),
-            data: data.to_owned(),
-        }
-    }
-
-    fn ask(&self, method: &str, path: &str, secret: &str, body: &str) -> (u16, ureq::Body) {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .build()
-            .into();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.nodes))
-            .header("authorization", format!("Bearer {secret}"));
-        let reply = agent.run(request.body(body.to_owned()).unwrap()).unwrap();
-        (reply.status().as_u16(), reply.into_body())
-    }
-
-    /// Follows the feed as a gateway.
+impl AsGateway for Control {
     fn follow(&self, node: &str, from: &str) -> Lines {
         let path = format!("/node/v1/feed?node={node}&from={from}");
         let (status, body) = self.ask("GET", &path, &self.secret, "");
@@ -73,28 +35,11 @@ impl Control {
         Lines(BufReader::new(Box::new(body.into_reader())))
     }
 
-    /// Says something as a gateway.
     fn say(&self, node: &str, reports: &Value) -> u16 {
         let status = json!({"node": node, "version": "0", "capabilities": {"tcp_proxy": []},
             "load": {"endpoints": 1, "connections": 0}, "reports": reports});
         self.ask("POST", "/node/v1/status", &self.secret, &status.to_string())
             .0
-    }
-
-    /// What `adit admin` shows of an endpoint.
-    fn shown(&self, endpoint: &str) -> Value {
-        let shown = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .args(["admin", "-o", "json", "--data"])
-            .arg(&self.data)
-            .args(["endpoint", "show", endpoint])
-            .output()
-            .unwrap();
-        assert!(
-            shown.status.success(),
-            "{}",
-            String::from_utf8_lossy(&shown.stderr)
-        );
-        serde_json::from_slice(&shown.stdout).unwrap()
     }
 }
 

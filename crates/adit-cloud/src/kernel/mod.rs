@@ -30,7 +30,7 @@ use adit_model::id::{PortId, VpcId};
 use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace};
 use tokio::sync::Mutex;
 
-pub use names::{Instance, port_namespace, vpc_namespace};
+pub use names::{Instance, port_namespace, vpc_hash, vpc_namespace};
 
 use desired::{Desired, PortSpec, VpcSpec};
 use plan::{Action, plan};

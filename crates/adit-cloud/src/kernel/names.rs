@@ -57,6 +57,12 @@ pub fn vpc_namespace(instance: &Instance, vpc: VpcId) -> String {
     format!("{}v{}", instance.prefix(), hash(vpc.0))
 }
 
+/// What stands for a VPC in the name of its namespace: eight hexadecimal digits of the SHA-256 of its id.
+#[must_use]
+pub fn vpc_hash(vpc: VpcId) -> String {
+    hash(vpc.0)
+}
+
 /// The name of a port's namespace, as in `aq7x2mp1f3870be`.
 #[must_use]
 pub fn port_namespace(instance: &Instance, port: PortId) -> String {

@@ -213,7 +213,7 @@ impl Follower {
             match lines.next::<FeedLine>().await? {
                 FeedLine::Beat => {}
                 FeedLine::Event { position: at, what } => {
-                    let what = self.learn(what);
+                    let what = self.learn(*what);
                     if self.events.send(what).await.is_err() {
                         return Ok(());
                     }

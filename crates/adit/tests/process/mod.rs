@@ -3,6 +3,7 @@
 
 pub(crate) mod pattern;
 pub(crate) mod stage;
+pub(crate) mod cluster;
 
 use std::{
     io::{BufRead, BufReader},

@@ -1,0 +1,119 @@
+//! What a person can say of gateways: as processes of their own, and where a control plane lets them come to.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use adit_gateway::control::ControlUrl;
+use adit_model::node::NodeName;
+use clap::{Args, Subcommand};
+
+use super::Output;
+use crate::{data_plane::Work, pattern::Pattern};
+
+/// Where gateways come to.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Gateways")]
+pub struct NodeArgs {
+    /// The address that gateways come to; with the API's certificate, where it has one.
+    #[arg(
+        long,
+        env = "ADIT_NODE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7118"
+    )]
+    pub node_listen: SocketAddr,
+    /// The file with the secret that gateways have to show; made where it is missing [default: node-token in the data
+    /// directory].
+    #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
+    pub node_token_file: Option<PathBuf>,
+}
+
+/// Gateways.
+#[derive(Debug, Subcommand)]
+pub enum Gateway {
+    /// Say what a gateway can do on this machine: which modes of `tcp_proxy`, and why not the others.
+    ///
+    /// Looks at the kernel, namespaces and limits, and tries TOA on a loopback of its own; changes nothing. The exit status is
+    /// 0 where a gateway can serve anything at all.
+    Check(GatewayCheck),
+    /// Serve endpoints on this machine, as a control plane says (`adit api`), until a signal ends it.
+    ///
+    /// VPCs are namespaces that are there already: named by a pattern (--namespaces), or made by `adit networks` (--networks). While
+    /// no control plane answers it serves what it was told last, also after its own restart.
+    Run(Box<GatewayRun>),
+}
+
+/// Serve endpoints on this machine.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("vpcs").required(true).args(["networks", "namespaces"]))]
+pub struct GatewayRun {
+    /// This gateway's name, its own among all: 1 to 63 of a-z 0-9 - and dots.
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME", value_parser = node)]
+    pub node: NodeName,
+    /// The control plane.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Where this gateway keeps what it was told last.
+    #[arg(long, env = "ADIT_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// The directory of the `adit networks` on this machine that makes the VPCs.
+    #[arg(long, env = "ADIT_NETWORKS", value_name = "DIR")]
+    pub networks: Option<PathBuf>,
+    /// The names of VPCs' namespaces here (as `ip netns` lists them): {vpc} stands for the VPC's id, {hash} for eight digits of
+    /// its hash. Neutron's are qrouter-{vpc}.
+    #[arg(long, env = "ADIT_NAMESPACES", value_name = "PATTERN")]
+    pub namespaces: Option<Pattern>,
+    /// How it works.
+    #[command(flatten)]
+    pub work: Work,
+}
+
+/// Make a region's networks on this machine.
+#[derive(Debug, Args)]
+pub struct Networks {
+    /// The control plane.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Where it keeps its files; what `adit gateway run --networks` and `adit exec --data` name.
+    #[arg(long, env = "ADIT_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+}
+
+/// A control plane of other processes.
+#[derive(Clone, Debug, Args)]
+pub struct ControlArgs {
+    /// Where gateways come to: the --node-listen of each `adit api`, as http://HOST:PORT or https://HOST:PORT.
+    #[arg(
+        long,
+        env = "ADIT_CONTROL",
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub control: Vec<ControlUrl>,
+    /// The certificates to trust there, PEM: for https.
+    #[arg(long, env = "ADIT_CONTROL_CACERT", value_name = "FILE")]
+    pub control_cacert: Option<PathBuf>,
+    /// The file with the nodes' secret: `adit api` makes it, node-token in its data directory.
+    #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
+    pub node_token_file: PathBuf,
+}
+
+/// Reads a gateway's name.
+fn node(text: &str) -> Result<NodeName, String> {
+    let form = "it is not 1 to 63 of a-z 0-9 - and dots, a letter or digit first";
+    text.parse().map_err(|_| form.to_owned())
+}
+
+/// Say what a gateway can do on this machine.
+#[derive(Debug, Args)]
+pub struct GatewayCheck {
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+    /// The kind of the TCP option that TOA is in, 35 to 255.
+    #[arg(
+        long, env = "ADIT_TOA_KIND", value_name = "KIND", default_value_t = adit_relay::toa::KIND_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(35..)
+    )]
+    pub toa_kind: u8,
+}

@@ -1,0 +1,191 @@
+//! `adit gateway run`: a gateway as a process of its own.
+//!
+//! Owns the order in which its parts start and stop, and where on the node the VPCs are. What it is told and says is
+//! `adit_gateway::control`'s, what it does `adit_gateway::gateway`'s.
+
+use std::{io, path::PathBuf, sync::Arc, time::Instant};
+
+use adit_cloud::kernel::Instance;
+use adit_gateway::{
+    Gateway, StartError,
+    connection_log::ConnectionLog,
+    control::{Follower, LastGood, Node, TrustError},
+};
+use adit_model::error_chain;
+use adit_netns::{Directory, DirectoryError, userns};
+use adit_relay::toa::Sender;
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::GatewayRun,
+    control as questions,
+    data::{self, DataDir, DataError, Run},
+    dev::modes,
+    networks,
+    pattern::Pattern,
+    region::{self, open_connection_log},
+    secret::SecretError,
+    signals::{Asked, Signals},
+    terminal,
+    who::readable,
+};
+
+/// Events that may wait for the gateway.
+const EVENTS_MAX: usize = 64;
+/// Reports that may wait to be noted.
+const REPORTS_MAX: usize = 1024;
+
+/// Why the gateway did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its directory, or that of the networks.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// What runs on the directory makes no networks.
+    #[error("what runs on {} makes no networks (`adit networks` does)", .0.display())]
+    NoNetworks(PathBuf),
+    /// The networks' namespaces cannot be entered.
+    #[error("{}. {}", error_chain(.0), .0.advice())]
+    Join(userns::UsernsError),
+    /// This process may not enter namespaces.
+    #[error(
+        "namespaces of the system take root; an ordinary user's are made by `adit networks` (--networks)"
+    )]
+    Root,
+    /// The directory of namespaces.
+    #[error("cannot use the directory of namespaces")]
+    Namespaces(#[from] DirectoryError),
+    /// The gateway.
+    #[error("the gateway does not start")]
+    Start(#[from] StartError),
+    /// The connection log.
+    #[error(transparent)]
+    ConnectionLog(#[from] region::StartError),
+    /// The runtime, or a signal handler.
+    #[error("the system refuses what a server needs")]
+    System(#[from] io::Error),
+}
+
+/// Where the VPCs are on this node. The process is in the user namespace that they are in, and must have had one thread.
+fn vpcs(args: &GatewayRun) -> Result<(Directory, Pattern), Error> {
+    match (&args.networks, &args.namespaces) {
+        (Some(path), _) => {
+            let run = data::running(path)?;
+            let none = || Error::NoNetworks(path.clone());
+            let namespaces = run.namespaces.ok_or_else(none)?;
+            let instance: Instance = run.instance.parse().map_err(|_| none())?;
+            if run.rootless {
+                userns::join(run.pid).map_err(Error::Join)?;
+            }
+            Ok((Directory::at(namespaces)?, Pattern::of(&instance)))
+        }
+        (None, Some(pattern)) if userns::is_privileged() => {
+            Ok((Directory::at(Directory::SYSTEM)?, pattern.clone()))
+        }
+        (None, _) => Err(Error::Root),
+    }
+}
+
+/// Runs a gateway until a signal ends it.
+///
+/// # Errors
+/// By what is missing.
+pub fn run(args: &GatewayRun) -> Result<(), Error> {
+    let started = Instant::now();
+    let (directory, pattern) = vpcs(args)?;
+    let control = networks::control::<Error>(&args.control)?;
+    let data = DataDir::take(&args.state)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let log = readable(args.work.connection_log.as_ref());
+        let mut signals = Signals::open(log.is_some())?;
+        let kind = args.work.toa_kind;
+        let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
+        let (capabilities, toa) = modes(Some(toa.map_err(io::Error::other)?));
+        let connections = args.work.connection_log.as_ref().map(open_connection_log);
+        let connections = connections.transpose()?;
+        let gateway = Arc::new(Gateway::start(adit_gateway::Config {
+            relay: adit_relay::Config {
+                toa,
+                recorder: connections.as_ref().map(ConnectionLog::recorder),
+                ..args.work.relay()
+            },
+            probe_period: args.work.probe_period(),
+            ..adit_gateway::Config::new(directory)
+        })?);
+        data.announce(&Run {
+            pid: std::process::id(),
+            api: None,
+            nodes: None,
+            cacert: None,
+            metrics: None,
+            operator: None,
+            connection_log: log,
+            instance: String::new(),
+            namespaces: None,
+            rootless: false,
+        })?;
+        let asked = questions::open(data.path())?;
+        let answering = tokio::spawn(questions::serve(asked, Some(Arc::clone(&gateway))));
+        let (events, told) = mpsc::channel(EVENTS_MAX);
+        let (reports, said) = mpsc::channel(REPORTS_MAX);
+        let counted = Arc::clone(&gateway);
+        let node = Node {
+            name: args.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities,
+            namespace: Box::new(move |vpc| {
+                let id = vpc.parse();
+                id.map_or_else(|_| vpc.to_owned(), |id| pattern.namespace(id))
+            }),
+            connections: Box::new(move || counted.connections()),
+        };
+        let last_good = LastGood::new(data.path(), args.node.clone());
+        let urls = args.control.control.clone();
+        let follower = Arc::new(Follower::new(control, urls, node, last_good, events));
+        let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
+        let known = follower.resume().await;
+        let following = tokio::spawn(follower.run(said));
+        terminal::print(&banner(args, &data, known, started));
+        while signals.next().await == Asked::Reload {
+            if let Some(connections) = &connections {
+                connections.reopen();
+            }
+        }
+        following.abort();
+        let _ = following.await;
+        answering.abort();
+        let _ = answering.await;
+        let stopping = gateway.stop(args.work.stop());
+        tokio::pin!(stopping);
+        tokio::select! {
+            () = &mut stopping => {}
+            () = signals.end() => {
+                gateway.cut().await;
+                stopping.await;
+            }
+        }
+        let _ = running.await;
+        if let Some(connections) = connections {
+            let _ = tokio::task::spawn_blocking(|| connections.close()).await;
+        }
+        Ok(())
+    })
+}
+
+fn banner(args: &GatewayRun, data: &DataDir, known: usize, started: Instant) -> String {
+    let urls: Vec<_> = args.control.control.iter().map(ToString::to_string).collect();
+    format!(
+        "Gateway {} runs ({} ms).\n\n  Control   {}\n  Data      {}\n  Serves    {known} endpoint(s), as it was told last\n",
+        args.node,
+        started.elapsed().as_millis(),
+        urls.join(" "),
+        data.path().display(),
+    )
+}

@@ -1,0 +1,200 @@
+//! `adit networks`: the embedded cloud's VPCs on this machine, for gateways that are processes of their own.
+//!
+//! A process beside the gateways, since gateways come and go and what listens inside the VPCs must not go with them. Owns
+//! the order of things; what is made is `adit_cloud::kernel`'s.
+
+use std::{io, sync::Arc, time::Duration};
+
+use adit_cloud::kernel::{
+    Kernel, KernelError,
+    desired::{Desired, desired},
+};
+use adit_gateway::control::{Control, ControlError, ControlUrl, TrustError};
+use adit_model::{
+    error_chain,
+    node::{Networks as Documents, NetworksLine},
+};
+use adit_netns::DirectoryError;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    cli::{ControlArgs, Networks as Args},
+    data::{DataDir, DataError, Run},
+    host::Networks,
+    secret::{self, SecretError},
+    signals::Signals,
+    terminal,
+};
+
+/// How often the kernel is compared with what is wanted, changes or not: somebody may have removed a namespace.
+const PERIOD: Duration = Duration::from_secs(2);
+/// How soon it is looked at again after a step that it refused.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long it rests after no address answered.
+const REST: Duration = Duration::from_millis(250);
+
+/// Why there are no networks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// This machine allows none.
+    #[error("there can be no networks here. {0}")]
+    None(String),
+    /// The directory of namespaces.
+    #[error("cannot use the directory of namespaces")]
+    Namespaces(#[from] DirectoryError),
+    /// The kernel.
+    #[error("not all namespaces could be set up or removed; the next start on this directory sweeps them")]
+    Kernel(#[from] KernelError),
+    /// The runtime, or a signal handler.
+    #[error("the system refuses what a server needs")]
+    System(#[from] io::Error),
+}
+
+/// What speaks to a control plane, as the flags say.
+///
+/// # Errors
+/// Where the secret or the certificates cannot be used.
+pub(crate) fn control<E: From<SecretError> + From<TrustError>>(args: &ControlArgs) -> Result<Control, E> {
+    let secret = secret::read(&args.node_token_file)?;
+    Ok(Control::new(&secret, args.control_cacert.clone())?)
+}
+
+/// Makes networks until a signal ends it, and removes them then.
+///
+/// # Errors
+/// By what is missing.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let networks = Networks::prepare(true);
+    if let Networks::None { reason } = networks {
+        return Err(Error::None(reason));
+    }
+    let control: Control = control::<Error>(&args.control)?;
+    let data = DataDir::take(&args.state)?;
+    let instance = data.instance()?;
+    let directory = networks.directory(&data.namespaces())?;
+    let Some(directory) = directory else {
+        return Err(Error::None(String::new()));
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::open(false)?;
+        let kernel = Kernel::start(instance.clone(), directory.clone())?;
+        data.announce(&Run {
+            pid: std::process::id(),
+            api: None,
+            nodes: None,
+            cacert: None,
+            metrics: None,
+            operator: None,
+            connection_log: None,
+            instance: instance.to_string(),
+            namespaces: Some(directory.path().to_owned()),
+            rootless: networks.is_rootless(),
+        })?;
+        let (documents, wanted) = watch::channel(None);
+        let followed = follow(&control, &args.control.control, &documents);
+        let introduced = Arc::new(tokio::sync::Notify::new());
+        let making = make(&kernel, wanted, &introduced);
+        let say = async {
+            introduced.notified().await;
+            terminal::print(&format!(
+                "The region's networks are here.\n\n  Data      {}\n  Networks  {}\n",
+                data.path().display(),
+                networks.describe()
+            ));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = followed => {}
+            () = making => {}
+            () = say => {}
+            () = signals.end() => {}
+        }
+        Ok(kernel.stop().await?)
+    })
+}
+
+/// Learns of the networks from whichever address answers, for ever.
+async fn follow(control: &Control, urls: &[ControlUrl], documents: &watch::Sender<Option<Documents>>) {
+    loop {
+        for url in urls {
+            let e = learn(control, url, documents).await;
+            tracing::warn!(control.url = %url, error = error_chain(&e), "Networks stay as they were told last.");
+        }
+        sleep(REST).await;
+    }
+}
+
+async fn learn(
+    control: &Control,
+    url: &ControlUrl,
+    documents: &watch::Sender<Option<Documents>>,
+) -> ControlError {
+    let mut lines = match control.lines(url, "/node/v1/networks").await {
+        Ok(lines) => lines,
+        Err(e) => return e,
+    };
+    loop {
+        match lines.next().await {
+            Ok(NetworksLine::Networks(new)) => {
+                documents.send_replace(Some(new));
+            }
+            Ok(NetworksLine::Beat) => {}
+            Err(e) => return e,
+        }
+    }
+}
+
+/// Keeps the kernel as it is wanted, for ever; says when it is so for the first time.
+async fn make(
+    kernel: &Kernel,
+    mut wanted: watch::Receiver<Option<Documents>>,
+    introduced: &tokio::sync::Notify,
+) {
+    loop {
+        let made = {
+            let documents = wanted.borrow_and_update().clone();
+            match documents.map(|documents| of(kernel, &documents)) {
+                Some(desired) => kernel
+                    .apply(&desired)
+                    .await
+                    .is_done()
+                    .then(|| introduced.notify_one()),
+                None => None,
+            }
+        };
+        let rest = if made.is_some() { PERIOD } else { RETRY };
+        // What is wanted changes, or what is there may have.
+        if let Ok(Err(_)) = timeout(rest, wanted.changed()).await {
+            return;
+        }
+    }
+}
+
+fn of(kernel: &Kernel, documents: &Documents) -> Desired {
+    let Documents {
+        vpcs,
+        subnets,
+        ports,
+        route_tables,
+    } = documents;
+    desired(
+        kernel.instance(),
+        vpcs.iter().map(Arc::as_ref),
+        subnets.iter().map(Arc::as_ref),
+        ports.iter().map(Arc::as_ref),
+        route_tables.iter().map(Arc::as_ref),
+    )
+}

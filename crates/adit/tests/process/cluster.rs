@@ -1,0 +1,166 @@
+//! The roles of a region of several processes.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use adit_cloud::kernel::port_namespace;
+use adit_model::id::PortId;
+use adit_netns::{Directory, Namespace};
+use serde_json::Value;
+
+use super::{Region, end, instance, until};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control plane of its own process.
+pub(crate) struct Control {
+    pub(crate) region: Region,
+    /// Where gateways come to.
+    pub(crate) nodes: String,
+    pub(crate) secret: String,
+    data: PathBuf,
+}
+
+impl Control {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command.args(["api", "--data"]);
+        command.arg(data).args(more);
+        if !more.contains(&"--node-listen") {
+            command.args(["--node-listen", "127.0.0.1:0"]);
+        }
+        let region = Region::of(command, Stdio::inherit());
+        let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
+        Self {
+            region,
+            nodes: run["nodes"].as_str().unwrap().to_owned(),
+            secret: std::fs::read_to_string(data.join("node-token"))
+                .unwrap()
+                .trim()
+                .to_owned(),
+            data: data.to_owned(),
+        }
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, secret: &str, body: &str) -> (u16, ureq::Body) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .build()
+            .into();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.nodes))
+            .header("authorization", format!("Bearer {secret}"));
+        let reply = agent.run(request.body(body.to_owned()).unwrap()).unwrap();
+        (reply.status().as_u16(), reply.into_body())
+    }
+
+    /// What `adit admin` shows of an endpoint.
+    pub(crate) fn shown(&self, endpoint: &str) -> Value {
+        let shown = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(["admin", "-o", "json", "--data"])
+            .arg(&self.data)
+            .args(["endpoint", "show", endpoint])
+            .output()
+            .unwrap();
+        assert!(
+            shown.status.success(),
+            "{}",
+            String::from_utf8_lossy(&shown.stderr)
+        );
+        serde_json::from_slice(&shown.stdout).unwrap()
+    }
+
+    /// The file with the secret.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.data.join("node-token")
+    }
+}
+
+/// A role that says when it is ready, and is ended when it goes out of scope.
+pub(crate) struct Role(Child);
+
+impl Role {
+    /// Starts `adit` with these words, and waits for the line of its data directory.
+    fn start(words: &[&str], control: &[String], token_file: &Path, state: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(words)
+            .args(["--control", &control.join(","), "--node-token-file"])
+            .arg(token_file)
+            .arg("--state")
+            .arg(state)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.any(|line| line.is_ok_and(|line| line.trim().starts_with("Data")));
+        assert!(ready, "{words:?} ended before it was ready");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child)
+    }
+
+    /// A gateway between the VPCs that `networks` makes.
+    pub(crate) fn gateway(
+        name: &str,
+        control: &[String],
+        token_file: &Path,
+        state: &Path,
+        networks: &Path,
+    ) -> Self {
+        let networks = networks.to_str().unwrap();
+        let words = [
+            "gateway",
+            "run",
+            "--node",
+            name,
+            "--networks",
+            networks,
+            "--probe-period-s",
+            "0",
+        ];
+        Self::start(&words, control, token_file, state)
+    }
+
+    /// A gateway between VPCs whose namespaces are named so.
+    pub(crate) fn gateway_by_pattern(
+        name: &str,
+        control: &[String],
+        token_file: &Path,
+        state: &Path,
+        pattern: &str,
+    ) -> Self {
+        let words = ["gateway", "run", "--node", name, "--namespaces", pattern];
+        Self::start(&words, control, token_file, state)
+    }
+
+    /// The networks of this machine.
+    pub(crate) fn networks(control: &[String], token_file: &Path, state: &Path) -> Self {
+        Self::start(&["networks"], control, token_file, state)
+    }
+
+    /// SIGKILL: no chance to tidy up.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+/// The namespace of a port that `adit networks` made, once it is there.
+pub(crate) fn port_of(networks: &Path, port: &str) -> Namespace {
+    let name = port_namespace(&instance(networks), port.parse::<PortId>().unwrap());
+    let directory = Directory::at(Directory::SYSTEM).unwrap();
+    until(&name, || directory.open(&name).ok())
+}
