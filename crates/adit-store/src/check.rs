@@ -12,6 +12,8 @@ use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Leg, Source},
     id::{EndpointId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
     network::{Holder, LoadBalancer, OWNER_ENDPOINT, Port, RouteTable, Subnet, Vpc},
+    node::Node,
+    placement::Placement,
     pool::Pool,
     port_mapping::{Claims, Protocol},
     quota::{Limits, QuotaType},
@@ -99,6 +101,8 @@ fn read(entry: &Entry) -> Result<Option<Key>, String> {
         Key::Limits(_) => drop(whole::<Limits>(entry)?),
         Key::Account(_) => drop(whole::<Account>(entry)?),
         Key::Pool(id) => named(whole::<Pool>(entry)?.id == *id)?,
+        Key::Node(name) => named(whole::<Node>(entry)?.name == *name)?,
+        Key::Placement(_) => drop(whole::<Placement>(entry)?),
         Key::Guard(_) => whole::<()>(entry)?,
         Key::Vpc(id) => named(whole::<Vpc>(entry)?.id == *id)?,
         Key::Subnet(id) => named(whole::<Subnet>(entry)?.id == *id)?,
@@ -189,7 +193,12 @@ impl Checker<'_> {
                 let known = port.is_some_and(|port| self.state.port(&port).is_some());
                 self.expect(known, key, || no_such("port", port, "is there"));
             }
-            Key::Limits(_) | Key::Account(_) | Key::Pool(_) | Key::Vpc(_) => {}
+            Key::Limits(_)
+            | Key::Account(_)
+            | Key::Pool(_)
+            | Key::Node(_)
+            | Key::Placement(_)
+            | Key::Vpc(_) => {}
         }
     }
 

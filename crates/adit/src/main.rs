@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, diagnose, exec, gateway_check, gateway_run, networks, store, terminal, toa_receiver, top, who,
+    config, demo, dev, diagnose, exec, gateway_check, gateway_run, networks, store, terminal, toa_receiver,
+    top, who,
 };
 use adit_model::error_chain;
 use mimalloc::MiMalloc;

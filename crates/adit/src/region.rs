@@ -17,7 +17,10 @@ use adit_gateway::{
     Gateway, StartError as GatewayError,
     connection_log::{self, ConnectionLog},
 };
-use adit_model::{ApiError, error_chain, feed::Capabilities, id::VpcId, node::NodeName, planned::Planned, service::ServiceStatus};
+use adit_model::{
+    ApiError, error_chain, feed::Capabilities, id::VpcId, node::NodeName, planned::Planned,
+    service::ServiceStatus,
+};
 use adit_netns::Directory;
 use adit_relay::Close;
 use adit_server::{
@@ -25,6 +28,7 @@ use adit_server::{
     audit::{self, AuditLog, Sink},
     edge::{Edge, Health, Limits},
     feed::{carry, null_gateway},
+    leader,
     node::is_network,
     rate::Rates,
     reconcile,
@@ -50,6 +54,9 @@ const KERNEL_PERIOD: Duration = Duration::from_secs(2);
 const KERNEL_RETRY: Duration = Duration::from_millis(100);
 /// How long a start waits for the operator's services to become available.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long reconcilers may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a region is made of.
 pub struct Settings {
@@ -186,6 +193,8 @@ pub struct Running {
     pub health: Arc<Health>,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// They give the lead back at the end, so that another process need not wait for it.
+    reconcilers: Option<JoinHandle<()>>,
     kernel: Option<Arc<Kernel>>,
     gateway: Option<Arc<Gateway>>,
     audit: Option<audit::Writer>,
@@ -218,6 +227,8 @@ impl Running {
             registry,
             stopping,
         } = settings;
+        // A region with a gateway of its own is one process.
+        let (replicas, name) = (matches!(gateways, Gateways::Remote), instance.to_string());
         let audit = audit.map(|sink| open_audit(sink, &region.name)).transpose()?;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
         let config = Config {
@@ -253,6 +264,7 @@ impl Running {
             health,
             cancel: CancellationToken::new(),
             tasks: Vec::new(),
+            reconcilers: None,
             kernel: None,
             gateway: None,
             audit,
@@ -291,8 +303,10 @@ impl Running {
         let losses = running.connections.as_ref().map(ConnectionLog::losses);
         let traffic = Traffic::new(gateway, losses, data_plane.work.endpoint_metrics.into());
         registry.lock().register_collector(Box::new(traffic));
-        let reconcilers = reconcile::run(Arc::clone(&running.app), running.cancel.clone());
-        running.tasks.push(tokio::spawn(reconcilers));
+        running.reconcilers = Some(match replicas {
+            false => tokio::spawn(reconcile::run(Arc::clone(&running.app), running.cancel.clone())),
+            true => tokio::spawn(lead(Arc::clone(&running.app), name, running.cancel.clone())),
+        });
         if delay.is_zero() {
             running.public_services_settle().await;
         }
@@ -390,6 +404,12 @@ impl Running {
                 }
             }
         }
+        if let Some(mut reconcilers) = self.reconcilers
+            && tokio::time::timeout(END_TIMEOUT, &mut reconcilers).await.is_err()
+        {
+            reconcilers.abort();
+            let _ = reconcilers.await;
+        }
         for task in self.tasks {
             task.abort();
             let _ = task.await;
@@ -442,6 +462,13 @@ fn config(
         rates: Rates::default(),
         reconcile_period: RECONCILE_PERIOD,
     })
+}
+
+/// Runs the reconcilers whenever this process leads.
+async fn lead(app: Arc<App>, name: String, cancel: CancellationToken) {
+    let (store, cache) = (Arc::clone(&app.store), app.cache.clone());
+    let work = |leading| reconcile::run(Arc::clone(&app), leading);
+    leader::lead(store, cache, &name, cancel, work).await;
 }
 
 /// Keeps the kernel as the store says.

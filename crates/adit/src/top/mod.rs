@@ -58,6 +58,9 @@ pub enum Error {
     /// No region runs here.
     #[error("{0}; or name the metrics of another with --metrics")]
     NotRunning(#[from] DataError),
+    /// What runs there serves none.
+    #[error("what runs on {} serves no metrics; name another's with --metrics", .0.display())]
+    NoneServed(PathBuf),
     /// Nobody answers.
     #[error(transparent)]
     Unreachable(#[from] admin::Error),
@@ -88,9 +91,11 @@ impl Source {
         let (url, cacert) = match &args.metrics {
             Some(url) => (url.clone(), args.cacert.clone()),
             None => {
-                let run = data::running(&args.data.clone().unwrap_or_else(data::default_path))?;
-                let beside = format!("{}/metrics", run.api);
-                (run.metrics.unwrap_or(beside), args.cacert.clone().or(run.cacert))
+                let data = args.data.clone().unwrap_or_else(data::default_path);
+                let run = data::running(&data)?;
+                let beside = run.api.map(|api| format!("{api}/metrics"));
+                let url = run.metrics.or(beside).ok_or(Error::NoneServed(data))?;
+                (url, args.cacert.clone().or(run.cacert))
             }
         };
         let agent = admin::agent(cacert.as_deref(), true)?;

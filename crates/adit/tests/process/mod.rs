@@ -1,9 +1,9 @@
 //! `adit dev` as a process of its own, for tests that kill it or look at it from outside.
 #![allow(dead_code, reason = "each test target uses its own part of this")]
 
+pub(crate) mod cluster;
 pub(crate) mod pattern;
 pub(crate) mod stage;
-pub(crate) mod cluster;
 
 use std::{
     io::{BufRead, BufReader},
