@@ -4,6 +4,7 @@
 //! lock          held while the region runs
 //! store.redb    everything
 //! instance      the region's id in the names of its namespaces, and which directory it was made for
+//! hand-over.sock where a gateway waits for the one that is to take over from it
 //! run.json      where the running region is: for `adit exec` and `adit admin`
 //! clouds.yaml   for clients, written at each start
 //! tls-*         the certificate that it made for itself, where it was asked to, its key, and what it was made for
@@ -13,8 +14,15 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use adit_cloud::kernel::Instance;
@@ -34,7 +42,10 @@ pub struct DataDir {
     path: PathBuf,
     /// Whether it goes with the region.
     ephemeral: bool,
-    _lock: File,
+    /// Whether run.json is this process's word.
+    announced: AtomicBool,
+    /// Held by whoever has a descriptor of it.
+    lock: Arc<OwnedFd>,
 }
 
 /// Why a data directory cannot be used.
@@ -51,6 +62,12 @@ pub enum DataError {
     /// No region runs on it.
     #[error("no region runs on {}; start one with `adit dev --data {}`, or name its directory with --data", path.display(), quoted(path))]
     NotRunning {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What was handed over is not its lock.
+    #[error("the process that was to be taken over from runs on another directory than {}", path.display())]
+    Strange {
         /// The directory.
         path: PathBuf,
     },
@@ -147,8 +164,41 @@ impl DataDir {
         Ok(Self {
             path: path.clone(),
             ephemeral: false,
-            _lock: lock,
+            announced: AtomicBool::new(false),
+            lock: Arc::new(lock.into()),
         })
+    }
+
+    /// Takes a directory over from the process that has it and hands this descriptor of its lock over.
+    ///
+    /// # Errors
+    /// Where it is not that directory's.
+    pub fn inherit(path: &Path, lock: OwnedFd) -> Result<Self, DataError> {
+        let path = attempt(path.canonicalize(), "find", path)?;
+        let lock = File::from(lock);
+        let lock_path = path.join("lock");
+        let (handed, named) = (lock.metadata(), fs::metadata(&lock_path));
+        let handed = attempt(handed, "look at", &lock_path)?;
+        let named = attempt(named, "look at", &lock_path)?;
+        if (handed.dev(), handed.ino()) != (named.dev(), named.ino()) {
+            return Err(DataError::Strange { path });
+        }
+        Ok(Self {
+            path,
+            ephemeral: false,
+            announced: AtomicBool::new(false),
+            lock: Arc::new(lock.into()),
+        })
+    }
+
+    /// The lock, for a process that is to take the directory over. It is locked as long as one of both holds it.
+    pub fn lock(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.lock)
+    }
+
+    /// Leaves everything to the process that has taken it over.
+    pub fn hand_over(self) {
+        self.announced.store(false, Relaxed);
     }
 
     /// Takes a new directory that goes with the region.
@@ -231,7 +281,9 @@ impl DataDir {
     pub fn announce(&self, run: &Run) -> Result<(), DataError> {
         let json = serde_json::to_vec_pretty(run).map_err(io::Error::from);
         let path = self.path.join("run.json");
-        attempt(json.and_then(|json| fs::write(&path, json)), "write", &path)
+        attempt(json.and_then(|json| fs::write(&path, json)), "write", &path)?;
+        self.announced.store(true, Relaxed);
+        Ok(())
     }
 
     /// Writes a file for the user, and answers where it is.
@@ -290,7 +342,8 @@ fn leftover(path: &Path) -> Option<Leftover> {
     let data = DataDir {
         path: path.to_owned(),
         ephemeral: false,
-        _lock: lock,
+        announced: AtomicBool::new(false),
+        lock: Arc::new(lock.into()),
     };
     Some(Leftover {
         instance: data.known_instance()?,
@@ -301,7 +354,9 @@ fn leftover(path: &Path) -> Option<Leftover> {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.path.join("run.json"));
+        if *self.announced.get_mut() {
+            let _ = fs::remove_file(self.path.join("run.json"));
+        }
         if self.ephemeral {
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -10,11 +10,13 @@ use adit_gateway::{
     Gateway, StartError,
     connection_log::ConnectionLog,
     control::{Follower, LastGood, Node, TrustError},
+    succession::{Succession, TakeOverError, take_over},
 };
 use adit_model::error_chain;
 use adit_netns::{Directory, DirectoryError, userns};
-use adit_relay::toa::Sender;
+use adit_relay::{Inherited, toa::Sender};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cli::GatewayRun,
@@ -34,6 +36,11 @@ use crate::{
 const EVENTS_MAX: usize = 64;
 /// Reports that may wait to be noted.
 const REPORTS_MAX: usize = 1024;
+
+/// Where a gateway waits for the next, in its directory.
+const DOOR: &str = "hand-over.sock";
+/// What its directory's lock is handed over as: no endpoint has this id.
+const LOCK: u128 = 0;
 
 /// Why the gateway did not run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,9 @@ pub enum Error {
     /// The directory of namespaces.
     #[error("cannot use the directory of namespaces")]
     Namespaces(#[from] DirectoryError),
+    /// The gateway that runs.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The gateway.
     #[error("the gateway does not start")]
     Start(#[from] StartError),
@@ -92,7 +102,25 @@ fn vpcs(args: &GatewayRun) -> Result<(Directory, Pattern), Error> {
     }
 }
 
-/// Runs a gateway until a signal ends it.
+/// The gateway's directory, with what the gateway that runs on it hands over, where that is wanted and one does.
+async fn take(args: &GatewayRun) -> Result<(DataDir, Option<Arc<Inherited>>), Error> {
+    if args.take_over {
+        match take_over(&args.state.join(DOOR)).await {
+            Ok(inherited) => {
+                let strange = || DataError::Strange {
+                    path: args.state.clone(),
+                };
+                let lock = inherited.keepsake(LOCK).ok_or_else(strange)?;
+                return Ok((DataDir::inherit(&args.state, lock)?, Some(inherited)));
+            }
+            Err(TakeOverError::Nobody { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok((DataDir::take(&args.state)?, None))
+}
+
+/// Runs a gateway until a signal ends it, or another takes over from it.
 ///
 /// # Errors
 /// By what is missing.
@@ -100,9 +128,9 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
     let started = Instant::now();
     let (directory, pattern) = vpcs(args)?;
     let control = networks::control::<Error>(&args.control)?;
-    let data = DataDir::take(&args.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let (data, inherited) = take(args).await?;
         let log = readable(args.work.connection_log.as_ref());
         let mut signals = Signals::open(log.is_some())?;
         let kind = args.work.toa_kind;
@@ -114,25 +142,17 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             relay: adit_relay::Config {
                 toa,
                 recorder: connections.as_ref().map(ConnectionLog::recorder),
+                inherited,
                 ..args.work.relay()
             },
+            succession: Some(Succession {
+                door: data.path().join(DOOR),
+                ending: args.work.stop(),
+                keepsakes: vec![(LOCK, data.lock())],
+            }),
             probe_period: args.work.probe_period(),
             ..adit_gateway::Config::new(directory)
         })?);
-        data.announce(&Run {
-            pid: std::process::id(),
-            api: None,
-            nodes: None,
-            cacert: None,
-            metrics: None,
-            operator: None,
-            connection_log: log,
-            instance: String::new(),
-            namespaces: None,
-            rootless: false,
-        })?;
-        let asked = questions::open(data.path())?;
-        let answering = tokio::spawn(questions::serve(asked, Some(Arc::clone(&gateway))));
         let (events, told) = mpsc::channel(EVENTS_MAX);
         let (reports, said) = mpsc::channel(REPORTS_MAX);
         let counted = Arc::clone(&gateway);
@@ -152,16 +172,39 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
         let known = follower.resume().await;
         let following = tokio::spawn(follower.run(said));
-        terminal::print(&banner(args, &data, known, started));
-        while signals.next().await == Asked::Reload {
-            if let Some(connections) = &connections {
-                connections.reopen();
+        let work = async {
+            // Until then the directory is the former gateway's, if there is one.
+            gateway.serves().await;
+            announce(&data, log)?;
+            let asked = questions::open(data.path())?;
+            let answering =
+                AbortOnDropHandle::new(tokio::spawn(questions::serve(asked, Some(Arc::clone(&gateway)))));
+            terminal::print(&banner(args, &data, known, started));
+            gateway.followed().await;
+            drop(answering);
+            Ok::<_, Error>(())
+        };
+        let told_to_end = async {
+            while signals.next().await == Asked::Reload {
+                if let Some(connections) = &connections {
+                    connections.reopen();
+                }
             }
-        }
+        };
+        let followed = tokio::select! {
+            () = told_to_end => Ok(false),
+            worked = work => worked.map(|()| true),
+        };
         following.abort();
         let _ = following.await;
-        answering.abort();
-        let _ = answering.await;
+        if followed.as_ref().is_ok_and(|followed| *followed) {
+            data.hand_over();
+            terminal::warn("Another gateway serves; connections that are left here get --stop-drain-s.");
+            tokio::select! {
+                () = gateway.left() => {}
+                () = signals.end() => gateway.cut().await,
+            }
+        }
         let stopping = gateway.stop(args.work.stop());
         tokio::pin!(stopping);
         tokio::select! {
@@ -175,7 +218,23 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         if let Some(connections) = connections {
             let _ = tokio::task::spawn_blocking(|| connections.close()).await;
         }
-        Ok(())
+        followed.map(|_| ())
+    })
+}
+
+/// Says where the gateway is.
+fn announce(data: &DataDir, connection_log: Option<PathBuf>) -> Result<(), DataError> {
+    data.announce(&Run {
+        pid: std::process::id(),
+        api: None,
+        nodes: None,
+        cacert: None,
+        metrics: None,
+        operator: None,
+        connection_log,
+        instance: String::new(),
+        namespaces: None,
+        rootless: false,
     })
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use adit_gateway::control::ControlUrl;
 use adit_model::node::NodeName;
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
 
 use super::Output;
 use crate::{data_plane::Work, pattern::Pattern};
@@ -55,6 +55,15 @@ pub struct GatewayRun {
     /// Where this gateway keeps what it was told last.
     #[arg(long, env = "ADIT_STATE", value_name = "DIR")]
     pub state: PathBuf,
+    /// Take over from the gateway that runs on --state, if one does: its listeners, without one refused connection. Its own connections
+    /// go on there for --stop-drain-s.
+    #[arg(
+        long, env = "ADIT_TAKE_OVER",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(),
+        hide_default_value = true
+    )]
+    pub take_over: bool,
     /// The directory of the `adit networks` on this machine that makes the VPCs.
     #[arg(long, env = "ADIT_NETWORKS", value_name = "DIR")]
     pub networks: Option<PathBuf>,

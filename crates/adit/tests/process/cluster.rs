@@ -114,6 +114,18 @@ impl Role {
         state: &Path,
         networks: &Path,
     ) -> Self {
+        Self::gateway_with(name, control, token_file, state, networks, &[])
+    }
+
+    /// The same, with further words.
+    pub(crate) fn gateway_with(
+        name: &str,
+        control: &[String],
+        token_file: &Path,
+        state: &Path,
+        networks: &Path,
+        more: &[&str],
+    ) -> Self {
         let networks = networks.to_str().unwrap();
         let words = [
             "gateway",
@@ -125,7 +137,17 @@ impl Role {
             "--probe-period-s",
             "0",
         ];
-        Self::start(&words, control, token_file, state)
+        Self::start(&[&words, more].concat(), control, token_file, state)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it has ended by itself, and answers whether well.
+    pub(crate) fn wait(&mut self) -> bool {
+        until("it to end", || self.0.try_wait().unwrap()).success()
     }
 
     /// A gateway between VPCs whose namespaces are named so.
