@@ -1,0 +1,243 @@
+//! Whether what clients saw of one resource can have happened one after the other, each at some moment between its request and
+//! its answer: linearizability, by the search of Wing and Gong. Pure.
+//!
+//! ```text
+//!   absent ──create──▶ live ──delete──▶ going ──by itself──▶ gone
+//! ```
+
+use std::collections::HashSet;
+
+/// Most deeds of one history: they are kept as the bits of a number.
+pub(crate) const DEEDS_MAX: usize = 64;
+
+/// What a reader saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Nothing,
+    Live,
+    Going,
+}
+
+/// What somebody did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Create,
+    Delete,
+    Read(Seen),
+}
+
+/// A deed with when it was asked for and when it was answered; one whose outcome nobody learnt has no end, and may have
+/// happened at any time since, or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Act {
+    pub(crate) deed: Deed,
+    pub(crate) begun: u64,
+    pub(crate) ended: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Absent,
+    Live,
+    Going,
+    Gone,
+}
+
+/// What a deed leaves, if it can be answered so in this phase.
+fn after(phase: Phase, deed: Deed) -> Option<Phase> {
+    match (deed, phase) {
+        (Deed::Create, Phase::Absent) => Some(Phase::Live),
+        (Deed::Delete, Phase::Live | Phase::Going) => Some(Phase::Going),
+        (Deed::Read(Seen::Nothing), Phase::Absent | Phase::Gone) => Some(phase),
+        (Deed::Read(Seen::Live), Phase::Live) | (Deed::Read(Seen::Going), Phase::Going) => Some(phase),
+        _ => None,
+    }
+}
+
+/// Whether there is an order in which all of it can have happened.
+pub(crate) fn is_linearizable(history: &[Act]) -> bool {
+    assert!(history.len() <= DEEDS_MAX, "{} deeds", history.len());
+    let answered = history.iter().enumerate().filter(|(_, act)| act.ended.is_some());
+    let answered = answered.fold(0u64, |mask, (n, _)| mask | 1 << n);
+    let mut seen = HashSet::new();
+    let mut open = vec![(0u64, Phase::Absent)];
+    while let Some((done, phase)) = open.pop() {
+        if done & answered == answered {
+            return true;
+        }
+        if !seen.insert((done, phase)) {
+            continue;
+        }
+        if phase == Phase::Going {
+            open.push((done, Phase::Gone));
+        }
+        let left = || history.iter().enumerate().filter(|(n, _)| done & 1 << n == 0);
+        // Whoever was asked for after somebody else's answer comes after that.
+        let first_end = left().filter_map(|(_, act)| act.ended).min().unwrap_or(u64::MAX);
+        for (n, act) in left().filter(|(_, act)| act.begun <= first_end) {
+            if let Some(next) = after(phase, act.deed) {
+                open.push((done | 1 << n, next));
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn act(deed: Deed, begun: u64, ended: u64) -> Act {
+        Act {
+            deed,
+            begun,
+            ended: Some(ended),
+        }
+    }
+
+    fn lost(deed: Deed, begun: u64) -> Act {
+        Act {
+            deed,
+            begun,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_is_refused_and_what_may_be_is_not() {
+        use Deed::{Create, Delete, Read};
+        let created = act(Create, 0, 10);
+        for (holds, history) in [
+            (true, vec![created, act(Read(Seen::Live), 11, 12)]),
+            // An acknowledged create is lost.
+            (false, vec![created, act(Read(Seen::Nothing), 11, 12)]),
+            // While it is under way, both may be seen; but time does not go back.
+            (
+                true,
+                vec![
+                    created,
+                    act(Read(Seen::Nothing), 1, 2),
+                    act(Read(Seen::Live), 3, 4),
+                ],
+            ),
+            (
+                false,
+                vec![
+                    created,
+                    act(Read(Seen::Live), 1, 2),
+                    act(Read(Seen::Nothing), 3, 4),
+                ],
+            ),
+            // A stale read after an acknowledged delete.
+            (
+                false,
+                vec![created, act(Delete, 20, 30), act(Read(Seen::Live), 31, 32)],
+            ),
+            (
+                true,
+                vec![created, act(Delete, 20, 30), act(Read(Seen::Live), 29, 32)],
+            ),
+            (
+                true,
+                vec![
+                    created,
+                    act(Delete, 20, 30),
+                    act(Read(Seen::Going), 31, 32),
+                    act(Read(Seen::Nothing), 33, 34),
+                ],
+            ),
+            (
+                false,
+                vec![
+                    created,
+                    act(Delete, 20, 30),
+                    act(Read(Seen::Nothing), 31, 32),
+                    act(Read(Seen::Going), 33, 34),
+                ],
+            ),
+            // Nobody deletes it.
+            (false, vec![created, act(Read(Seen::Going), 20, 30)]),
+            // Nobody knows whether it was deleted, and from when on.
+            (
+                true,
+                vec![created, lost(Delete, 20), act(Read(Seen::Live), 100, 110)],
+            ),
+            (
+                true,
+                vec![created, lost(Delete, 20), act(Read(Seen::Nothing), 100, 110)],
+            ),
+            (
+                false,
+                vec![created, lost(Delete, 120), act(Read(Seen::Nothing), 100, 110)],
+            ),
+            (true, vec![lost(Create, 0), act(Read(Seen::Live), 5, 6)]),
+            (true, vec![lost(Create, 0), act(Read(Seen::Nothing), 5, 6)]),
+        ] {
+            assert_eq!(is_linearizable(&history), holds, "{history:?}");
+        }
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            Just(Deed::Create),
+            Just(Deed::Delete),
+            Just(Deed::Read(Seen::Nothing)),
+            Just(Deed::Read(Seen::Live)),
+            Just(Deed::Read(Seen::Going)),
+        ]
+    }
+
+    /// By trying every order of every choice of those whose outcome is not known.
+    fn is_linearizable_by_force(history: &[Act]) -> bool {
+        fn from(phase: Phase, left: &[Act]) -> bool {
+            if left.iter().all(|act| act.ended.is_none()) {
+                return true;
+            }
+            if phase == Phase::Going && from(Phase::Gone, left) {
+                return true;
+            }
+            (0..left.len()).any(|n| {
+                let mut rest = left.to_vec();
+                let act = rest.remove(n);
+                let in_turn = rest
+                    .iter()
+                    .all(|other| other.ended.is_none_or(|ended| ended >= act.begun));
+                in_turn && after(phase, act.deed).is_some_and(|next| from(next, &rest))
+            })
+        }
+        from(Phase::Absent, history)
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_trying_everything(acts in prop::collection::vec((deed(), 0u64..12, prop::option::of(0u64..6)), 0..6)) {
+            let history: Vec<_> = acts
+                .into_iter()
+                .map(|(deed, begun, takes)| Act { deed, begun, ended: takes.map(|takes| begun + takes) })
+                .collect();
+            prop_assert_eq!(is_linearizable(&history), is_linearizable_by_force(&history));
+        }
+
+        /// What does happen one after the other is never refused, however late answers are.
+        #[test]
+        fn what_happened_is_accepted(steps in prop::collection::vec((deed(), 0u64..30, 0u64..30, any::<bool>()), 0..40)) {
+            let mut phase = Phase::Absent;
+            let mut history = Vec::new();
+            for (n, (deed, before, later, is_answered)) in steps.into_iter().enumerate() {
+                let at = 100 + 10 * n as u64;
+                let Some(next) = after(phase, deed) else {
+                    continue;
+                };
+                phase = next;
+                let ended = is_answered.then_some(at + later);
+                history.push(Act { deed, begun: at - before, ended });
+                if phase == Phase::Going && n % 3 == 0 {
+                    phase = Phase::Gone;
+                }
+            }
+            prop_assert!(is_linearizable(&history));
+        }
+    }
+}
