@@ -171,8 +171,11 @@ impl<V: View> Cache<V> {
 
     /// Waits until the view has reached a revision. Bound it, as `wait_ready`.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), CacheError> {
-        let mut reached = self.inner.reached.clone();
         let has_reached = |reached: &Option<Revision>| reached.is_some_and(|reached| reached >= revision);
+        if has_reached(&self.inner.reached.borrow()) {
+            return Ok(());
+        }
+        let mut reached = self.inner.reached.clone();
         reached
             .wait_for(has_reached)
             .await

@@ -109,7 +109,7 @@ async fn observe<F: Future<Output = Response>>(
     let path = logged.then(|| request.uri().path().to_owned());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     request.extensions_mut().insert(note.clone());
-    let span = tracing::error_span!("request", request.id = id.as_str());
+    let span = tracing::error_span!("request", request.id = %id.as_str());
     let from = peer.map(|peer| peer.ip().to_canonical());
     let mut response = match from.map_or(Ok(()), |from| edge.failed_logins.check(&from, begun)) {
         Ok(()) => {
