@@ -33,6 +33,7 @@ use crate::{
     health::{Health, probes},
     plan::{Action, At, Held, Place, plan},
     queue::Queue,
+    setback::{Setback, Setbacks},
     succession::{self, Stage, Succession, knocked},
 };
 
@@ -89,6 +90,7 @@ pub struct Gateway {
     pub(crate) stage: watch::Sender<Stage>,
     sends_toa: bool,
     health: Health,
+    setbacks: Setbacks,
     probe_period: Option<Duration>,
     lines: Mutex<HashMap<EndpointId, Line>>,
     claims: Mutex<Claims>,
@@ -145,6 +147,16 @@ enum Obstacle {
     Mode(TcpProxy),
 }
 
+impl Obstacle {
+    fn setback(&self) -> Option<Setback> {
+        match self {
+            Self::Apply(error) => Setback::of(error),
+            Self::AddressHeld(_) => Some(Setback::AddressHeld),
+            Self::Mode(_) => Some(Setback::Mode),
+        }
+    }
+}
+
 impl Gateway {
     /// Starts the relay; nothing is served before [`Gateway::run`].
     ///
@@ -168,6 +180,7 @@ impl Gateway {
             stage: watch::Sender::new(stage),
             sends_toa,
             health: Health::default(),
+            setbacks: Setbacks::default(),
             probe_period: config.probe_period,
             lines: Mutex::default(),
             claims: Mutex::default(),
@@ -446,6 +459,9 @@ impl Gateway {
                     .saturating_mul(1 << line.failures.min(10))
                     .min(RETRY_MAX);
                 line.failures = line.failures.saturating_add(1);
+                obstacle
+                    .setback()
+                    .inspect(|setback| self.setbacks.count(*setback));
                 queue.add_at(Instant::now() + wait, id);
                 let reason = error_chain(&obstacle);
                 tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod health;
 pub mod modes;
 pub mod plan;
+pub mod setback;
 pub mod succession;
 
 mod apply;

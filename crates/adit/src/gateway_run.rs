@@ -120,52 +120,64 @@ async fn take(args: &GatewayRun) -> Result<(DataDir, Option<Arc<Inherited>>), Er
     Ok((DataDir::take(&args.state)?, None))
 }
 
+/// The gateway, and what it says of itself to the control plane.
+async fn start(
+    args: &GatewayRun,
+    (directory, pattern): (Directory, Pattern),
+    data: &DataDir,
+    inherited: Option<Arc<Inherited>>,
+    connections: Option<&ConnectionLog>,
+) -> Result<(Arc<Gateway>, Node), Error> {
+    let kind = args.work.toa_kind;
+    let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
+    let (capabilities, toa) = modes(Some(toa.map_err(io::Error::other)?));
+    let gateway = Arc::new(Gateway::start(adit_gateway::Config {
+        relay: adit_relay::Config {
+            toa,
+            recorder: connections.map(ConnectionLog::recorder),
+            inherited,
+            ..args.work.relay()
+        },
+        succession: Some(Succession {
+            door: data.path().join(DOOR),
+            ending: args.work.stop(),
+            keepsakes: vec![(LOCK, data.lock())],
+        }),
+        probe_period: args.work.probe_period(),
+        ..adit_gateway::Config::new(directory)
+    })?);
+    let counted = Arc::clone(&gateway);
+    let node = Node {
+        name: args.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        capabilities,
+        namespace: Box::new(move |vpc| {
+            let id = vpc.parse();
+            id.map_or_else(|_| vpc.to_owned(), |id| pattern.namespace(id))
+        }),
+        connections: Box::new(move || counted.connections()),
+    };
+    Ok((gateway, node))
+}
+
 /// Runs a gateway until a signal ends it, or another takes over from it.
 ///
 /// # Errors
 /// By what is missing.
 pub fn run(args: &GatewayRun) -> Result<(), Error> {
     let started = Instant::now();
-    let (directory, pattern) = vpcs(args)?;
+    let vpcs = vpcs(args)?;
     let control = networks::control::<Error>(&args.control)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (data, inherited) = take(args).await?;
         let log = readable(args.work.connection_log.as_ref());
         let mut signals = Signals::open(log.is_some())?;
-        let kind = args.work.toa_kind;
-        let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
-        let (capabilities, toa) = modes(Some(toa.map_err(io::Error::other)?));
         let connections = args.work.connection_log.as_ref().map(open_connection_log);
         let connections = connections.transpose()?;
-        let gateway = Arc::new(Gateway::start(adit_gateway::Config {
-            relay: adit_relay::Config {
-                toa,
-                recorder: connections.as_ref().map(ConnectionLog::recorder),
-                inherited,
-                ..args.work.relay()
-            },
-            succession: Some(Succession {
-                door: data.path().join(DOOR),
-                ending: args.work.stop(),
-                keepsakes: vec![(LOCK, data.lock())],
-            }),
-            probe_period: args.work.probe_period(),
-            ..adit_gateway::Config::new(directory)
-        })?);
+        let (gateway, node) = start(args, vpcs, &data, inherited, connections.as_ref()).await?;
         let (events, told) = mpsc::channel(EVENTS_MAX);
         let (reports, said) = mpsc::channel(REPORTS_MAX);
-        let counted = Arc::clone(&gateway);
-        let node = Node {
-            name: args.node.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities,
-            namespace: Box::new(move |vpc| {
-                let id = vpc.parse();
-                id.map_or_else(|_| vpc.to_owned(), |id| pattern.namespace(id))
-            }),
-            connections: Box::new(move || counted.connections()),
-        };
         let last_good = LastGood::new(data.path(), args.node.clone());
         let urls = args.control.control.clone();
         let follower = Arc::new(Follower::new(control, urls, node, last_good, events));
@@ -177,22 +189,14 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             gateway.serves().await;
             announce(&data, log)?;
             let asked = questions::open(data.path())?;
-            let answering =
-                AbortOnDropHandle::new(tokio::spawn(questions::serve(asked, Some(Arc::clone(&gateway)))));
+            let answering = questions::serve(asked, Some(Arc::clone(&gateway)));
+            let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
             terminal::print(&banner(args, &data, known, started));
             gateway.followed().await;
-            drop(answering);
             Ok::<_, Error>(())
         };
-        let told_to_end = async {
-            while signals.next().await == Asked::Reload {
-                if let Some(connections) = &connections {
-                    connections.reopen();
-                }
-            }
-        };
         let followed = tokio::select! {
-            () = told_to_end => Ok(false),
+            () = told_to_end(&mut signals, connections.as_ref()) => Ok(false),
             worked = work => worked.map(|()| true),
         };
         following.abort();
@@ -220,6 +224,15 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         }
         followed.map(|_| ())
     })
+}
+
+/// Opens the log anew as often as that is asked for, until the gateway is asked to end.
+async fn told_to_end(signals: &mut Signals, connections: Option<&ConnectionLog>) {
+    while signals.next().await == Asked::Reload {
+        if let Some(connections) = connections {
+            connections.reopen();
+        }
+    }
 }
 
 /// Says where the gateway is.

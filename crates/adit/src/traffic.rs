@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, fmt, sync::Weak};
 
-use adit_gateway::{Gateway, connection_log::Losses, health::Backends};
+use adit_gateway::{Gateway, connection_log::Losses, health::Backends, setback::Setback};
 use adit_relay::{CONNECT_BOUNDS, ConnectTimes, End, OwnerStats, Snapshot};
 use prometheus_client::{
     collector::Collector,
@@ -52,10 +52,12 @@ impl Collector for Traffic {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let gateway = self.gateway.upgrade();
         let backends = gateway.as_ref().map(|gateway| gateway.backends());
+        let setbacks = gateway.as_ref().map(|gateway| gateway.setbacks());
         let snapshot = gateway.map(|gateway| gateway.snapshot()).unwrap_or_default();
         let mut out = Out(encoder);
         whole(&mut out, &snapshot, self.losses.as_ref().map_or(0, Losses::count))?;
         health(&mut out, backends.unwrap_or_default())?;
+        waits(&mut out, &setbacks.unwrap_or_default())?;
         each(&mut out, busiest(snapshot.owners, self.endpoints_max))
     }
 }
@@ -143,6 +145,21 @@ fn health(out: &mut Out<'_>, backends: Backends) -> fmt::Result {
         metric
             .encode_family(&[("state", state)])?
             .encode_gauge(&(value as u64))?;
+    }
+    Ok(())
+}
+
+/// What endpoints had to wait for.
+fn waits(out: &mut Out<'_>, setbacks: &[(Setback, u64)]) -> fmt::Result {
+    let mut metric = out.metric(
+        "gateway_setbacks",
+        "Attempts to serve an endpoint as it should be that failed for the moment, by why",
+        MetricType::Counter,
+    )?;
+    for (setback, count) in setbacks {
+        metric
+            .encode_family(&[("reason", setback.name())])?
+            .encode_counter::<NoLabelSet, _, u64>(count, None)?;
     }
     Ok(())
 }

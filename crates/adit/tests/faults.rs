@@ -11,12 +11,13 @@ use std::{
 
 use adit_netns::Directory;
 use process::{
-    BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_VPC,
+    BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC,
     pattern::Pattern,
     skip_without_root,
     stage::{Stage, assert_reset},
     until,
 };
+use serde_json::json;
 
 /// Makes this binary a backend that can be killed.
 const BACKEND: &str = "ADIT_TEST_BACKEND";
@@ -188,6 +189,37 @@ fn a_vpc_s_namespace_that_is_removed_comes_back_and_is_served() {
             (stage.region.metric("adit_gateway_connections_open") == Some(0)).then_some(())
         });
     }
+    assert!(stage.region.stop(), "a clean stop");
+}
+
+#[test]
+fn a_port_that_a_stranger_has_is_waited_for() {
+    if skip_without_root("a_port_that_a_stranger_has_is_waited_for") {
+        return;
+    }
+    let stage = Stage::new(&[]);
+    let listener = stage.listen();
+    let setbacks = |reason: &str| {
+        let name = format!("adit_gateway_setbacks_total{{reason=\"{reason}\"}}");
+        stage.region.metric(&name).unwrap()
+    };
+    // Whoever has the VPC's namespace may listen on all of its addresses.
+    let service = stage
+        .provider
+        .publish(&json!([{"client_port": 7001, "server_port": 81}]));
+    let stranger = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7001));
+    let stranger = stage.region.vpc(CLIENT_VPC).run(stranger).unwrap().unwrap();
+    let order = json!({"endpoint_service_id": service, "vpc_id": CLIENT_VPC, "subnet_id": CLIENT_SUBNET});
+    let made = stage.consumer.must("POST", "vpc-endpoints", Some(&order));
+    let path = format!("vpc-endpoints/{}", made["id"].as_str().unwrap());
+    until("it to be counted", || (setbacks("port_taken") > 0).then_some(()));
+    assert_eq!(stage.consumer.must("GET", &path, None)["status"], "creating");
+    // Its neighbour is not disturbed.
+    stage.assert_works(&listener);
+    drop(stranger);
+    until("the endpoint to be served", || {
+        (stage.consumer.must("GET", &path, None)["status"] == "accepted").then_some(())
+    });
     assert!(stage.region.stop(), "a clean stop");
 }
 

@@ -6,7 +6,7 @@ use adit_relay::{Snapshot, Stalled};
 use tokio::task;
 
 use super::Gateway;
-use crate::{connection_log::Entry, health::Backends};
+use crate::{connection_log::Entry, health::Backends, setback::Setback};
 
 impl Gateway {
     /// The connections that are alive and that a backend sees come from this address: one for each provider's VPC that has it.
@@ -32,6 +32,11 @@ impl Gateway {
     pub fn connections(&self) -> u64 {
         let owners = self.snapshot().owners;
         owners.iter().map(|owner| u64::from(owner.active)).sum()
+    }
+
+    /// How often endpoints had to wait, and for what: each attempt counts.
+    pub fn setbacks(&self) -> Vec<(Setback, u64)> {
+        self.setbacks.all()
     }
 
     /// How the backends stood when they were last asked.
