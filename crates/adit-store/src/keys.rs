@@ -86,6 +86,8 @@ pub const KINDS: &[&str] = &[
     "binding",
     "publicname",
     "loadbalancer",
+    "node",
+    "placement",
 ];
 
 /// A key, read.
