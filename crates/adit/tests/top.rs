@@ -13,14 +13,20 @@ use std::{
 };
 
 use adit_netns::Namespace;
-use process::{BACKEND_PORT, CLIENT_PORT, Client, Region, skip_without_root};
+use process::{BACKEND_PORT, CLIENT_PORT, Client, Region, skip_without_root, until};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, kill_process},
     pty::{self, OpenptFlags},
     termios::{self, LocalModes, Winsize},
 };
 use serde_json::{Value, json};
 
+/// How long the terminal may stay as it is.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 /// What the clients send with each connection.
 const BYTES: usize = 10_000;
 
@@ -55,7 +61,7 @@ impl Running {
 
     /// How it ends by itself.
     fn ended(mut self) -> bool {
-        self.0.wait().unwrap().success()
+        until("the end of adit top", || self.0.try_wait().unwrap()).success()
     }
 }
 
@@ -214,6 +220,12 @@ fn in_a_terminal(data: &Path, open: &str) {
     let (mut shown, mut buffer) = (String::new(), [0; 4096]);
     let mut shows = |what: &str| {
         while !shown.contains(what) {
+            let mut ready = [PollFd::new(&master, PollFlags::IN)];
+            assert_eq!(
+                poll(&mut ready, Some(&PATIENCE)),
+                Ok(1),
+                "{what:?} does not come after {shown:?}"
+            );
             let n = master.read(&mut buffer).unwrap();
             shown.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
