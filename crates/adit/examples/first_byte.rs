@@ -199,7 +199,10 @@ impl Bench {
         let port = port.as_str().unwrap();
         let name = port_namespace(&self.instance, port.parse().unwrap());
         let other = loop {
-            if let Ok(other) = self.directory.open(&name) {
+            // The file is there before the namespace is.
+            if let Ok(other) = self.directory.open(&name)
+                && other.run(|| ()).is_ok()
+            {
                 break other;
             }
         };

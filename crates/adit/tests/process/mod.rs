@@ -189,7 +189,13 @@ impl Region {
 
     fn namespace(&self, name: &str) -> Namespace {
         let directory = Directory::at(Directory::SYSTEM).unwrap();
-        until(name, || directory.open(name).ok())
+        // The file is there before the namespace is.
+        until(name, || {
+            directory
+                .open(name)
+                .ok()
+                .filter(|inside| inside.run(|| ()).is_ok())
+        })
     }
 
     /// A number of the metrics, by name and labels; `None` where it is not shown.
