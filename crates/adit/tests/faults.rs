@@ -76,6 +76,10 @@ fn a_backend_that_dies_in_the_middle_of_it_resets_its_client() {
     let refused = stage.region.ended("backend_refused");
     // More than is read, so that it is lost with the backend.
     client.write_all(&[7; 100_000]).unwrap();
+    until("it to be with the backend", || {
+        let passed = stage.region.metric("adit_gateway_bytes_total{to=\"backend\"}");
+        (passed >= Some(100_000)).then_some(())
+    });
     backend.kill();
     assert_reset(&mut client);
     until("it to be counted", || {
