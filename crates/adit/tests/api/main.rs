@@ -32,6 +32,7 @@ mod auth;
 mod companion;
 mod edge;
 mod hostile;
+mod leaders;
 mod lifecycle;
 mod openapi;
 mod race;
