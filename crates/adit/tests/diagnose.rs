@@ -14,8 +14,9 @@ use std::{
 
 use adit_netns::{Directory, Namespace};
 use process::{
-    BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC, Client, Region, skip_without_root,
-    until,
+    BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, CLIENT_SUBNET, CLIENT_VPC, Client, Region,
+    cluster::{Control, Role, port_of},
+    skip_without_root, until,
 };
 use serde_json::{Value, json};
 
@@ -244,6 +245,28 @@ fn an_endpoint_that_is_full_says_so() {
         (run(dir.path(), &[&id]).0 == 0).then_some(())
     });
     assert!(region.stop(), "a clean stop");
+}
+
+#[test]
+fn a_gateway_of_its_own_process_is_asked_too() {
+    if skip_without_root("a_gateway_of_its_own_process_is_asked_too") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [api, networks, state] = ["api", "networks", "state"].map(|name| folder.path().join(name));
+    let control = Control::start(&api, &[]);
+    let urls = [control.nodes.clone()];
+    let token_file = control.token_file();
+    let _networks = Role::networks(&urls, &token_file, &networks);
+    let gateway = Role::gateway("one", &urls, &token_file, &state, &networks);
+    let service = publish(&Client::demo(&control.region.api), 80, json!({}));
+    let id = endpoint(&Client::other(&control.region.api), &service, "accepted");
+    ends_at(&api, &[&id], "backend", "10.0.0.10:80 refuses");
+    let _server = listen(&port_of(&networks, BACKEND_PORT), 80);
+    let (status, said) = run(&api, &[&id]);
+    assert_eq!(status, 0, "{said}");
+    gateway.kill();
+    ends_at(&api, &[&id], "gateway", "no gateway has");
 }
 
 #[test]

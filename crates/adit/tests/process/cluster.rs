@@ -184,5 +184,10 @@ impl Drop for Role {
 pub(crate) fn port_of(networks: &Path, port: &str) -> Namespace {
     let name = port_namespace(&instance(networks), port.parse::<PortId>().unwrap());
     let directory = Directory::at(Directory::SYSTEM).unwrap();
-    until(&name, || directory.open(&name).ok())
+    until(&name, || {
+        directory
+            .open(&name)
+            .ok()
+            .filter(|inside| inside.run(|| ()).is_ok())
+    })
 }
