@@ -22,6 +22,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::traffic;
+
 /// Its name in the data directory.
 const NAME: &str = "control.sock";
 /// The longest question, in bytes.
@@ -38,6 +40,8 @@ pub enum Question {
         /// The address and port that it sees.
         source: SocketAddrV4,
     },
+    /// What the gateway's relay counts.
+    Traffic,
 }
 
 /// What is answered.
@@ -48,6 +52,11 @@ pub enum Answer {
     Connections {
         /// One for each provider's VPC that has the address.
         connections: Vec<Entry>,
+    },
+    /// What has been counted.
+    Traffic {
+        /// In Prometheus' text form, as `/metrics` has it.
+        metrics: String,
     },
     /// Why there is no other answer.
     Refused {
@@ -111,6 +120,9 @@ async fn answer(question: Question, gateway: Option<Arc<Gateway>>) -> Answer {
         };
     };
     match question {
+        Question::Traffic => Answer::Traffic {
+            metrics: traffic::text(&gateway),
+        },
         Question::Who { source } => match gateway.who(source).await {
             Ok(connections) => Answer::Connections { connections },
             Err(e) => Answer::Refused {

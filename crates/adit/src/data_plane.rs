@@ -14,7 +14,7 @@ const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
 /// How soon it is seen that a backend is away.
 const PROBE_PERIOD_S: u32 = 10;
 /// So many endpoints are a few thousand lines of metrics.
-const ENDPOINT_METRICS_MAX: u16 = 100;
+pub(crate) const ENDPOINT_METRICS_MAX: u16 = 100;
 /// A connection that is silent for so long is reset.
 const IDLE_TIMEOUT_S: u32 = 3_600;
 /// A backend that takes longer to answer a connect is not there.

@@ -3,17 +3,23 @@
 //! Read when somebody asks; nothing is counted twice. How many endpoints are shown is bounded, whatever tenants make: the
 //! busiest since the gateway began, by their ids.
 
-use std::{cmp::Reverse, fmt, sync::Weak};
+use std::{
+    cmp::Reverse,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use adit_gateway::{Gateway, connection_log::Losses, health::Backends, setback::Setback};
 use adit_relay::{CONNECT_BOUNDS, ConnectTimes, End, OwnerStats, Snapshot};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text},
     metrics::MetricType,
-    registry::Unit,
+    registry::{Registry, Unit},
 };
 use uuid::Uuid;
+
+use crate::data_plane::ENDPOINT_METRICS_MAX;
 
 /// What is shown of a gateway.
 pub(crate) struct Traffic {
@@ -46,6 +52,17 @@ impl Traffic {
             endpoints_max,
         }
     }
+}
+
+/// What is shown of a gateway that serves no `/metrics`, as text.
+pub(crate) fn text(gateway: &Arc<Gateway>) -> String {
+    let mut registry = Registry::with_prefix("adit");
+    let traffic = Traffic::new(Arc::downgrade(gateway), None, ENDPOINT_METRICS_MAX.into());
+    registry.register_collector(Box::new(traffic));
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = prometheus_text::encode(&mut text, &registry);
+    text
 }
 
 impl Collector for Traffic {
@@ -285,7 +302,7 @@ impl Out<'_> {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::{encoding::text, registry::Registry};
+    use prometheus_client::encoding::text;
 
     use super::*;
 

@@ -81,6 +81,10 @@ fn alive(data: &Path, args: &Who) -> Result<Vec<Entry>, Error> {
             terminal::warn(&format!("adit: {reason}; looking in the log alone"));
             Ok(Vec::new())
         }
+        Ok(Answer::Traffic { .. }) => Err(Error::Ask {
+            data: data.to_owned(),
+            source: io::Error::other("it answers another question"),
+        }),
         Err(source) => Err(Error::Ask {
             data: data.to_owned(),
             source,

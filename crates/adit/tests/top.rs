@@ -13,7 +13,11 @@ use std::{
 };
 
 use adit_netns::Namespace;
-use process::{BACKEND_PORT, CLIENT_PORT, Client, Region, skip_without_root, until};
+use process::{
+    BACKEND_PORT, CLIENT_PORT, Client, Region,
+    cluster::{Control, Role},
+    skip_without_root, until,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, kill_process},
@@ -141,6 +145,31 @@ fn the_busiest_endpoints_are_shown_live() {
     assert!(region.stop(), "a clean stop");
     let gone = top(data, &["--once"]).output().unwrap();
     assert!(!gone.status.success() && text(gone.stderr).contains("--metrics"));
+}
+
+#[test]
+fn a_gateway_of_its_own_process_is_looked_at_by_its_directory() {
+    if skip_without_root("a_gateway_of_its_own_process_is_looked_at_by_its_directory") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [api, networks, state] = ["api", "networks", "state"].map(|name| folder.path().join(name));
+    let control = Control::start(&api, &[]);
+    let urls = [control.nodes.clone()];
+    let token_file = control.token_file();
+    let _networks = Role::networks(&urls, &token_file, &networks);
+    let _gateway = Role::gateway("one", &urls, &token_file, &state, &networks);
+    let service =
+        Client::demo(&control.region.api).publish(&json!([{"client_port": 7000, "server_port": 80}]));
+    let (id, _) = Client::other(&control.region.api).connect(&service);
+    until("the endpoint's line", || {
+        let output = top(&state, &["--once"]).output().unwrap();
+        let table = text(output.stdout);
+        table.lines().any(|line| line.starts_with(&id)).then_some(())
+    });
+    // Who moves no bytes has nothing to show.
+    let output = top(&networks, &["--once"]).output().unwrap();
+    assert!(!output.status.success() && text(output.stderr).contains("shows no traffic"));
 }
 
 fn lines_of_json(data: &Path, open: &str, closed: &str) {

@@ -1,6 +1,6 @@
 //! `adit top`: the busiest endpoints of a running region, live in the terminal.
 //!
-//! Reads `/metrics` once a second, and shows what has changed since the time before; so it needs no credentials, and sees
+//! Reads `/metrics` once a second (or, of a gateway that serves none, the same over its control socket), and shows what has changed since the time before; so it needs no credentials, and sees
 //! as many endpoints as the region's `--endpoint-metrics` says. Decides nothing. Read next: [`scrape`] (what is read), [`table`]
 //! (what is shown; both pure), [`screen`] (keys and the terminal).
 
@@ -20,6 +20,7 @@ use clap::Args;
 use crate::{
     admin,
     cli::Output,
+    control::{self, Answer, Question},
     data::{self, DataError},
 };
 use scrape::Sample;
@@ -44,7 +45,7 @@ pub struct Top {
     /// Where the metrics are [default: those of the region that `adit dev` runs on --data].
     #[arg(long, value_name = "URL")]
     pub metrics: Option<String>,
-    /// The region's data directory [default: as for `adit dev`].
+    /// The data directory of a region, or of a gateway that is a process of its own [default: as for `adit dev`].
     #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Trust the certificates in this file.
@@ -59,8 +60,8 @@ pub enum Error {
     #[error("{0}; or name the metrics of another with --metrics")]
     NotRunning(#[from] DataError),
     /// What runs there serves none.
-    #[error("what runs on {} serves no metrics; name another's with --metrics", .0.display())]
-    NoneServed(PathBuf),
+    #[error("what runs on {} shows no traffic: {}; name another's metrics with --metrics", .0.display(), .1)]
+    NoneServed(PathBuf, String),
     /// Nobody answers.
     #[error(transparent)]
     Unreachable(#[from] admin::Error),
@@ -81,9 +82,11 @@ pub enum Error {
 }
 
 /// Where metrics are read.
-struct Source {
-    url: String,
-    agent: ureq::Agent,
+enum Source {
+    /// From who serves them.
+    Http { url: String, agent: ureq::Agent },
+    /// From a gateway that has this directory, and serves none.
+    Gateway(PathBuf),
 }
 
 impl Source {
@@ -94,21 +97,38 @@ impl Source {
                 let data = args.data.clone().unwrap_or_else(data::default_path);
                 let run = data::running(&data)?;
                 let beside = run.api.map(|api| format!("{api}/metrics"));
-                let url = run.metrics.or(beside).ok_or(Error::NoneServed(data))?;
-                (url, args.cacert.clone().or(run.cacert))
+                match run.metrics.or(beside) {
+                    Some(url) => (url, args.cacert.clone().or(run.cacert)),
+                    None => return Ok(Self::Gateway(data)),
+                }
             }
         };
         let agent = admin::agent(cacert.as_deref(), true)?;
-        Ok(Self { url, agent })
+        Ok(Self::Http { url, agent })
+    }
+
+    /// What they are shown to be of.
+    fn name(&self) -> String {
+        match self {
+            Self::Http { url, .. } => url.clone(),
+            Self::Gateway(data) => data.display().to_string(),
+        }
     }
 
     fn read(&self) -> Result<Sample, Error> {
-        let (status, text) = admin::fetch(&self.agent, &self.url)?;
-        let sample = Sample::parse(&text, Instant::now());
-        match sample {
+        let (status, text) = match self {
+            Self::Http { url, agent } => admin::fetch(agent, url)?,
+            Self::Gateway(data) => match control::ask(data, &Question::Traffic) {
+                Ok(Answer::Traffic { metrics }) => (200, metrics),
+                Ok(Answer::Refused { reason }) => return Err(Error::NoneServed(data.clone(), reason)),
+                Ok(Answer::Connections { .. }) => (200, String::new()),
+                Err(e) => return Err(Error::NoneServed(data.clone(), e.to_string())),
+            },
+        };
+        match Sample::parse(&text, Instant::now()) {
             Some(sample) if status == 200 => Ok(sample),
             _ => Err(Error::NoMetrics {
-                url: self.url.clone(),
+                url: self.name(),
                 status,
             }),
         }
@@ -121,6 +141,7 @@ impl Source {
 /// Where there are no metrics to be had.
 pub fn run(args: &Top) -> Result<(), Error> {
     let source = Source::of(args)?;
+    let name = source.name();
     let (sender, heard) = channel();
     screen::hear_signals(sender.clone())?;
     let mut last = source.read()?;
@@ -129,9 +150,9 @@ pub fn run(args: &Top) -> Result<(), Error> {
     let mut screen = lively.then(|| Screen::open(sender)).transpose()?;
     let mut view = View::new(args.sort, &last);
     if let Some(screen) = &mut screen {
-        screen.show(&view.text(Some(screen.size()), &source.url))?;
+        screen.show(&view.text(Some(screen.size()), &name))?;
     }
-    while wait(&heard, &mut view, screen.as_mut(), &source.url) {
+    while wait(&heard, &mut view, screen.as_mut(), &name) {
         match source.read() {
             Ok(sample) => {
                 view.take(&last, &sample);
@@ -142,9 +163,9 @@ pub fn run(args: &Top) -> Result<(), Error> {
             Err(e) => return Err(e),
         }
         let shown = match (&mut screen, args.output) {
-            (Some(screen), _) => screen.show(&view.text(Some(screen.size()), &source.url)),
+            (Some(screen), _) => screen.show(&view.text(Some(screen.size()), &name)),
             (None, Output::Json) => screen::print(&format!("{}\n", view.json())),
-            (None, Output::Table) => screen::print(&format!("{}\n", view.text(None, &source.url))),
+            (None, Output::Table) => screen::print(&format!("{}\n", view.text(None, &name))),
         };
         // Whoever read it has gone.
         if shown.is_err() || args.once {
