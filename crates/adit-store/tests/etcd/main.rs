@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by panicking")]
 
 mod cluster;
+mod link;
 mod lost;
 mod outage;
 mod secure;

@@ -1,5 +1,5 @@
-//! Three control planes over three etcd, whose members are killed and stopped, while clients create, read and delete: what
-//! they saw has an order, and nothing that was acknowledged is lost.
+//! Three control planes over three etcd, whose members are killed and stopped, and whose answers are held up on the way, while
+//! clients create, read and delete: what they saw has an order, and nothing that was acknowledged is lost.
 //!
 //! All three run the reconcilers, each believing that it leads. `ADIT_HISTORY_SEEDS=1,2,3` runs it with other seeds than the one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
@@ -9,8 +9,9 @@
 mod app;
 mod checker;
 #[path = "../../../adit-store/tests/etcd/cluster.rs"]
-#[expect(dead_code, reason = "other tests need more of it")]
 mod cluster;
+#[path = "../../../adit-store/tests/etcd/link.rs"]
+mod link;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use adit_store::{Store, check::check};
 use app::{Client, ENDPOINTS, SERVICES, TestApp, endpoint_body, service_body};
 use checker::{Act, DEEDS_MAX, Deed, Seen, is_linearizable};
 use cluster::Cluster;
+use link::{Held, Link};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -32,6 +34,7 @@ use tokio::sync::watch;
 /// How many requests a run answers, and after how many the next fault begins or ends.
 const REQUESTS: usize = 480;
 const REQUESTS_PER_FAULT: usize = 40;
+const REQUESTS_PER_CUT: usize = 12;
 /// Clients of each control plane.
 const CLIENTS: usize = 2;
 /// How long a run may take.
@@ -159,43 +162,75 @@ fn seen(status: u16, body: &Value) -> Option<Seen> {
     }
 }
 
-/// Has one member after the other fail, in one way after the other, and come back.
-async fn break_things(cluster: &mut Cluster, record: &Record, mut dice: Dice) {
+/// What goes wrong.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// A member of etcd dies.
+    Kill,
+    /// A member does nothing for a while.
+    Pause,
+    /// What a control plane asks arrives, and no answer does.
+    Cut,
+}
+
+/// Has one thing after the other fail, in one way after the other, and come back: each fault at another one of three.
+async fn break_things(cluster: &mut Cluster, links: &[Vec<Link>], record: &Record, mut dice: Dice) {
     let mut answered = record.answered.subscribe();
     let first = dice.roll(3);
-    for fault in 0.. {
-        let (member, kills) = ((first + fault) % 3, (fault / 3) % 2 == 0);
-        let mut until = async |requests: usize| {
-            let wanted = REQUESTS.min(requests * REQUESTS_PER_FAULT);
-            *answered.wait_for(|n| *n >= wanted).await.unwrap() < REQUESTS
-        };
-        if !until(2 * fault + 1).await {
+    let mut until = async |requests: usize| {
+        let wanted = REQUESTS.min(requests);
+        *answered.wait_for(|n| *n >= wanted).await.unwrap() < REQUESTS
+    };
+    for round in 0.. {
+        let which = (first + round) % 3;
+        let fault = [Fault::Kill, Fault::Pause, Fault::Cut][(round + round / 3) % 3];
+        let begins = (2 * round + 1) * REQUESTS_PER_FAULT;
+        if !until(begins).await {
             return;
         }
-        match kills {
-            true => cluster.kill(member),
-            false => cluster.pause(member),
-        }
-        let goes_on = until(2 * fault + 2).await;
-        match kills {
-            true => cluster.restart(member),
-            false => cluster.resume(member),
-        }
+        let hold = |held| links[which].iter().for_each(|link| link.hold(held));
+        let goes_on = match fault {
+            Fault::Kill => {
+                cluster.kill(which);
+                let goes_on = until(begins + REQUESTS_PER_FAULT).await;
+                cluster.restart(which);
+                goes_on
+            }
+            Fault::Pause => {
+                cluster.pause(which);
+                let goes_on = until(begins + REQUESTS_PER_FAULT).await;
+                cluster.resume(which);
+                goes_on
+            }
+            Fault::Cut => {
+                hold(Held::Answers);
+                // Each client soon waits for that one in vain.
+                let goes_on = until(begins + REQUESTS_PER_CUT).await;
+                hold(Held::Nothing);
+                goes_on
+            }
+        };
         if !goes_on {
             return;
         }
         // One at a time: two of three are what etcd needs.
         let mut only = cluster.config("adit");
-        only.urls = vec![cluster.url(member)];
+        only.urls = vec![cluster.url(which)];
         cluster.open(only).await;
     }
 }
 
 async fn run(seed: u64) {
     let mut cluster = Cluster::start(3);
-    let mut apps = Vec::new();
+    cluster.open(cluster.config("adit")).await;
+    let (mut apps, mut links) = (Vec::new(), Vec::new());
     for n in 0..3 {
+        let mut ways = Vec::new();
+        for member in 0..3 {
+            ways.push(Link::to(cluster.port(member)).await);
+        }
         let mut config = cluster.config("adit");
+        config.urls = ways.iter().map(Link::url).collect();
         config.urls.rotate_left(n);
         let store: Arc<dyn Store> = Arc::new(cluster.open(config).await);
         apps.push(
@@ -205,6 +240,7 @@ async fn run(seed: u64) {
                 .start()
                 .await,
         );
+        links.push(ways);
     }
     let service = apps[0].service(99, false).await;
     let planes = Arc::new(apps);
@@ -222,7 +258,7 @@ async fn run(seed: u64) {
             ))
         })
         .collect();
-    break_things(&mut cluster, &record, Dice(seed)).await;
+    break_things(&mut cluster, &links, &record, Dice(seed)).await;
     for client in clients {
         client.await.unwrap();
     }
