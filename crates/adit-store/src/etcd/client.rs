@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -280,28 +280,30 @@ impl Client {
         Ok(request)
     }
 
-    /// The connection to the member that is asked now.
+    /// The connection to the member that is asked now. Nobody waits longer than one connection may take, however many wait
+    /// for the same one.
     async fn connection(&self) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let index = self.current.load(Ordering::Relaxed);
+        let connected = match timeout(CONNECT_TIMEOUT, self.connect(index)).await {
+            Ok(connected) => connected,
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        connected.inspect_err(|_| self.pass_over(index))
+    }
+
+    async fn connect(&self, index: usize) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let member = self.members.get(index).ok_or("no member of etcd is named")?;
         let mut held = member.connection.lock().await;
         if let Some(connection) = &*held {
             return Ok(connection.clone());
         }
-        let connected = async { self.endpoint(&member.url)?.connect().await.map_err(Into::into) }.await;
-        match connected {
-            Ok(channel) => Ok(held
-                .insert(Connection {
-                    channel,
-                    member: index,
-                    broken: Arc::new(watch::Sender::new(false)),
-                })
-                .clone()),
-            Err(source) => {
-                self.pass_over(index);
-                Err(source)
-            }
-        }
+        let channel = self.endpoint(&member.url)?.connect().await?;
+        let connection = Connection {
+            channel,
+            member: index,
+            broken: Arc::new(watch::Sender::new(false)),
+        };
+        Ok(held.insert(connection).clone())
     }
 
     /// Certificates are read for every connection: who replaces them need not restart us.
@@ -339,7 +341,7 @@ impl Client {
 
     /// Has the next member be asked, unless another caller has done so already.
     fn pass_over(&self, member: usize) {
-        let next = (member + 1) % self.members.len();
+        let next = (member + 1) % self.members.len().max(1);
         let _ = self
             .current
             .compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adit_store::conformance::committed;
-use adit_store::{Cache, Change, Commit, Entry, Store, Txn, View};
+use adit_store::{Cache, Change, Commit, Entry, EtcdConfig, Store, Txn, View};
 use tokio::time::timeout;
 
 use crate::DEADLINE;
@@ -131,4 +131,42 @@ async fn any_member_of_three_may_die_or_stand_still() {
             cluster.open(only).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_wait_no_longer_for_a_silent_member_than_one() {
+    const CALLERS: usize = 200;
+    if !cluster::is_installed("many_callers_wait_no_longer_for_a_silent_member_than_one") {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    // It takes connections and says nothing, so that no TLS comes about.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = cluster.config("adit");
+    let urls = [
+        cluster.url(0),
+        format!("https://{}", silent.local_addr().unwrap()),
+    ];
+    let store: Arc<dyn Store> = Arc::new(
+        cluster
+            .open(EtcdConfig {
+                urls: urls.into(),
+                ..config
+            })
+            .await,
+    );
+    cluster.kill(0);
+    let calls: Vec<_> = (0..CALLERS)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.commit(Txn::new().put(format!("k/{n}"), *b"")).await })
+        })
+        .collect();
+    let ended = async {
+        for call in calls {
+            let outcome = call.await.unwrap();
+            assert!(!matches!(outcome, Ok(Commit::Committed(_))), "{outcome:?}");
+        }
+    };
+    timeout(DEADLINE, ended).await.expect("every call ends");
 }
