@@ -142,6 +142,8 @@ impl Terms {
 pub(crate) struct Apply {
     directory: Directory,
     relay: Arc<Relay>,
+    /// For how many seconds an address is there unless it is renewed.
+    address_life_s: Option<u32>,
     /// By name; an entry whose file denotes another namespace is replaced.
     entered: tokio::sync::Mutex<HashMap<String, Entered>>,
     /// Namespaces that were found replaced since [`Apply::gone`] was last asked.
@@ -154,10 +156,16 @@ pub(crate) struct Apply {
 }
 
 impl Apply {
-    pub(crate) fn new(directory: Directory, relay: Arc<Relay>, inherited: Option<Arc<Inherited>>) -> Self {
+    pub(crate) fn new(
+        directory: Directory,
+        relay: Arc<Relay>,
+        inherited: Option<Arc<Inherited>>,
+        address_life_s: Option<u32>,
+    ) -> Self {
         Self {
             directory,
             relay,
+            address_life_s,
             entered: tokio::sync::Mutex::default(),
             replaced: Mutex::default(),
             listeners: Mutex::default(),
@@ -378,11 +386,30 @@ impl Apply {
         }
     }
 
+    /// For how many seconds an address is there unless it is renewed; `None` is for ever.
+    pub(crate) fn address_life_s(&self) -> Option<u32> {
+        self.address_life_s
+    }
+
+    /// Has an address that is held live on. One whose namespace is gone needs none.
+    pub(crate) async fn renew(&self, held: &HeldAddress) -> Result<(), ApplyError> {
+        let (At::Address(ip), Some(entered)) = (&held.at, self.still(&held.place).await) else {
+            return Ok(());
+        };
+        let address = entered
+            .links
+            .address_add(&held.link, host(*ip), self.address_life_s);
+        Ok(address.await?)
+    }
+
     async fn add_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {
         let entered = self.enter(&held.place.name).await?;
         match &held.at {
             At::Address(ip) => {
-                let added = entered.links.address_add(&held.link, host(*ip), None).await;
+                let added = entered
+                    .links
+                    .address_add(&held.link, host(*ip), self.address_life_s)
+                    .await;
                 // The link may have been made anew under another name.
                 added.inspect_err(|_| entered.subnets.lock().clear())?;
                 announce(&entered, &held.link, *ip).await;

@@ -5,6 +5,7 @@
 
 mod examine;
 mod look;
+mod renew;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -54,6 +55,8 @@ pub struct Config {
     pub relay: adit_relay::Config,
     /// How often backends are probed; `None`: never.
     pub probe_period: Option<Duration>,
+    /// After how many seconds an endpoint's address goes unless this process lives; `None`: it stays until it is removed.
+    pub address_life_s: Option<u32>,
     /// How another process may follow this one; `None`: none may.
     pub succession: Option<Succession>,
 }
@@ -65,6 +68,7 @@ impl Config {
             directory,
             relay: adit_relay::Config::default(),
             probe_period: None,
+            address_life_s: None,
             succession: None,
         }
     }
@@ -170,7 +174,12 @@ impl Gateway {
             None => Stage::Serving,
         };
         let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
-        let apply = Apply::new(config.directory, Arc::clone(&relay), inherited.clone());
+        let apply = Apply::new(
+            config.directory,
+            Arc::clone(&relay),
+            inherited.clone(),
+            config.address_life_s,
+        );
         Ok(Self {
             relay,
             apply: Arc::new(apply),
@@ -207,6 +216,8 @@ impl Gateway {
             door = self.succession.as_ref().and_then(succession::open);
         }
         let mut following = JoinSet::new();
+        let mut renewing = JoinSet::new();
+        renewing.spawn(Arc::clone(&self).renew());
         loop {
             while running.len() < WORKERS_MAX
                 && let Some(id) = queue.next()

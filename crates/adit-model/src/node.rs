@@ -141,6 +141,9 @@ pub struct NodeStatus {
     pub node: NodeName,
     /// The version of its program.
     pub version: String,
+    /// Which machine it is on, by whatever names it apart from others.
+    #[serde(default)]
+    pub machine: String,
     /// What it can do.
     pub capabilities: Capabilities,
     /// What it does.
@@ -168,10 +171,22 @@ pub struct Node {
     pub address: String,
     /// The version of its program.
     pub version: String,
+    /// Which machine it is on, by whatever names it apart from others; empty where that is not known.
+    #[serde(default)]
+    pub machine: String,
     /// What it does.
     pub load: Load,
     /// When it was last heard of.
     pub seen_at: Timestamp,
+}
+
+/// A gateway that gets no shards, since its operator is about to stop it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Its name.
+    pub name: NodeName,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// The embedded cloud's networks, whole: for gateways that make its VPCs themselves.

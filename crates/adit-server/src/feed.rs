@@ -398,7 +398,7 @@ impl Inner {
     }
 
     /// Tells gateways what follows for one endpoint: its owner is to serve it, and whoever else does is to let go of it, but
-    /// not before its owner listens. Answers whether anything was said.
+    /// not before its owner listens, unless it cannot listen beside the other. Answers whether anything was said.
     fn settle(&mut self, id: EndpointId) -> bool {
         let (Some(spec), Some(owner)) = (self.wanted.get(&id), self.owner(id).cloned()) else {
             return false;
@@ -408,9 +408,11 @@ impl Inner {
             return false;
         };
         let mut said = node.tell(id, Some(spec), drain_s);
-        if node.told.get(&id).is_some_and(node::Told::listens) {
-            let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
-            for (_, other) in others {
+        let listens = node.told.get(&id).is_some_and(node::Told::listens);
+        let machine = node.about.as_ref().map(|about| about.machine.clone());
+        let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
+        for (_, other) in others {
+            if listens || other.is_beside(machine.as_deref()) {
                 said |= other.tell(id, None, 0);
             }
         }

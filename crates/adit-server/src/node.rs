@@ -173,6 +173,7 @@ async fn status(
     let NodeStatus {
         node: name,
         version,
+        machine,
         load,
         reports,
         ..
@@ -187,6 +188,7 @@ async fn status(
             .map(|Extension(Peer(peer))| peer.ip().to_string())
             .unwrap_or_default(),
         version: version.chars().take(VERSION_CHARS_MAX).collect(),
+        machine: machine.chars().take(VERSION_CHARS_MAX).collect(),
         load,
         seen_at: app.now(),
     };
@@ -200,7 +202,7 @@ async fn status(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How much of a gateway's version is kept.
+/// How much of a gateway's version, and of its machine's name, is kept.
 const VERSION_CHARS_MAX: usize = 64;
 
 async fn networks(State(nodes): State<Arc<Nodes>>) -> Response {

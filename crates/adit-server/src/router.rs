@@ -168,6 +168,8 @@ fn operators() -> OpenApiRouter<Arc<App>> {
             operator::endpoint::endpoint_set
         ))
         .routes(routes!(operator::diagnosis::endpoint_diagnose))
+        .routes(routes!(operator::gateway::gateway_list))
+        .routes(routes!(operator::gateway::gateway_set))
         .routes(routes!(operator::connection::connection_list))
         .routes(routes!(operator::whitelist::whitelist_list))
         .routes(routes!(operator::vpc::vpc_list))

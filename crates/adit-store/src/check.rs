@@ -12,7 +12,7 @@ use adit_model::{
     endpoint::{Endpoint, EndpointStatus, Leg, Source},
     id::{EndpointId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
     network::{Holder, LoadBalancer, OWNER_ENDPOINT, Port, RouteTable, Subnet, Vpc},
-    node::Node,
+    node::{Drain, Node},
     placement::Placement,
     pool::Pool,
     port_mapping::{Claims, Protocol},
@@ -102,6 +102,7 @@ fn read(entry: &Entry) -> Result<Option<Key>, String> {
         Key::Account(_) => drop(whole::<Account>(entry)?),
         Key::Pool(id) => named(whole::<Pool>(entry)?.id == *id)?,
         Key::Node(name) => named(whole::<Node>(entry)?.name == *name)?,
+        Key::Drain(name) => named(whole::<Drain>(entry)?.name == *name)?,
         Key::Placement(_) => drop(whole::<Placement>(entry)?),
         Key::Guard(_) => whole::<()>(entry)?,
         Key::Vpc(id) => named(whole::<Vpc>(entry)?.id == *id)?,
@@ -197,6 +198,7 @@ impl Checker<'_> {
             | Key::Account(_)
             | Key::Pool(_)
             | Key::Node(_)
+            | Key::Drain(_)
             | Key::Placement(_)
             | Key::Vpc(_) => {}
         }

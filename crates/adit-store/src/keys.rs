@@ -9,7 +9,7 @@
 //! claims/{port}                marker/{marker id}           port/{port}                 guard/port/{port}
 //! address/{subnet}/{ip}        source/{vpc}/{ip}            routetable/{table}          loadbalancer/{balancer}
 //! quota/{project}/{type}/{n}   limits/{project}             binding/{table}/{service}   publicname/{name}
-//! node/{gateway}               placement/{pool}
+//! node/{gateway}               placement/{pool}             drain/{gateway}
 //! anything else: its owner's business
 //! ```
 //!
@@ -88,6 +88,7 @@ pub const KINDS: &[&str] = &[
     "loadbalancer",
     "node",
     "placement",
+    "drain",
 ];
 
 /// A key, read.
@@ -117,6 +118,8 @@ pub enum Key {
     Pool(PoolId),
     /// A gateway that has been heard of lately.
     Node(NodeName),
+    /// A gateway that is being drained.
+    Drain(NodeName),
     /// Which gateway serves which endpoints of a pool.
     Placement(PoolId),
     /// A guard; the parent's own key.
@@ -175,6 +178,7 @@ impl Key {
             "account" => one(rest, Key::Account),
             "pool" => one(rest, Key::Pool),
             "node" => one(rest, Key::Node),
+            "drain" => one(rest, Key::Drain),
             "placement" => one(rest, Key::Placement),
             "guard" => Key::parse(rest).map(Key::guard),
             "vpc" => one(rest, Key::Vpc),
@@ -204,6 +208,7 @@ impl std::fmt::Display for Key {
             Key::Account(domain) => write!(f, "account/{domain}"),
             Key::Pool(id) => write!(f, "pool/{id}"),
             Key::Node(name) => write!(f, "node/{name}"),
+            Key::Drain(name) => write!(f, "drain/{name}"),
             Key::Placement(pool) => write!(f, "placement/{pool}"),
             Key::Guard(parent) => write!(f, "guard/{parent}"),
             Key::Vpc(id) => write!(f, "vpc/{id}"),
@@ -245,6 +250,7 @@ mod tests {
             Key::Pool(PoolId::random()).guard(),
             Key::Node("gateway-1.edge".parse().unwrap()),
             Key::Placement(PoolId::random()),
+            Key::Drain("g".parse().unwrap()),
             Key::Service(ServiceId::random()).guard(),
             Key::Subnet(SubnetId::random()).guard(),
             Key::Vpc(VpcId::random()),

@@ -28,7 +28,7 @@ use adit_model::{
         RouteTableId, ServiceId, SubnetId, VpcId,
     },
     network::{LoadBalancer, Port, RouteTable, Subnet, Vpc},
-    node::{Node, NodeName},
+    node::{Drain, Node, NodeName},
     placement::Placement,
     pool::Pool,
     port_mapping::Claims,
@@ -101,6 +101,7 @@ pub struct State {
     pools: Table<PoolId, Pool>,
     nodes: Table<NodeName, Node>,
     placements: Table<PoolId, Placement>,
+    drains: Table<NodeName, Drain>,
     guards: HashMap<Key, Revision>,
     vpcs: Table<VpcId, Vpc>,
     subnets: Table<SubnetId, Subnet>,
@@ -155,6 +156,8 @@ tables! {
     node, nodes: NodeName => Node;
     /// Which gateway serves which endpoints of a pool.
     placement, placements: PoolId => Placement;
+    /// A gateway that is being drained.
+    drain, drains: NodeName => Drain;
     /// A VPC.
     vpc, vpcs: VpcId => Vpc;
     /// A subnet.
@@ -411,6 +414,7 @@ impl View for State {
             Reading::Account(domain, new) => drop(replace(&mut self.accounts, domain, new)),
             Reading::Pool(id, new) => drop(replace(&mut self.pools, id, new)),
             Reading::Node(name, new) => drop(replace(&mut self.nodes, name, new)),
+            Reading::Drain(name, new) => drop(replace(&mut self.drains, name, new)),
             Reading::Placement(pool, new) => drop(replace(&mut self.placements, pool, new)),
             Reading::Guard(of, Some(revision)) => drop(self.guards.insert(of, revision)),
             Reading::Guard(of, None) => drop(self.guards.remove(&of)),

@@ -23,7 +23,7 @@ use crate::{
     top::Top,
 };
 
-pub use nodes::{ControlArgs, Gateway, GatewayCheck, GatewayRun, Networks, NodeArgs};
+pub use nodes::{ControlArgs, Gateway, GatewayCheck, GatewayDrain, GatewayRun, Gateways, Networks, NodeArgs};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]
@@ -84,6 +84,8 @@ pub enum Command {
     /// Serves the API, identity and networks of the region file, and what gateways follow, on an address of its own. Makes
     /// nothing in the kernel; endpoints wait as `creating` until a gateway serves them.
     Api(Box<Api>),
+    /// List the gateways of a region that are processes of their own: what they do, and since when they were not heard of.
+    Gateways(Box<Gateways>),
     /// Make the networks of a region's embedded cloud on this machine, as namespaces, for the gateways here (`adit gateway run`).
     ///
     /// Follows a control plane (`adit api`). What it made stays until a signal ends it; it is removed then.

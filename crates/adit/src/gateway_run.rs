@@ -34,6 +34,8 @@ use crate::{
 
 /// Events that may wait for the gateway.
 const EVENTS_MAX: usize = 64;
+/// After how many seconds an endpoint's address goes when this process is dead or stopped.
+const ADDRESS_LIFE_S: u32 = 2;
 /// Reports that may wait to be noted.
 const REPORTS_MAX: usize = 1024;
 
@@ -144,12 +146,14 @@ async fn start(
             keepsakes: vec![(LOCK, data.lock())],
         }),
         probe_period: args.work.probe_period(),
+        address_life_s: Some(ADDRESS_LIFE_S),
         ..adit_gateway::Config::new(directory)
     })?);
     let counted = Arc::clone(&gateway);
     let node = Node {
         name: args.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: machine(),
         capabilities,
         namespace: Box::new(move |vpc| {
             let id = vpc.parse();
@@ -233,6 +237,12 @@ async fn told_to_end(signals: &mut Signals, connections: Option<&ConnectionLog>)
             connections.reopen();
         }
     }
+}
+
+/// What names this machine apart from others for as long as it is up; nothing where the kernel does not say.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Says where the gateway is.

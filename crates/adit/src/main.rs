@@ -43,6 +43,10 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Run(args)) => {
             gateway_run::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
         }
+        Command::Gateways(args) => admin::gateways(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
+        Command::Gateway(Gateway::Drain(args)) => {
+            admin::drain(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+        }
         Command::Networks(args) => networks::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),
         Command::Top(args) => top::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),

@@ -14,7 +14,8 @@ use adit_netns::Namespace;
 use process::{
     BACKEND_PORT, CLIENT_PORT, Client,
     cluster::{Control, Role, port_of},
-    skip_without_root, until,
+    etcd::Etcd,
+    skip_without, skip_without_root, until,
 };
 use serde_json::json;
 
@@ -58,16 +59,41 @@ fn echo(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Publishes the server, and answers the address of an endpoint that serves it.
-fn endpoint(control: &Control) -> (String, Ipv4Addr) {
-    let service = Client::demo(&control.region.api)
-        .publish(&json!([{"client_port": PORT, "server_port": 80, "protocol": "TCP"}]));
+/// Publishes the server, and answers the service's id.
+fn service(control: &Control) -> String {
+    Client::demo(&control.region.api)
+        .publish(&json!([{"client_port": PORT, "server_port": 80, "protocol": "TCP"}]))
+}
+
+/// Makes an endpoint to a service, and answers its id and address once it is accepted.
+fn endpoint(control: &Control, service: &str) -> (String, Ipv4Addr) {
     let other = Client::other(&control.region.api);
-    let (id, ip) = other.connect(&service);
+    let (id, ip) = other.connect(service);
     until("the endpoint to be accepted", || {
         (other.must("GET", &format!("vpc-endpoints/{id}"), None)["status"] == "accepted").then_some(())
     });
     (id, ip)
+}
+
+/// Makes an endpoint that waits for a gateway, and answers its id and its owner.
+fn waiting(control: &Control) -> (String, Client) {
+    let service = service(control);
+    let other = Client::other(&control.region.api);
+    let body = json!({"endpoint_service_id": service, "vpc_id": process::CLIENT_VPC,
+        "subnet_id": process::CLIENT_SUBNET});
+    let id = other.must("POST", "vpc-endpoints", Some(&body))["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    (id, other)
+}
+
+/// An endpoint's address, once it is accepted.
+fn address(owner: &Client, id: &str) -> Ipv4Addr {
+    until("the endpoint to be accepted", || {
+        let shown = owner.must("GET", &format!("vpc-endpoints/{id}"), None);
+        (shown["status"] == "accepted").then(|| shown["ip"].as_str().unwrap().parse().unwrap())
+    })
 }
 
 fn written(state: &Path, endpoint: &str) -> Option<()> {
@@ -89,7 +115,7 @@ fn traffic_flows_while_the_whole_control_plane_is_down_also_after_the_gateway_wa
     let token_file = control.token_file();
     let _networks = Role::networks(&urls, &token_file, &networks);
     let gateway = Role::gateway("one", &urls, &token_file, &state, &networks);
-    let (id, ip) = endpoint(&control);
+    let (id, ip) = endpoint(&control, &service(&control));
     serve(&port_of(&networks, BACKEND_PORT));
     let client = port_of(&networks, CLIENT_PORT);
     let mut open = connect(&client, ip).unwrap();
@@ -136,7 +162,7 @@ fn a_gateway_asks_the_next_address_where_one_does_not_answer() {
     let urls = ["http://127.0.0.1:1".to_owned(), mute, control.nodes.clone()];
     let _networks = Role::networks(&urls, &token_file, &networks);
     let _gateway = Role::gateway("one", &urls, &token_file, &state, &networks);
-    let (_, ip) = endpoint(&control);
+    let (_, ip) = endpoint(&control, &service(&control));
     serve(&port_of(&networks, BACKEND_PORT));
     connect(&port_of(&networks, CLIENT_PORT), ip).unwrap();
 }
@@ -151,15 +177,7 @@ fn a_vpc_that_is_not_on_the_node_is_named_and_waited_for() {
     let control = Control::start(&api, &[]);
     let urls = [control.nodes.clone()];
     let token_file = control.token_file();
-    let service = Client::demo(&control.region.api)
-        .publish(&json!([{"client_port": PORT, "server_port": 80, "protocol": "TCP"}]));
-    let other = Client::other(&control.region.api);
-    let body = json!({"endpoint_service_id": service, "vpc_id": process::CLIENT_VPC,
-        "subnet_id": process::CLIENT_SUBNET});
-    let id = other.must("POST", "vpc-endpoints", Some(&body))["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let (id, other) = waiting(&control);
     // Whoever makes the VPCs has a name for them, and has gone.
     let pattern = {
         let _networks = Role::networks(&urls, &token_file, &networks);
@@ -181,4 +199,134 @@ fn a_vpc_that_is_not_on_the_node_is_named_and_waited_for() {
         (other.must("GET", &format!("vpc-endpoints/{id}"), None)["status"] == "accepted").then_some(())
     });
     assert!(control.shown(&id)["waiting_for"].is_null());
+}
+
+/// Two gateways between the same VPCs, and the one of them that serves the endpoint.
+fn two_gateways(control: &Control, networks: &Path, folder: &Path) -> (Vec<(&'static str, Role)>, usize) {
+    let urls = [control.nodes.clone()];
+    let gateways = ["one", "two"].map(|name| {
+        let state = folder.join(name);
+        (
+            name,
+            Role::gateway(name, &urls, &control.token_file(), &state, networks),
+        )
+    });
+    let gateways = Vec::from(gateways);
+    let at = until(
+        "the endpoint to be at one of them, and both to have their share",
+        || {
+            let listed: Option<Vec<_>> = gateways.iter().map(|(name, _)| control.listed(name)).collect();
+            let listed = listed.filter(|listed| listed.iter().all(|g| g["shards"] == 2048))?;
+            let serving: Vec<_> = (0..2).filter(|at| listed[*at]["endpoints"] == 1).collect();
+            (serving.len() == 1).then(|| serving[0])
+        },
+    );
+    (gateways, at)
+}
+
+#[test]
+fn a_killed_gateway_s_endpoints_are_served_by_another() {
+    if skip_without_root("a_killed_gateway_s_endpoints_are_served_by_another") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [api, networks] = ["api", "networks"].map(|name| folder.path().join(name));
+    let control = Control::start(&api, &[]);
+    let _networks = Role::networks(
+        std::slice::from_ref(&control.nodes),
+        &control.token_file(),
+        &networks,
+    );
+    let (id, other) = waiting(&control);
+    let (mut gateways, at) = two_gateways(&control, &networks, folder.path());
+    let ip = address(&other, &id);
+    serve(&port_of(&networks, BACKEND_PORT));
+    let client = port_of(&networks, CLIENT_PORT);
+    until("traffic", || connect(&client, ip).ok());
+    let (killed, process) = gateways.remove(at);
+    process.kill();
+    let left = gateways[0].0;
+    until("the other to have everything", || {
+        (control.listed(left)?["shards"] == 4096).then_some(())
+    });
+    until("traffic through the other", || connect(&client, ip).ok());
+    until("it to be gone from the list", || {
+        control.listed(killed).is_none().then_some(())
+    });
+}
+
+#[test]
+fn a_drained_gateway_gives_everything_to_the_others_and_gets_its_share_again() {
+    if skip_without_root("a_drained_gateway_gives_everything_to_the_others_and_gets_its_share_again") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [api, networks] = ["api", "networks"].map(|name| folder.path().join(name));
+    let control = Control::start(&api, &[]);
+    let _networks = Role::networks(
+        std::slice::from_ref(&control.nodes),
+        &control.token_file(),
+        &networks,
+    );
+    let (id, other) = waiting(&control);
+    let (gateways, at) = two_gateways(&control, &networks, folder.path());
+    let ip = address(&other, &id);
+    serve(&port_of(&networks, BACKEND_PORT));
+    let client = port_of(&networks, CLIENT_PORT);
+    until("traffic", || connect(&client, ip).ok());
+    let drained = gateways[at].0;
+    let shown = control.operator(&["gateway", "drain", drained]);
+    assert_eq!(
+        (&shown["name"], &shown["status"]),
+        (&json!(drained), &json!("draining"))
+    );
+    until("it to have nothing", || {
+        let listed = control.listed(drained)?;
+        (listed["shards"] == 0 && listed["endpoints"] == 0).then_some(())
+    });
+    until("traffic through the other", || connect(&client, ip).ok());
+    let shown = control.operator(&["gateway", "drain", drained, "--undo"]);
+    assert_eq!(shown["status"], "up");
+    until("its share", || {
+        (control.listed(drained)?["shards"] == 2048).then_some(())
+    });
+}
+
+#[test]
+fn of_two_control_planes_on_one_etcd_either_may_die() {
+    let test = "of_two_control_planes_on_one_etcd_either_may_die";
+    if skip_without_root(test) || skip_without("etcd", test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, networks, state] =
+        ["first", "second", "networks", "state"].map(|name| folder.path().join(name));
+    let etcd = Etcd::start();
+    let one = Control::start(&first, &["--store", &etcd.store]);
+    let token_file = one.token_file();
+    let secret = token_file.to_str().unwrap();
+    let two = Control::start(&second, &["--store", &etcd.store, "--node-token-file", secret]);
+    let urls = [one.nodes.clone(), two.nodes.clone()];
+    let _networks = Role::networks(&urls, &token_file, &networks);
+    let _gateway = Role::gateway("gateway", &urls, &token_file, &state, &networks);
+    let service = service(&one);
+    let (id, ip) = endpoint(&one, &service);
+    serve(&port_of(&networks, BACKEND_PORT));
+    let client = port_of(&networks, CLIENT_PORT);
+    let mut open = connect(&client, ip).unwrap();
+    // What one has answered the other knows, and either lists the gateway.
+    let path = format!("vpc-endpoints/{id}");
+    assert_eq!(
+        Client::other(&two.region.api).must("GET", &path, None)["status"],
+        "accepted"
+    );
+    until("the gateway on the list", || two.listed("gateway"));
+
+    // The one that was first leads; the other takes over, also the gateway.
+    one.region.kill();
+    echo(&mut open).unwrap();
+    let (_, next) = endpoint(&two, &service);
+    until("traffic through the new endpoint", || connect(&client, next).ok());
+    echo(&mut open).unwrap();
+    connect(&client, ip).unwrap();
 }

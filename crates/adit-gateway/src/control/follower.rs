@@ -42,6 +42,8 @@ pub struct Node {
     pub name: NodeName,
     /// The version of its program.
     pub version: String,
+    /// Which machine it is on, by whatever names it apart from others.
+    pub machine: String,
     /// What it can do.
     pub capabilities: Capabilities,
     /// The name of a VPC's namespace here, out of what the control plane calls it.
@@ -280,6 +282,7 @@ impl Follower {
         let status = NodeStatus {
             node: self.node.name.clone(),
             version: self.node.version.clone(),
+            machine: self.node.machine.clone(),
             capabilities: self.node.capabilities.clone(),
             load: Load {
                 endpoints: self.endpoints.load(Ordering::Relaxed),

@@ -6,6 +6,7 @@ use adit_model::{
     ApiError, Code, body,
     id::{DomainId, EndpointId, PoolId, ProjectId, RecordId, ServiceId, VpcId},
     listing::Query,
+    node::NodeName,
     port_mapping::PortMapping,
     service::Fault,
     tag::Tag,
@@ -100,6 +101,17 @@ impl<S: Sync + Send> FromRequestParts<S> for PoolPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         path_id(parts, state, "pool_id", Code::E0002).await.map(Self)
+    }
+}
+
+/// The gateway that the path names.
+pub(crate) struct GatewayPath(pub NodeName);
+
+impl<S: Sync + Send> FromRequestParts<S> for GatewayPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        path_id(parts, state, "gateway", Code::E0002).await.map(Self)
     }
 }
 

@@ -64,6 +64,12 @@ impl Node {
         }
     }
 
+    /// Whether it shares a machine, and so the VPCs' namespaces, with another: the two cannot listen for one endpoint.
+    pub(super) fn is_beside(&self, machine: Option<&str>) -> bool {
+        let own = self.about.as_ref().map(|about| about.machine.as_str());
+        own.is_some_and(|own| !own.is_empty()) && own == machine
+    }
+
     /// Tells it what to serve; the same again is nothing new. Answers whether it is new.
     pub(super) fn tell(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) -> bool {
         match (self.told.get(&id), &spec) {

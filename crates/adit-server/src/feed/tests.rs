@@ -203,3 +203,31 @@ fn a_gateway_that_comes_again_goes_on_where_it_was() {
     assert!(matches!(&heard(&mut third)[..], [FeedEvent::Snapshot { endpoints }] if endpoints.len() == 2));
     assert_eq!(feed.serving(id(1)), Serving::NotYet(None), "it may be another");
 }
+
+#[test]
+fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
+    let feed = Arc::new(Feed::new());
+    let placed = on(&["one"]);
+    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    let mut one = feed.subscribe(name("one"), None);
+    let mut two = feed.subscribe(name("two"), None);
+    for node in ["one", "two"] {
+        let about = adit_model::node::Node {
+            name: name(node),
+            address: String::new(),
+            version: String::new(),
+            machine: "the same".to_owned(),
+            load: adit_model::node::Load::default(),
+            seen_at: adit_model::time::Timestamp::default(),
+        };
+        assert!(feed.heard(about));
+    }
+    heard(&mut one);
+    heard(&mut two);
+    feed.report(&name("one"), listening(1, 1));
+    feed.place(moved_to(&placed, &["two"]));
+    assert_eq!(
+        (heard(&mut one), heard(&mut two)),
+        (vec![removal(1)], vec![put(1, 1)])
+    );
+}

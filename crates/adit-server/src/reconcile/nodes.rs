@@ -39,7 +39,12 @@ pub(super) async fn run(app: Arc<App>) {
         if app.feed.is_alone() {
             return;
         }
-        if let Err(e) = place(&app, &live).await {
+        let staying: BTreeSet<_> = {
+            let state = app.cache.read();
+            let staying = live.iter().filter(|name| state.drain(name).is_none());
+            staying.cloned().collect()
+        };
+        if let Err(e) = place(&app, &staying).await {
             tracing::warn!(error = error_chain(&e), "The placement could not be written.");
         }
         if let Err(e) = list(&app, &live, &mut lease).await {
@@ -102,7 +107,8 @@ async fn list(
         let listed = app.cache.read().node(&node.name).cloned();
         let fresh = listed.is_some_and(|listed| {
             let age = node.seen_at.unix_s() - listed.seen_at.unix_s();
-            age < AGE_S_MAX && (&listed.address, &listed.version) == (&node.address, &node.version)
+            let load = listed.load == node.load || age < 1;
+            load && age < AGE_S_MAX && (&listed.address, &listed.version) == (&node.address, &node.version)
         });
         if !fresh {
             write(app, &node, lease).await?;

@@ -10,7 +10,7 @@ use adit_model::{
         SubnetId, VpcId,
     },
     network::{Holder, LoadBalancer, Port, RouteTable, Subnet, Vpc},
-    node::{Node, NodeName},
+    node::{Drain, Node, NodeName},
     placement::Placement,
     pool::Pool,
     port_mapping::Claims,
@@ -66,6 +66,8 @@ pub enum Reading {
     Pool(PoolId, Option<Stored<Pool>>),
     /// A gateway.
     Node(NodeName, Option<Stored<Node>>),
+    /// A gateway that is being drained.
+    Drain(NodeName, Option<Stored<Drain>>),
     /// A pool's placement.
     Placement(PoolId, Option<Stored<Placement>>),
     /// A guard.
@@ -108,6 +110,7 @@ impl Reading {
             Key::Account(domain) => Self::Account(domain, stored(entry)),
             Key::Pool(id) => Self::Pool(id, stored(entry)),
             Key::Node(name) => Self::Node(name, stored(entry)),
+            Key::Drain(name) => Self::Drain(name, stored(entry)),
             Key::Placement(pool) => Self::Placement(pool, stored(entry)),
             Key::Guard(of) => Self::Guard(*of, entry.map(|entry| entry.mod_revision)),
             Key::Vpc(id) => Self::Vpc(id, stored(entry)),

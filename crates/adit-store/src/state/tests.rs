@@ -20,7 +20,7 @@ use super::*;
 use crate::keys::encode;
 
 /// How many kinds of keys there are; [`put`] knows each, the last is a key of nobody's.
-const KINDS: u8 = 24;
+const KINDS: u8 = 25;
 
 /// The key and the value of a document of this kind.
 fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
@@ -80,6 +80,7 @@ fn put(kind: u8, id: u8, seed: Seed) -> (Arc<str>, Arc<[u8]>) {
         20 => (Key::Pool(PoolId(uuid(at))), encode(&pool(at, seed))),
         21 => (Key::Node(node_name(at)), encode(&node(at, seed))),
         22 => (Key::Placement(PoolId(uuid(at))), encode(&placement(seed))),
+        23 => (Key::Drain(node_name(at)), encode(&drain(at, seed))),
         _ => return (format!("other/{at}").into(), encode(&seed)),
     };
     (key.into(), value)
@@ -184,6 +185,7 @@ fn expected(stock: &Stock) -> Answers {
     say.say_table("pool", &all!(stock, Pool: Pool));
     say.say_table("node", &all!(stock, Node: Node));
     say.say_table("placement", &all!(stock, Placement: Placement));
+    say.say_table("drain", &all!(stock, Drain: Drain));
     for n in 0..IDS {
         let found = accounts.iter().find(|(id, _)| *id == account_id(n));
         let frozen = found.is_some_and(|(_, account)| !account.frozen.is_empty());
@@ -362,6 +364,7 @@ fn answers(state: &State) -> Answers {
         "account": account, accounts, account_id;
         "pool": pool, pools, |n| PoolId(uuid(n));
         "node": node, nodes, node_name;
+        "drain": drain, drains, node_name;
         "placement": placement, placements, |n| PoolId(uuid(n));
         "vpc": vpc, vpcs, |n| VpcId(uuid(n));
         "subnet": subnet, subnets, |n| SubnetId(uuid(n));

@@ -12,7 +12,11 @@ mod view;
 
 use std::{io, path::PathBuf};
 
-use crate::{data::DataError, terminal};
+use crate::{
+    cli::{GatewayDrain, Gateways},
+    data::DataError,
+    terminal,
+};
 use access::Access;
 use args::{AccessArgs, Admin, Output};
 use client::Client;
@@ -146,10 +150,29 @@ pub(crate) fn diagnose(access: &AccessArgs, endpoint: &str, question: Value) -> 
 /// # Errors
 /// By what was missing or refused; nothing was changed then.
 pub fn run(args: Admin) -> Result<(), Error> {
-    let client = Client::login(Access::of(&args.access)?)?;
-    let order = Order::of(args.what);
-    let reply = client.perform(&order)?;
-    let text = match args.output {
+    perform(&args.access, args.output, &Order::of(args.what))
+}
+
+/// Lists the gateways that are processes of their own.
+///
+/// # Errors
+/// By what was missing or refused.
+pub fn gateways(args: &Gateways) -> Result<(), Error> {
+    perform(&args.access, args.output, &Order::gateways())
+}
+
+/// Takes all endpoints off a gateway, or lets it have its share again.
+///
+/// # Errors
+/// By what was missing or refused; nothing was changed then.
+pub fn drain(args: &GatewayDrain) -> Result<(), Error> {
+    perform(&args.access, args.output, &Order::drain(&args.name, !args.undo))
+}
+
+fn perform(access: &AccessArgs, output: Output, order: &Order) -> Result<(), Error> {
+    let client = Client::login(Access::of(access)?)?;
+    let reply = client.perform(order)?;
+    let text = match output {
         Output::Table => order.view.text(&reply),
         Output::Json if reply.is_null() => String::new(),
         Output::Json => format!("{reply:#}\n"),

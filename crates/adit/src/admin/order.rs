@@ -96,6 +96,17 @@ const POOLS: &[Column] = &[
     at("ENDPOINTS", "/endpoints"),
 ];
 
+const GATEWAYS: &[Column] = &[
+    at("NAME", "/name"),
+    at("STATE", "/status"),
+    at("ADDRESS", "/address"),
+    at("VERSION", "/version"),
+    at("SHARDS", "/shards"),
+    at("ENDPOINTS", "/endpoints"),
+    at("CONNECTIONS", "/connections"),
+    at("SEEN", "/seen_at"),
+];
+
 impl Order {
     /// What the API is asked.
     pub(super) fn of(what: What) -> Self {
@@ -116,6 +127,17 @@ impl Order {
     pub(super) fn diagnosis(endpoint: &str, question: Value) -> Self {
         let path = format!("endpoints/{}/diagnosis", part(endpoint));
         Self::new("POST", path, View::Item).with(question)
+    }
+
+    /// The gateways that are processes of their own.
+    pub(super) fn gateways() -> Self {
+        list("gateways", "gateways", GATEWAYS, Listed::default(), [])
+    }
+
+    /// Takes all endpoints off a gateway, or lets it have its share again.
+    pub(super) fn drain(gateway: &str, draining: bool) -> Self {
+        Self::new("PUT", format!("gateways/{}", part(gateway)), View::Item)
+            .with(json!({"draining": draining}))
     }
 
     fn new(method: &'static str, path: impl Into<String>, view: View) -> Self {

@@ -7,7 +7,11 @@ use adit_model::node::NodeName;
 use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
 
 use super::Output;
-use crate::{data_plane::Work, pattern::Pattern};
+use crate::{
+    admin::args::{AccessArgs, Output as AdminOutput},
+    data_plane::Work,
+    pattern::Pattern,
+};
 
 /// Where gateways come to.
 #[derive(Clone, Debug, Args)]
@@ -40,6 +44,35 @@ pub enum Gateway {
     /// VPCs are namespaces that are there already: named by a pattern (--namespaces), or made by `adit networks` (--networks). While
     /// no control plane answers it serves what it was told last, also after its own restart.
     Run(Box<GatewayRun>),
+    /// Take all endpoints off a gateway, each once another gateway listens for it; its connections are cut then.
+    Drain(Box<GatewayDrain>),
+}
+
+/// List gateways.
+#[derive(Debug, Args)]
+pub struct Gateways {
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: AdminOutput,
+    /// Which region, and as whom.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// Drain a gateway.
+#[derive(Debug, Args)]
+pub struct GatewayDrain {
+    /// Its name.
+    pub name: String,
+    /// Let it have its share of the endpoints again.
+    #[arg(long)]
+    pub undo: bool,
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: AdminOutput,
+    /// Which region, and as whom.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// Serve endpoints on this machine.

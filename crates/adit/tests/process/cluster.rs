@@ -23,6 +23,7 @@ pub(crate) struct Control {
     /// Where gateways come to.
     pub(crate) nodes: String,
     pub(crate) secret: String,
+    token_file: PathBuf,
     data: PathBuf,
 }
 
@@ -36,13 +37,13 @@ impl Control {
         }
         let region = Region::of(command, Stdio::inherit());
         let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
+        let named = more.iter().position(|word| *word == "--node-token-file");
+        let token_file = named.map_or_else(|| data.join("node-token"), |at| more[at + 1].into());
         Self {
             region,
             nodes: run["nodes"].as_str().unwrap().to_owned(),
-            secret: std::fs::read_to_string(data.join("node-token"))
-                .unwrap()
-                .trim()
-                .to_owned(),
+            secret: std::fs::read_to_string(&token_file).unwrap().trim().to_owned(),
+            token_file,
             data: data.to_owned(),
         }
     }
@@ -62,25 +63,37 @@ impl Control {
         (reply.status().as_u16(), reply.into_body())
     }
 
-    /// What `adit admin` shows of an endpoint.
-    pub(crate) fn shown(&self, endpoint: &str) -> Value {
-        let shown = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .args(["admin", "-o", "json", "--data"])
+    /// What a command of the operator's prints, as JSON.
+    pub(crate) fn operator(&self, words: &[&str]) -> Value {
+        let printed = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(words)
+            .args(["-o", "json", "--data"])
             .arg(&self.data)
-            .args(["endpoint", "show", endpoint])
             .output()
             .unwrap();
         assert!(
-            shown.status.success(),
+            printed.status.success(),
             "{}",
-            String::from_utf8_lossy(&shown.stderr)
+            String::from_utf8_lossy(&printed.stderr)
         );
-        serde_json::from_slice(&shown.stdout).unwrap()
+        serde_json::from_slice(&printed.stdout).unwrap()
+    }
+
+    /// What `adit gateways` lists of one.
+    pub(crate) fn listed(&self, gateway: &str) -> Option<Value> {
+        let listed = self.operator(&["gateways"]);
+        let mut gateways = listed["gateways"].as_array()?.iter();
+        gateways.find(|listed| listed["name"] == gateway).cloned()
+    }
+
+    /// What `adit admin` shows of an endpoint.
+    pub(crate) fn shown(&self, endpoint: &str) -> Value {
+        self.operator(&["admin", "endpoint", "show", endpoint])
     }
 
     /// The file with the secret.
     pub(crate) fn token_file(&self) -> PathBuf {
-        self.data.join("node-token")
+        self.token_file.clone()
     }
 }
 

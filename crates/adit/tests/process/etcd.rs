@@ -23,8 +23,18 @@ impl Etcd {
         let child = Command::new("etcd")
             .args(["--name", "one", "--data-dir"])
             .arg(folder.path())
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
             .args(["--initial-cluster", &format!("one={peer}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

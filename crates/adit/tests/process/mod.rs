@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test target uses its own part of this")]
 
 pub(crate) mod cluster;
+pub(crate) mod etcd;
 pub(crate) mod pattern;
 pub(crate) mod stage;
 

@@ -8,6 +8,7 @@ pub(crate) mod connection;
 pub(crate) mod diagnosis;
 pub(crate) mod endpoint;
 pub(crate) mod failure;
+pub(crate) mod gateway;
 pub(crate) mod pool;
 pub(crate) mod project;
 pub(crate) mod public_service;

@@ -7,6 +7,7 @@ pub mod account;
 pub mod connection;
 pub mod diagnosis;
 pub mod endpoint;
+pub mod gateway;
 pub mod pool;
 pub mod project;
 pub mod service;

@@ -6,7 +6,7 @@ use adit_model::{
     endpoint::{EndpointCreate, EndpointPlace, GatewayLeg, InterfaceLeg, Leg},
     id::{DomainId, PoolId, RecordId, Vni},
     network::{Mac, Route, SubnetRange},
-    node::{Load, Node, NodeName},
+    node::{Drain, Load, Node, NodeName},
     placement::Placement,
     port_mapping::{Claim, PortMapping, Protocol},
     service::{Backend, Public, PublicCreate, ServerType, ServiceCreate, ServicePlace, TcpProxy},
@@ -60,11 +60,19 @@ pub(super) fn node(id: u8, [a, b, ..]: Seed) -> Node {
         name: node_name(id),
         address: "192.0.2.1".to_owned(),
         version: format!("0.{a}"),
+        machine: String::new(),
         load: Load {
             endpoints: u64::from(b),
             ..Load::default()
         },
         seen_at: Timestamp::from_unix_s(i64::from(a)),
+    }
+}
+
+pub(super) fn drain(id: u8, [a, ..]: Seed) -> Drain {
+    Drain {
+        name: node_name(id),
+        since: Timestamp::from_unix_s(i64::from(a)),
     }
 }
 

@@ -3,6 +3,7 @@
 mod account;
 mod diagnosis;
 mod endpoint;
+mod gateway;
 mod inspect;
 mod pool;
 pub(crate) mod public_service;

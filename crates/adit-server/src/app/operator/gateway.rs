@@ -1,0 +1,111 @@
+//! Gateways that are processes of their own: which there are, what they do, and who is to get nothing to do.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use adit_model::{
+    ApiError, Code,
+    body::{self, Body},
+    listing::{LIMIT_MAX, Listing, Query},
+    node::{Drain, Node, NodeName},
+};
+use adit_store::{Key, State, Txn, keys::encode};
+
+use crate::{
+    app::{ATTEMPTS_MAX, App, as_seen},
+    error::Failure,
+};
+
+/// A gateway, as the operator sees it.
+#[derive(Clone, Debug)]
+pub struct GatewaySeen {
+    /// Its name.
+    pub name: NodeName,
+    /// What it says of itself; nothing of one that is away.
+    pub node: Option<Arc<Node>>,
+    /// How many of all shards are its.
+    pub shards: usize,
+    /// Whether it is to get none.
+    pub draining: bool,
+}
+
+impl App {
+    /// A page of all gateways by their names: those that are there, those whose shards nobody else could take, and those
+    /// that are drained.
+    ///
+    /// # Errors
+    /// By the query.
+    pub async fn operator_gateway_list(&self, query: &Query) -> Result<(Vec<GatewaySeen>, usize), Failure> {
+        let listing = Listing::parse(query, LIMIT_MAX, true)?;
+        self.barrier().await?;
+        let found = self.gateways(&self.cache.read());
+        let total = found.len();
+        // All of an age: the order of their names stays.
+        let page = listing.page(found, |_| Default::default());
+        Ok((page, total))
+    }
+
+    fn gateways(&self, state: &State) -> Vec<GatewaySeen> {
+        let placement = state.placement(&self.config.pool);
+        let shards = placement.map(|placement| placement.loads()).unwrap_or_default();
+        let placed = shards.keys().map(|name| (*name).clone());
+        let mut names: Vec<NodeName> = placed
+            .chain(state.nodes().map(|node| node.name.clone()))
+            .collect();
+        names.extend(state.drains().map(|drain| drain.name.clone()));
+        let names: BTreeSet<_> = names.into_iter().collect();
+        let seen = |name: NodeName| GatewaySeen {
+            node: state.node(&name).map(|node| Arc::clone(&node.value)),
+            shards: shards.get(&name).copied().unwrap_or(0),
+            draining: state.drain(&name).is_some(),
+            name,
+        };
+        names.into_iter().map(seen).collect()
+    }
+
+    /// Takes all endpoints off a gateway, each once another serves it; or lets it have its share again.
+    ///
+    /// # Errors
+    /// 2002, 0002 (the words); 0005 where there is no such gateway.
+    pub async fn operator_gateway_set(&self, name: NodeName, body: &Body) -> Result<GatewaySeen, Failure> {
+        let draining = body::boolean(body, "draining", Code::E0002)?
+            .ok_or_else(|| ApiError::because(Code::E2002, "draining is missing."))?;
+        for _ in 0..ATTEMPTS_MAX {
+            self.barrier().await?;
+            let txn = {
+                let state = self.cache.read();
+                let seen = self.gateways(&state).into_iter().find(|seen| seen.name == name);
+                let seen = seen
+                    .ok_or_else(|| ApiError::because(Code::E0005, format!("There is no gateway {name}.")))?;
+                if seen.draining == draining {
+                    return Ok(seen);
+                }
+                let key = Key::Drain(name.clone());
+                let txn = as_seen(Txn::new(), key.clone(), state.drain(&name));
+                match draining {
+                    true => txn.put(
+                        key,
+                        encode(&Drain {
+                            name: name.clone(),
+                            since: self.now(),
+                        }),
+                    ),
+                    false => txn.delete(key),
+                }
+            };
+            if self.commit(txn).await? && !draining {
+                let there = self
+                    .gateways(&self.cache.read())
+                    .into_iter()
+                    .find(|seen| seen.name == name);
+                // One that is away and has no shards was known by nothing but this.
+                return Ok(there.unwrap_or(GatewaySeen {
+                    name,
+                    node: None,
+                    shards: 0,
+                    draining: false,
+                }));
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
+}
