@@ -17,7 +17,7 @@ use crate::toa::Registrar;
 use crate::worker::{Serving, Token, Worker, spare_descriptor};
 
 /// Connections that one listener may take in before others get their turn.
-const ACCEPTS_PER_TURN_MAX: u32 = 16;
+const ACCEPTS_PER_TURN_MAX: u32 = 4;
 /// What of a client's first words is taken before its backend is connected, so that they leave with the header: a request or a
 /// TLS hello, and no more, since it is held for each connection that waits.
 const EARLY_BYTES_MAX: usize = 2 << 10;
@@ -55,6 +55,11 @@ impl Worker {
                 Err(error) => return self.stall(key, error),
             }
         }
+        self.queue_listener(key);
+    }
+
+    /// Has a listener wait for its turn.
+    pub(crate) fn queue_listener(&mut self, key: Key) {
         if self.queue(key) {
             self.ready.push_back(Token::Listener(key));
         }

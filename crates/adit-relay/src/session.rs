@@ -171,6 +171,11 @@ impl Session {
         self.mapping.owner.endpoint
     }
 
+    /// How long it has been there.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.parties.began)
+    }
+
     /// Whether it is one of those that move bytes in bulk, as far as its last turn tells.
     pub(crate) fn is_heavy(&self) -> bool {
         self.heavy

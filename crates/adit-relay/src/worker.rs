@@ -31,6 +31,10 @@ use crate::toa::{Registrar, Sender};
 const EVENTS_MAX: usize = 256;
 /// How often time is looked at while there is anything that time can change.
 const TICK: Duration = Duration::from_millis(250);
+/// A connection that has been there for so long comes before new ones, however many of those there are.
+const SETTLED_AFTER: Duration = Duration::from_millis(250);
+/// How many turns are given before events are looked at again, if they are short.
+const SHORT_TURNS_MAX: u32 = 4;
 /// A sweep for connections that took too long visits each one once in so many ticks.
 const SWEEP_TICKS: u32 = 4;
 
@@ -117,6 +121,8 @@ pub(crate) struct Worker {
     connect_ticks_max: u32,
     idle_ticks_max: u32,
     started: Instant,
+    /// When this turn of the loop began.
+    now: Instant,
     pub(crate) tick: u32,
     sweep_at: usize,
 }
@@ -159,6 +165,7 @@ impl Worker {
             connect_ticks_max: ticks(config.connect_timeout),
             idle_ticks_max: ticks(config.idle_timeout),
             started: Instant::now(),
+            now: Instant::now(),
             tick: 0,
             sweep_at: 0,
         })
@@ -180,34 +187,41 @@ impl Worker {
             for event in events.drain(..) {
                 match Token::of(event.data.u64()) {
                     Token::Wake => woken = true,
-                    Token::Listener(key) => self.accept_turn(key),
+                    Token::Listener(key) => self.queue_listener(key),
                     Token::Socket(key, side) => self.socket_event(key, side, event.flags),
                 }
             }
-            self.next_turn();
+            self.next_turns();
             if woken {
                 self.obey();
             }
         }
     }
 
-    /// Gives one turn to what waits for one. Events come first again then: who has little to say waits for one turn of
-    /// those who have much, and not for all of theirs.
-    fn next_turn(&mut self) {
-        match self.ready.pop_front() {
-            Some(Token::Listener(key)) => {
-                if let Some(serving) = self.listeners.get_mut(key) {
-                    serving.queued = false;
+    /// Gives their turn to a few of those that wait for one: one if it is long. Events come first again then: a connection that
+    /// has been there for a while and has little to say does not wait for all the others.
+    fn next_turns(&mut self) {
+        for _ in 0..SHORT_TURNS_MAX {
+            match self.ready.pop_front() {
+                Some(Token::Listener(key)) => {
+                    if let Some(serving) = self.listeners.get_mut(key) {
+                        serving.queued = false;
+                    }
+                    return self.accept_turn(key);
                 }
-                self.accept_turn(key);
-            }
-            Some(Token::Socket(key, _)) => {
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.queued = false;
+                Some(Token::Socket(key, _)) => {
+                    let session = self.sessions.get_mut(key);
+                    let long = session.is_some_and(|session| {
+                        session.queued = false;
+                        session.is_heavy()
+                    });
+                    self.session_turn(key);
+                    if long {
+                        return;
+                    }
                 }
-                self.session_turn(key);
+                Some(Token::Wake) | None => return,
             }
-            Some(Token::Wake) | None => {}
         }
     }
 
@@ -235,7 +249,7 @@ impl Worker {
             return;
         };
         match session.event(side, flags, self.tick) {
-            Ok(()) if session.is_heavy() => self.queue_session(key),
+            Ok(()) if session.is_heavy() || session.age(self.now) < SETTLED_AFTER => self.queue_session(key),
             Ok(()) => self.session_turn(key),
             Err(end) => {
                 // What the lost side said before is still there to be read, and is often the reason.
@@ -294,6 +308,7 @@ impl Worker {
 
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
+        self.now = now;
         let tick = (now.duration_since(self.started).as_millis() / TICK.as_millis()) as u32;
         if tick == self.tick {
             return;

@@ -66,7 +66,7 @@ impl Variant {
     }
 
     pub(crate) fn is_fairness(self) -> bool {
-        matches!(self, Self::Adit | Self::Tuned)
+        matches!(self, Self::Direct | Self::Adit | Self::Tuned)
     }
 
     /// The endpoint's address: each variant has two endpoints, the second one for fairness.

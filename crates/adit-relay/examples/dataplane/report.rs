@@ -112,12 +112,19 @@ impl Report {
                 if bar.holds() { "yes" } else { "**no**" }
             );
         }
-        println!();
-        for bar in self.beside(Variant::Tuned) {
+        if !self.fairness.is_empty() {
             println!(
-                "For comparison: {}: {}.",
-                bar.what,
-                show(Some(&bar.ratios), 1.0, 2)
+                "\n| p99 of one endpoint, µs | alone | beside bytes in bulk | beside new connections |\n|---|---|---|---|"
+            );
+        }
+        for (variant, fairness) in &self.fairness {
+            let column = |of: fn(&Fairness) -> f64| show(Some(&fairness.iter().map(of).collect()), 1.0, 0);
+            println!(
+                "| {} | {} | {} | {} |",
+                variant.name(),
+                column(|f| f.quiet),
+                column(|f| f.beside_bulk),
+                column(|f| f.beside_connections),
             );
         }
     }
