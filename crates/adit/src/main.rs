@@ -12,7 +12,7 @@ use adit_model::error_chain;
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-/// A request is some dozens of small allocations: with this they cost about half (docs/benchmarks.md).
+/// A request is some sixty small allocations; docs/benchmarks.md says what this makes of them.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
