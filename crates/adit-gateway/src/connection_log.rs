@@ -5,13 +5,11 @@
 //! behind at most. A file is appended to, and opened anew when [`ConnectionLog::reopen`] says so, for programs that rotate logs.
 
 use std::{
-    fmt,
     fs::{File, OpenOptions},
     io::{self, BufRead, Write},
     net::SocketAddrV4,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -21,7 +19,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use adit_model::id::{EndpointId, ServiceId};
+use adit_model::{
+    id::{EndpointId, ServiceId},
+    sink::Sink,
+};
 use adit_relay::{Record, Recorder};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,36 +35,6 @@ const BATCH_MAX: usize = 1_024;
 /// How long records are gathered, so that workers need not wake anybody for each, and how often it is looked whether the file
 /// is to be opened anew.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Where the log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sink {
-    /// Standard output.
-    Stdout,
-    /// A file, which is appended to; made, it is for its owner's eyes alone.
-    File(PathBuf),
-}
-
-impl FromStr for Sink {
-    type Err = std::convert::Infallible;
-
-    /// `-` is standard output, anything else a file.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "-" => Self::Stdout,
-            path => Self::File(path.into()),
-        })
-    }
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("-"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
 
 /// One connection, as the log and `adit who` tell of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

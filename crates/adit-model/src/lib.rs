@@ -27,6 +27,7 @@ pub mod port_mapping;
 pub mod proxy;
 pub mod quota;
 pub mod service;
+pub mod sink;
 pub mod superset;
 pub mod tag;
 pub mod tag_action;

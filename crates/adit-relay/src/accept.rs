@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::control::Route;
 use crate::namespace::Whereabouts;
+use crate::proxy_protocol::Header;
 use crate::record::{Record, Recorder};
 use crate::session::{Opening, Parties, Session, Side};
 use crate::slab::Key;
@@ -127,7 +128,7 @@ impl Worker {
             let reached = socket::first_bytes(&client, room)
                 .map_err(|errno| (End::ClientReset, errno))
                 .and_then(|early| {
-                    let opening = open(route, from, mapping.dialled(to), &room[..early]);
+                    let opening = open(route.header.as_ref(), from, mapping.dialled(to), &room[..early]);
                     let speaks = !opening.bytes.is_empty();
                     let (backend, source) =
                         reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to, speaks)?;
@@ -192,8 +193,8 @@ impl Worker {
 }
 
 /// What goes to the backend at once: the header that its mode has, and then what the client has said.
-fn open(route: &Route, from: SocketAddrV4, dialled: SocketAddrV4, early: &[u8]) -> Opening {
-    let header = route.header.as_ref().map(|header| header.encode(from, dialled));
+fn open(header: Option<&Header>, from: SocketAddrV4, dialled: SocketAddrV4, early: &[u8]) -> Opening {
+    let header = header.map(|header| header.encode(from, dialled));
     let header = header.unwrap_or_default();
     Opening {
         bytes: if early.is_empty() {
@@ -247,5 +248,36 @@ fn note(
             end: Some(end),
             ..serving.mapping.record(client, backend, began)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy_protocol::{Identity, Profile, TlvTypes};
+
+    #[test]
+    fn a_header_goes_before_a_client_s_first_words() {
+        let identity = Identity {
+            endpoint: 1,
+            marker: 7,
+            vni: None,
+        };
+        let header = Header::new(Profile::Vpcep, &identity, TlvTypes::default(), false);
+        let (from, dialled) = (
+            "10.0.0.50:4321".parse().unwrap(),
+            "10.0.0.100:80".parse().unwrap(),
+        );
+        let encoded = header.encode(from, dialled);
+        for (header, early, bytes) in [
+            (None, "", Vec::new()),
+            (None, "GET /", b"GET /".to_vec()),
+            (Some(&header), "", encoded.to_vec()),
+            (Some(&header), "GET /", [&encoded, &b"GET /"[..]].concat()),
+        ] {
+            let opening = open(header, from, dialled, early.as_bytes());
+            assert_eq!(*opening.bytes, *bytes);
+            assert_eq!(opening.early as usize, early.len());
+        }
     }
 }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariants: nothing is taken from the source while something taken earlier is still held, or
-//! while the sink is not known to take more; the sink is shut only after the source ended
+//! while the sink is not known to take more (but for a client's first words, which `accept` takes in with it and which are
+//! bounded there); the sink is shut only after the source ended
 //! and everything went out. Readiness is edge-triggered: a flag stays set until the kernel
 //! says "not now".
 

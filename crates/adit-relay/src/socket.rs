@@ -177,6 +177,8 @@ fn set_bind_address_no_port(socket: &OwnedFd) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const LOOPBACK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 10, 1), 0);
@@ -221,5 +223,35 @@ mod tests {
     fn a_source_that_is_not_local_is_named() {
         let end = outgoing(Ipv4Addr::new(203, 0, 113, 7)).unwrap_err().0;
         assert_eq!(end, End::SourceMissing);
+    }
+
+    #[test]
+    fn first_words_are_taken_as_far_as_there_is_room() {
+        let (address, sockets) = listen(LOOPBACK, 1).unwrap();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = accept(&sockets[0]).unwrap();
+        let mut room = [0; 4];
+        assert_eq!(first_bytes(&accepted, &mut room), Ok(0), "nothing said yet");
+        client.write_all(b"hello").unwrap();
+        assert_eq!(first_bytes(&accepted, &mut room), Ok(4));
+        assert_eq!(&room, b"hell");
+        assert_eq!(first_bytes(&accepted, &mut room), Ok(1));
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        for _ in 0..2 {
+            assert_eq!(
+                first_bytes(&accepted, &mut room),
+                Ok(0),
+                "an end stays to be read"
+            );
+        }
+        reset(client.into());
+        assert_eq!(first_bytes(&accepted, &mut room), Err(Errno::CONNRESET));
+    }
+
+    #[test]
+    fn who_speaks_at_once_does_not_acknowledge_at_once() {
+        let socket = outgoing(Ipv4Addr::new(127, 0, 10, 2)).unwrap();
+        speak_at_once(&socket);
+        assert!(!sockopt::tcp_quickack(&socket).unwrap());
     }
 }

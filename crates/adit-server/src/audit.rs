@@ -23,7 +23,7 @@ use axum::{
 use http_body_util::BodyExt;
 
 use self::record::{Attempt, Outcome, Record};
-pub use self::writer::{AuditLog, Sink, Writer};
+pub use self::writer::{AuditLog, Writer};
 use crate::{Caller, edge, error::Failure, iam};
 
 /// The largest reply that the id of what was made is looked for in, in bytes.

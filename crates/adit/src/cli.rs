@@ -12,8 +12,9 @@ use std::{
 use adit_model::{
     planned::Planned,
     quota::{QUOTA_MAX, QuotaType},
+    sink::Sink,
 };
-use adit_server::{audit::Sink, edge::Patience};
+use adit_server::edge::Patience;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{

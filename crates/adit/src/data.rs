@@ -60,7 +60,7 @@ pub enum DataError {
         pid: String,
     },
     /// No region runs on it.
-    #[error("no region runs on {}; start one with `adit dev --data {}`, or name its directory with --data", path.display(), quoted(path))]
+    #[error("no region runs on {}; start one with `adit dev --data {}` (where gateways are processes of their own, `adit networks --state` has the VPCs), or name the directory of one that runs", path.display(), quoted(path))]
     NotRunning {
         /// The directory.
         path: PathBuf,

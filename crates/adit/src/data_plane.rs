@@ -4,8 +4,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use adit_gateway::connection_log::Sink;
-use adit_model::proxy::{ProxyHeader, ProxyProfile};
+use adit_model::{
+    proxy::{ProxyHeader, ProxyProfile},
+    sink::Sink,
+};
 use adit_relay::{Close, toa::KIND_DEFAULT};
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 

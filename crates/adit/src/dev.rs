@@ -6,10 +6,9 @@ use adit_cloud::{
     RegionError,
     kernel::{Kernel, KernelError},
 };
-use adit_model::{error_chain, feed::Capabilities, quota::QuotaType};
+use adit_model::{error_chain, feed::Capabilities, quota::QuotaType, sink::Sink};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
-use adit_server::audit::Sink;
 use adit_store::{OpenError, RedbStore, Store};
 use tokio_util::sync::CancellationToken;
 

@@ -13,19 +13,16 @@ use adit_cloud::{
     Cloud,
     kernel::{Instance, Kernel, KernelError, desired::Desired, vpc_namespace},
 };
-use adit_gateway::{
-    Gateway, StartError as GatewayError,
-    connection_log::{self, ConnectionLog},
-};
+use adit_gateway::{Gateway, StartError as GatewayError, connection_log::ConnectionLog};
 use adit_model::{
     ApiError, error_chain, feed::Capabilities, id::VpcId, node::NodeName, planned::Planned,
-    service::ServiceStatus,
+    service::ServiceStatus, sink::Sink,
 };
 use adit_netns::Directory;
 use adit_relay::Close;
 use adit_server::{
     App, Config,
-    audit::{self, AuditLog, Sink},
+    audit::{self, AuditLog},
     edge::{Edge, Health, Limits},
     feed::{carry, null_gateway},
     leader,
@@ -165,7 +162,7 @@ pub enum StartError {
     #[error("cannot write the connection log {sink}")]
     ConnectionLog {
         /// Where it goes.
-        sink: connection_log::Sink,
+        sink: Sink,
         /// What the system said.
         source: io::Error,
     },
@@ -204,7 +201,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a region on a store. When this returns, its first networks are there.
+    /// Starts a region on a store. When this returns, its first networks are there, and as a rule the operator's services
+    /// can be connected to.
     ///
     /// # Errors
     /// By the part that does not start; the others are stopped again.
@@ -427,7 +425,7 @@ impl Running {
     }
 }
 
-pub(crate) fn open_connection_log(sink: &connection_log::Sink) -> Result<ConnectionLog, StartError> {
+pub(crate) fn open_connection_log(sink: &Sink) -> Result<ConnectionLog, StartError> {
     ConnectionLog::open(sink).map_err(|source| StartError::ConnectionLog {
         sink: sink.clone(),
         source,

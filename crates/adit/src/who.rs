@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use adit_gateway::connection_log::{Entry, Sink, find};
+use adit_gateway::connection_log::{Entry, find};
+use adit_model::sink::Sink;
 use jiff::Timestamp;
 
 use crate::{

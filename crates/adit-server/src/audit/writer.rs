@@ -5,15 +5,14 @@
 //! program's own log; the API goes on. A file is opened anew when [`Writer::reopen`] says so, for programs that rotate logs.
 
 use std::{
-    fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    str::FromStr,
     thread,
 };
 
+use adit_model::sink::Sink;
 use tokio::sync::{mpsc, oneshot};
 
 use super::record::Record;
@@ -22,36 +21,6 @@ use super::record::Record;
 const QUEUE_MAX: usize = 4096;
 /// How many records are written at once.
 const BATCH_MAX: usize = 256;
-
-/// Where the log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sink {
-    /// Standard output.
-    Stdout,
-    /// A file, which is appended to; made, it is for its owner's eyes alone.
-    File(PathBuf),
-}
-
-impl FromStr for Sink {
-    type Err = std::convert::Infallible;
-
-    /// `-` is standard output, anything else a file.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "-" => Self::Stdout,
-            path => Self::File(path.into()),
-        })
-    }
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("-"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
 
 /// A place in the queue of the log.
 pub(super) struct Place<'a>(mpsc::Permit<'a, Item>);

@@ -12,8 +12,8 @@ use adit_cloud::{Login, Region};
 use adit_model::{
     feed::Capabilities,
     service::{ServiceStatus, TcpProxy},
+    sink::Sink,
 };
-use adit_server::audit::Sink;
 use adit_store::{RedbStore, Store};
 use axum::{
     Router,
