@@ -225,8 +225,8 @@ fn reach(
         let toa = toa.ok_or((End::NoToa, Errno::OPNOTSUPP))?;
         toa.register(&backend, from)
             .map_err(|errno| (End::NoToa, errno))?;
-    } else if speaks {
-        // Where the option is to be read off the segment that completes the handshake, that comes by itself.
+    }
+    if speaks {
         socket::speak_at_once(&backend);
     }
     socket::connect(&backend, to)?;

@@ -222,8 +222,19 @@ impl Session {
         }
     }
 
+    /// Counts the connection, which has ended, if its client's address did not go out with it.
+    pub(crate) fn check_toa_at_end(&mut self, registrar: Option<&Registrar>) {
+        // First words complete the handshake. Before they leave, the backend knows of no connection.
+        let is_silent = self.to_backend.direction.moved() == 0
+            && matches!(self.to_backend.carry, Carry::Bytes { out: 0, .. });
+        if !is_silent {
+            self.check_toa(registrar);
+        }
+    }
+
     /// Counts the connection, once, if its client's address did not go out with it. To be called some time after it was
-    /// connected: epoll may tell of that before the segment that completes the handshake is sent.
+    /// connected: epoll may tell of that before the segment that completes the handshake is sent, and where there are first
+    /// words to be sent, that waits for them for up to 200 ms.
     pub(crate) fn check_toa(&mut self, registrar: Option<&Registrar>) {
         if self.connecting || !std::mem::take(&mut self.toa) {
             return;

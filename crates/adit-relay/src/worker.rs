@@ -281,7 +281,7 @@ impl Worker {
 
     pub(crate) fn end(&mut self, key: Key, end: End) {
         if let Some(mut session) = self.sessions.remove(key) {
-            session.check_toa(self.toa.as_ref());
+            session.check_toa_at_end(self.toa.as_ref());
             self.end_session(session, end);
         }
     }

@@ -15,7 +15,7 @@ fn a_connection_that_goes_out_without_toa_is_counted() {
         return;
     }
     let own = Cgroup::own().unwrap();
-    let names = ["first", "second"].map(|name| format!("adit-toa-moved-{}-{name}", std::process::id()));
+    let names = ["first", "second"].map(|name| format!("adit-test-moved-{}-{name}", std::process::id()));
     let [first, second] = names.each_ref().map(|name| own.create(name).unwrap());
     first.enter().unwrap();
     let tested = std::panic::catch_unwind(|| {

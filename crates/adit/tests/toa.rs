@@ -5,7 +5,7 @@ mod process;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,6 +15,8 @@ use std::{
 
 use adit_netns::Namespace;
 use process::{BACKEND_PORT, BACKEND_VPC, CLIENT_PORT, Client, Region, end, skip_without_root, until};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use serde_json::{Value, json};
 
 /// A test that waits longer for something has failed.
@@ -85,12 +87,18 @@ fn publish(provider: &Client, mode: &str, port: u16) -> String {
     path.rsplit('/').next().unwrap().to_owned()
 }
 
-/// One HTTP request; the client's own address, and the answer.
+/// One HTTP request; the client's own address, and the answer. It is there as soon as the connection is, since it comes with it.
 fn request(inside: &Namespace, to: (Ipv4Addr, u16)) -> std::io::Result<(SocketAddr, String)> {
-    let mut stream = inside.run(|| TcpStream::connect(to)).unwrap()?;
+    let connected = inside.run(|| {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_tcp_quickack(&socket, false)?;
+        connect(&socket, &SocketAddrV4::new(to.0, to.1))?;
+        Ok::<_, Errno>(socket)
+    });
+    let mut stream = TcpStream::from(connected.unwrap()?);
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let from = stream.local_addr()?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.rsplit("\r\n").next().unwrap_or_default();

@@ -25,7 +25,7 @@ fn connections_that_go_out_without_toa_are_in_the_metrics() {
         return;
     }
     let own = Cgroup::own().unwrap();
-    let names = ["first", "second"].map(|name| format!("adit-toa-missing-{}-{name}", std::process::id()));
+    let names = ["first", "second"].map(|name| format!("adit-test-missing-{}-{name}", std::process::id()));
     let [first, second] = names.each_ref().map(|name| own.create(name).unwrap());
     first.enter().unwrap();
     let tested = std::panic::catch_unwind(|| {

@@ -1,5 +1,6 @@
-//! Proves that the option goes out: one connection with it and one without, on a loopback that nobody else is on, read back
-//! by a raw socket. What the kernel says it did is not taken for granted.
+//! Proves that the option goes out: two connections with it, of which one completes its handshake with its first words, and
+//! one without, on a loopback that nobody else is on, read back by a raw socket. What the kernel says it did is not taken for
+//! granted.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
@@ -49,11 +50,12 @@ pub(super) fn run(sender: &Arc<Sender>) -> Result<(), SelfTestError> {
     let tested = in_fresh_network(|| {
         let mut registrar = sender.registrar().map_err(failed("use the map of sockets"))?;
         let kind = sender.kind();
-        judge(
-            &converse(kind, Some(&mut registrar))?,
-            &converse(kind, None)?,
-            &option::encode(kind, CLIENT),
-        )
+        let with = [false, true].map(|speaks| converse(kind, Some(&mut registrar), speaks));
+        let without = converse(kind, None, false)?;
+        for with in with {
+            judge(&with?, &without, &option::encode(kind, CLIENT))?;
+        }
+        Ok(())
     });
     tested.map_err(failed("make a network namespace"))?
 }
@@ -91,15 +93,21 @@ fn judge(with: &[Segment], without: &[Segment], expected: &[u8]) -> Result<(), S
     }
 }
 
-/// Makes a connection, registered or not: one byte there, one back, one there. Answers what went to the server.
-fn converse(kind: u8, mut registrar: Option<&mut Registrar>) -> Result<Vec<Segment>, SelfTestError> {
+/// Makes a connection, registered or not: one byte there, one back, one there. `speaks` if the first completes the handshake.
+/// Answers what went to the server.
+fn converse(
+    kind: u8,
+    mut registrar: Option<&mut Registrar>,
+    speaks: bool,
+) -> Result<Vec<Segment>, SelfTestError> {
     let flags = SocketFlags::CLOEXEC;
     let raw = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::TCP))
         .map_err(failed("open a raw socket"))?;
     sockopt::set_socket_timeout(&raw, sockopt::Timeout::Recv, Some(PATIENCE))
         .map_err(failed("set a time-out"))?;
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed("listen on the loopback"))?;
-    let outgoing = talk(&server, registrar.as_deref_mut()).map_err(failed("connect on the loopback"))?;
+    let outgoing = talk(&server, registrar.as_deref_mut(), speaks);
+    let outgoing = outgoing.map_err(failed("connect on the loopback"))?;
     if registrar.is_some_and(|registrar| !registrar.is_sent(&outgoing)) {
         return Err(SelfTestError::Wrong(
             "the program is not run for this process's connections",
@@ -113,22 +121,25 @@ fn converse(kind: u8, mut registrar: Option<&mut Registrar>) -> Result<Vec<Segme
 }
 
 /// Answers the client's socket, after it has said its last.
-fn talk(server: &TcpListener, registrar: Option<&mut Registrar>) -> io::Result<OwnedFd> {
+fn talk(server: &TcpListener, registrar: Option<&mut Registrar>, speaks: bool) -> io::Result<OwnedFd> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr()?.port());
     let outgoing = socket::outgoing(Ipv4Addr::LOCALHOST).map_err(|(_, errno)| errno)?;
     if let Some(registrar) = registrar {
         registrar.register(&outgoing, CLIENT)?;
     }
+    if speaks {
+        socket::speak_at_once(&outgoing);
+    }
     socket::connect(&outgoing, address).map_err(|(_, errno)| errno)?;
     wait_until_connected(&outgoing)?;
-    let (mut accepted, _) = server.accept()?;
     let mut client = TcpStream::from(outgoing.try_clone()?);
     client.set_nonblocking(false)?;
+    client.write_all(b"a")?;
+    let (mut accepted, _) = server.accept()?;
     for stream in [&client, &accepted] {
         stream.set_read_timeout(Some(PATIENCE))?;
     }
     let mut byte = [0];
-    client.write_all(b"a")?;
     accepted.read_exact(&mut byte)?;
     // The answer acknowledges what came before it.
     accepted.write_all(b"b")?;
@@ -201,11 +212,13 @@ mod tests {
         let plain = "syn ack data ack data fin";
         let passes = |with, without| judge(&segments(with), &segments(without), &OPTION).is_ok();
         assert!(passes("syn ack+toa data+toa ack data fin", plain));
+        assert!(passes("syn data+toa ack data fin", plain));
         for wrong in [
             plain,
             "syn ack+other data+other ack data fin",
             "syn ack data+toa ack data fin",
             "syn ack+toa data ack data fin",
+            "syn data ack data fin",
             "syn ack+toa data+toa ack data+toa fin",
             "syn ack+toa data+toa ack fin",
             "syn+toa",

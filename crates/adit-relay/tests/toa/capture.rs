@@ -59,6 +59,7 @@ pub struct Capture<'a> {
     vpc: &'a Vpc,
     child: Child,
     lines: Receiver<String>,
+    seen: Vec<Segment>,
     /// It is killed, and would leave its file behind.
     _folder: tempfile::TempDir,
 }
@@ -94,6 +95,7 @@ impl<'a> Capture<'a> {
             vpc,
             child,
             lines,
+            seen: Vec::new(),
             _folder: folder,
         };
         let deadline = Instant::now() + PATIENCE;
@@ -112,16 +114,22 @@ impl<'a> Capture<'a> {
     }
 
     /// Ends; answers what was sent to `port` since it began.
-    pub fn end(self, port: u16) -> Vec<Segment> {
+    pub fn end(mut self, port: u16) -> Vec<Segment> {
         self.probe(END);
-        let mut segments = Vec::new();
+        self.wait(|segment| segment.to == END.port());
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.retain(|segment| segment.to == port);
+        seen
+    }
+
+    /// Waits for a segment.
+    pub fn wait(&mut self, is_it: impl Fn(&Segment) -> bool) {
         loop {
             let segment = Segment::of(&self.lines.recv_timeout(PATIENCE).unwrap());
-            if segment.to == END.port() {
-                return segments;
-            }
-            if segment.to == port {
-                segments.push(segment);
+            let found = is_it(&segment);
+            self.seen.push(segment);
+            if found {
+                return;
             }
         }
     }

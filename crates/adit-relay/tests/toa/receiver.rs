@@ -8,13 +8,14 @@ use adit_relay::Target;
 use adit_relay::toa::{Cgroup, KIND_DEFAULT, Outcomes, Receiver};
 
 use crate::vpc::{Python, Vpc};
-use crate::{BACKEND, CLIENT, SOURCE, Stage, skip};
+use crate::{BACKEND, CLIENT, First, SOURCE, Stage, skip};
 
 /// Out of the block of addresses that is believed.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 
-/// A server that says whom it sees, by `accept` and by `getpeername`. With a third argument it never sees an empty segment
-/// with TOA (see `LOSES_THE_THIRD_ACK`); with a cgroup's directory as the first it goes there before it makes a socket.
+/// A server that greets its client, and says whom it sees, by `accept` and by `getpeername`. With a third argument it never sees
+/// an empty segment with TOA (see `LOSES_THE_THIRD_ACK`); with a cgroup's directory as the first it goes there before it makes
+/// a socket.
 const SERVER: &str = r#"
 import ctypes, socket, struct, sys
 cgroup, ip, port, *lossy = sys.argv[1:]
@@ -34,6 +35,7 @@ s.listen()
 print("listening")
 while True:
     c, peer = s.accept()
+    c.sendall(b"helo")
     c.sendall(c.recv(4))
     print(*peer[:2], *c.getpeername()[:2])
     c.close()
@@ -49,7 +51,7 @@ struct TestCgroup {
 impl TestCgroup {
     fn new(name: &str) -> Self {
         let own = Cgroup::own().unwrap();
-        let name = format!("adit-toa-test-{}-{name}", std::process::id());
+        let name = format!("adit-test-{}-{name}", std::process::id());
         let cgroup = own.create(&name).unwrap();
         Self { own, name, cgroup }
     }
@@ -81,13 +83,21 @@ fn server(vpc: &Vpc, arguments: &[&str]) -> Python {
     server
 }
 
-/// Whom the server sees, when a client connects that we see.
-fn seen(stage: &Stage, server: &mut Python) -> (String, SocketAddrV4) {
-    let (mut client, address) = stage.connect();
-    client.write_all(b"ping").unwrap();
-    let mut pong = [0; 4];
-    client.read_exact(&mut pong).unwrap();
+/// Whom the server sees, when a client connects that we see; which either speaks first, or waits for the server's greeting.
+fn seen_of(stage: &Stage, server: &mut Python, first: First) -> (String, SocketAddrV4) {
+    let (mut client, address) = stage.connect(first.words());
+    let mut answer = [0; 4];
+    client.read_exact(&mut answer).unwrap();
+    if first == First::Server {
+        client.write_all(b"ping").unwrap();
+    }
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"ping");
     (server.hear(), address)
+}
+
+fn seen(stage: &Stage, server: &mut Python) -> (String, SocketAddrV4) {
+    seen_of(stage, server, First::Client)
 }
 
 /// As `SERVER` says it, in the form of its own family.
@@ -118,17 +128,20 @@ fn unmodified_servers_see_the_client_where_its_relay_is_believed() {
     };
     let id = stage.relay.open(stage.listener(to(9_091, SOURCE, true))).unwrap();
 
-    let (peer, client) = seen(&stage, &mut v4);
-    assert_eq!(*client.ip(), CLIENT);
-    assert_eq!(peer, shown(client, ""));
-    stage.relay.retarget(id, to(9_092, SOURCE, true)).unwrap();
-    let (peer, client) = seen(&stage, &mut v6);
-    assert_eq!(peer, shown(client, "::ffff:"));
+    for first in [First::Client, First::Server] {
+        stage.relay.retarget(id, to(9_091, SOURCE, true)).unwrap();
+        let (peer, client) = seen_of(&stage, &mut v4, first);
+        assert_eq!(*client.ip(), CLIENT);
+        assert_eq!(peer, shown(client, ""));
+        stage.relay.retarget(id, to(9_092, SOURCE, true)).unwrap();
+        let (peer, client) = seen_of(&stage, &mut v6, first);
+        assert_eq!(peer, shown(client, "::ffff:"));
+    }
     // The data completes the handshake there.
     stage.relay.retarget(id, to(9_093, SOURCE, true)).unwrap();
     let (peer, client) = seen(&stage, &mut lossy);
     assert_eq!(peer, shown(client, ""));
-    assert_eq!(receiver.outcomes(), outcomes(3, 0, 0));
+    assert_eq!(receiver.outcomes(), outcomes(5, 0, 0));
 
     // The same option from somebody else.
     for (server, port, prefix) in [(&mut v4, 9_091, ""), (&mut v6, 9_092, "::ffff:")] {
@@ -136,17 +149,17 @@ fn unmodified_servers_see_the_client_where_its_relay_is_believed() {
         let (peer, _) = seen(&stage, server);
         assert!(peer.starts_with(&format!("{prefix}{STRANGER} ")), "{peer}");
     }
-    assert_eq!(receiver.outcomes(), outcomes(3, 2, 0));
+    assert_eq!(receiver.outcomes(), outcomes(5, 2, 0));
     // No option, from one who would be believed.
     stage.relay.retarget(id, to(9_091, SOURCE, false)).unwrap();
     let (peer, _) = seen(&stage, &mut v4);
     assert!(peer.starts_with(&format!("{SOURCE} ")), "{peer}");
-    assert_eq!(receiver.outcomes(), outcomes(3, 2, 1));
+    assert_eq!(receiver.outcomes(), outcomes(5, 2, 1));
     // A server that is not in the cgroup, and one that is no more attended to.
     stage.relay.retarget(id, to(9_094, SOURCE, true)).unwrap();
     let (peer, _) = seen(&stage, &mut outside);
     assert!(peer.starts_with(&format!("{SOURCE} ")), "{peer}");
-    assert_eq!(receiver.outcomes(), outcomes(3, 2, 1));
+    assert_eq!(receiver.outcomes(), outcomes(5, 2, 1));
     drop(receiver);
     stage.relay.retarget(id, to(9_091, SOURCE, true)).unwrap();
     let (peer, _) = seen(&stage, &mut v4);

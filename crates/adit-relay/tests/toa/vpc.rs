@@ -1,12 +1,13 @@
 //! Namespaces with addresses on `lo`, and what runs in them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use adit_netns::{Directory, Links, Namespace};
+use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::PATIENCE;
@@ -48,13 +49,16 @@ impl Vpc {
         self.namespace.run(work).unwrap()
     }
 
-    /// Connects from an address of its choice; answers where from, port included.
-    pub fn connect(&self, from: Ipv4Addr, to: SocketAddrV4) -> (TcpStream, SocketAddrV4) {
+    /// Connects from an address of its choice, with some first words; answers where from, port included. The words are there as
+    /// soon as the connection is, since they come with it.
+    pub fn connect(&self, from: Ipv4Addr, to: SocketAddrV4, words: &[u8]) -> (TcpStream, SocketAddrV4) {
         self.run(|| {
             let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
             bind(&client, &SocketAddrV4::new(from, 0)).unwrap();
+            set_tcp_quickack(&client, words.is_empty()).unwrap();
             connect(&client, &to).unwrap();
-            let client = TcpStream::from(client);
+            let mut client = TcpStream::from(client);
+            client.write_all(words).unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             let std::net::SocketAddr::V4(from) = client.local_addr().unwrap() else {
                 unreachable!("bound to IPv4")
@@ -67,9 +71,10 @@ impl Vpc {
     pub fn python(&self, program: &str, arguments: &[&str]) -> Python {
         let mut command = Command::new("python3");
         command.arg("-uc").arg(program).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = self.run(|| command.spawn()).unwrap();
         Python {
+            input: child.stdin.take().unwrap(),
             output: BufReader::new(child.stdout.take().unwrap()),
             child,
         }
@@ -85,10 +90,15 @@ impl Drop for Vpc {
 /// A running program; it ends with the test.
 pub struct Python {
     child: Child,
+    input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Python {
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
     pub fn hear(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
