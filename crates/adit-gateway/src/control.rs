@@ -8,10 +8,11 @@
 //! Owns the connection and what survives without it. Never decides anything on what it carries, and never lets a control
 //! plane that is away hold up what works: reports wait here, one for each endpoint.
 
+mod certificates;
 mod follower;
 mod last_good;
 
-use std::{fmt, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -29,16 +30,10 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{
-            CertificateDer, ServerName,
-            pem::{self, PemObject},
-        },
-    },
+    rustls::{self, AlertDescription, pki_types::ServerName},
 };
 
+pub use certificates::{Certificates, TrustError};
 pub use follower::{Follower, Node};
 pub use last_good::{LastGood, LastGoodError};
 
@@ -103,14 +98,6 @@ impl ControlUrl {
     }
 }
 
-/// Why certificates cannot be trusted.
-#[derive(Debug, thiserror::Error)]
-#[error("{} holds no certificate in PEM form that can be trusted", path.display())]
-pub struct TrustError {
-    path: PathBuf,
-    source: pem::Error,
-}
-
 /// Why the control plane does not answer as it should. All of it may pass.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -120,6 +107,12 @@ pub enum ControlError {
     /// TLS is wanted and nothing is trusted.
     #[error("no certificate is trusted (--control-cacert)")]
     NoTrust,
+    /// The certificates.
+    #[error(transparent)]
+    Certificates(#[from] TrustError),
+    /// It has refused ours.
+    #[error("does not accept our certificate (--control-cert): {0:?}")]
+    Certificate(AlertDescription),
     /// HTTP.
     #[error("does not speak HTTP as it should")]
     Http(#[from] hyper::Error),
@@ -145,46 +138,57 @@ pub enum ControlError {
     Ended,
 }
 
+impl ControlError {
+    /// The same, or, where our certificate is what it was about, that.
+    fn or_refused_certificate(self) -> Self {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&self);
+        while let Some(error) = cause {
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let tls = inner.and_then(|e| e.downcast_ref::<rustls::Error>());
+            if let Some(rustls::Error::AlertReceived(alert)) = tls
+                && is_about_certificate(*alert)
+            {
+                return ControlError::Certificate(*alert);
+            }
+            cause = error.source();
+        }
+        self
+    }
+}
+
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::DecryptError
+    )
+}
+
 /// How the control plane is spoken to.
 #[derive(Clone)]
 pub struct Control {
-    secret: Arc<str>,
-    tls: Option<TlsConnector>,
+    secret: Option<Arc<str>>,
+    tls: Option<Certificates>,
 }
 
 impl Control {
-    /// For whoever shows this secret and trusts the certificates in this file.
+    /// For whoever shows this secret, or a certificate, or both, and trusts these certificates.
     ///
     /// # Errors
-    /// Where there is no certificate in it.
-    pub fn new(secret: &str, cacert: Option<PathBuf>) -> Result<Self, TrustError> {
-        let tls = cacert.map(|path| {
-            let refused = |source| TrustError {
-                path: path.clone(),
-                source,
-            };
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(&path).map_err(refused)? {
-                let added = roots.add(certificate.map_err(refused)?);
-                added.map_err(|_| refused(pem::Error::NoItemsFound))?;
-            }
-            if roots.is_empty() {
-                return Err(refused(pem::Error::NoItemsFound));
-            }
-            #[expect(
-                clippy::expect_used,
-                reason = "the versions are those that the provider comes with"
-            )]
-            let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the provider's own versions")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Ok(TlsConnector::from(Arc::new(config)))
-        });
+    /// Where a file of certificates cannot be used.
+    pub fn new(secret: Option<&str>, tls: Option<Certificates>) -> Result<Self, TrustError> {
+        if let Some(tls) = &tls {
+            tls.read()?;
+        }
         Ok(Self {
-            secret: secret.into(),
-            tls: tls.transpose()?,
+            secret: secret.map(Into::into),
+            tls,
         })
     }
 
@@ -200,10 +204,12 @@ impl Control {
         let stream = stream.map_err(ControlError::Connect)?;
         let _ = stream.set_nodelay(true);
         let (requests, driver) = if url.secured {
-            let tls = self.tls.as_ref().ok_or(ControlError::NoTrust)?;
+            let tls = self.tls.as_ref().ok_or(ControlError::NoTrust)?.read()?;
             let name = ServerName::try_from(url.host.clone())
                 .map_err(|e| ControlError::Connect(io::Error::other(e)))?;
-            drive(tls.connect(name, stream).await.map_err(ControlError::Connect)?).await?
+            let connector = TlsConnector::from(Arc::new(tls));
+            let stream = connector.connect(name, stream).await;
+            drive(stream.map_err(ControlError::Connect)?).await?
         } else {
             drive(stream).await?
         };
@@ -211,7 +217,7 @@ impl Control {
             requests,
             driver,
             authority: url.authority(),
-            secret: Arc::clone(&self.secret),
+            secret: self.secret.clone(),
         })
     }
 
@@ -247,7 +253,7 @@ struct Connection {
     requests: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
     authority: String,
-    secret: Arc<str>,
+    secret: Option<Arc<str>>,
 }
 
 impl Drop for Connection {
@@ -267,6 +273,7 @@ impl Connection {
         timeout(ANSWER_TIMEOUT, self.ask_in_time(method, path, body))
             .await
             .map_err(|_| ControlError::Silent)?
+            .map_err(ControlError::or_refused_certificate)
     }
 
     async fn ask_in_time(
@@ -280,9 +287,12 @@ impl Connection {
             .method(method)
             .uri(path)
             .header(header::HOST, &self.authority)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.secret))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body));
+            .header(header::CONTENT_TYPE, "application/json");
+        let request = match &self.secret {
+            Some(secret) => request.header(header::AUTHORIZATION, format!("Bearer {secret}")),
+            None => request,
+        };
+        let request = request.body(Full::new(body));
         let request = request.map_err(|e| ControlError::Connect(io::Error::other(e)))?;
         let reply = self.requests.send_request(request).await?;
         let status = reply.status();

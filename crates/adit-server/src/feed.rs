@@ -30,6 +30,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use examine::EXAMINATION_TIMEOUT;
 use examine::Examinations;
 use node::{Node, is_same};
 pub(crate) use specify::drain_s;
@@ -52,6 +53,8 @@ struct Inner {
     nodes: HashMap<NodeName, Node>,
     /// How the backends of services have answered when they were asked last.
     backends: HashMap<ServiceId, Vec<ProbedPort>>,
+    /// Changes with them; begins anywhere, so that two processes' numbers differ.
+    backends_number: u64,
     /// Endpoints whose reconciler has something new to look at.
     dirty: HashSet<EndpointId>,
     examinations: Examinations,
@@ -94,6 +97,7 @@ impl Feed {
                 owners: Owners::Placed(Arc::default()),
                 nodes: HashMap::new(),
                 backends: HashMap::new(),
+                backends_number: rand::random(),
                 dirty: HashSet::new(),
                 examinations: Examinations::default(),
                 subscriptions: 0,
@@ -329,7 +333,10 @@ impl Feed {
         };
         match (&told.spec, &status) {
             (Some(spec), EndpointReport::Backend { ports }) => {
-                inner.backends.insert(spec.service, ports.clone());
+                let former = inner.backends.insert(spec.service, ports.clone());
+                if former.as_ref() != Some(ports) {
+                    inner.backends_number = inner.backends_number.wrapping_add(1);
+                }
                 // Services come and go, and nobody tells of those that have gone.
                 if inner.backends.len() > inner.wanted.len() {
                     let served: HashSet<_> = inner.wanted.values().map(|spec| spec.service).collect();
@@ -361,6 +368,22 @@ impl Feed {
     /// How a service's backend has answered when it was asked last; `None` where nobody has asked.
     pub fn backend(&self, service: ServiceId) -> Option<Vec<ProbedPort>> {
         self.inner.lock().backends.get(&service).cloned()
+    }
+
+    /// How all backends have answered when they were asked last, with a number that changes with that; the number alone to
+    /// whoever knows it already.
+    #[expect(clippy::type_complexity, reason = "pairs, as they are sent")]
+    pub fn backends(&self, known: Option<u64>) -> (u64, Option<Vec<(ServiceId, Vec<ProbedPort>)>>) {
+        let inner = self.inner.lock();
+        let number = inner.backends_number;
+        let all = || {
+            inner
+                .backends
+                .iter()
+                .map(|(id, ports)| (*id, ports.clone()))
+                .collect()
+        };
+        (number, (known != Some(number)).then(all))
     }
 
     /// How an endpoint is served.

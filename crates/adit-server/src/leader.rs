@@ -12,11 +12,11 @@
 use std::{sync::Arc, time::Duration};
 
 use adit_model::error_chain;
-use adit_store::{Cache, Commit, LeaseId, Revision, State, Store, StoreError, Txn, keys::encode};
+use adit_store::{Cache, Commit, LeaseId, Revision, State, Store, StoreError, Txn};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// The key of whoever leads; its value is the name.
+/// The key of whoever leads; its value is what that one says of itself ([`crate::replica::Leading`]).
 pub const LEADER: &str = "leader/reconcilers";
 /// How long a leader may be silent before another takes over.
 const LEASE_TTL: Duration = Duration::from_secs(5);
@@ -34,15 +34,16 @@ pub async fn lead<W: Future<Output = ()>>(
     store: Arc<dyn Store>,
     cache: Cache<State>,
     name: &str,
+    word: impl Fn() -> Arc<[u8]>,
     cancel: CancellationToken,
     work: impl Fn(CancellationToken) -> W,
 ) {
     loop {
         let term = tokio::select! {
             () = cancel.cancelled() => return,
-            term = stand(&*store, &cache, name) => term,
+            term = stand(&*store, &cache, &word) => term,
         };
-        let Some(term) = term else {
+        let Some(mut term) = term else {
             return;
         };
         tracing::info!(leader.name = name, "This process runs the reconcilers now.");
@@ -51,7 +52,7 @@ pub async fn lead<W: Future<Output = ()>>(
         tokio::pin!(work);
         let lost = tokio::select! {
             () = &mut work => false,
-            () = hold(&*store, &cache, &term) => true,
+            () = hold(&*store, &cache, &mut term, &word) => true,
         };
         if lost {
             tracing::warn!(
@@ -72,17 +73,19 @@ pub async fn lead<W: Future<Output = ()>>(
 /// A lead that was won.
 struct Term {
     lease: LeaseId,
+    /// What is under the key.
+    word: Arc<[u8]>,
     /// A moment before which the lease was not granted.
     since: Instant,
-    /// The commit that won it.
+    /// The commit that won it, or wrote it anew.
     revision: Revision,
 }
 
 /// Waits until this replica leads; `None` where the cache has ended.
-async fn stand(store: &dyn Store, cache: &Cache<State>, name: &str) -> Option<Term> {
+async fn stand(store: &dyn Store, cache: &Cache<State>, word: &impl Fn() -> Arc<[u8]>) -> Option<Term> {
     let mut notices = cache.subscribe();
     loop {
-        match candidate(store, name).await {
+        match candidate(store, word()).await {
             Ok(Some(term)) => return Some(term),
             Ok(None) => {}
             Err(e) => {
@@ -102,13 +105,16 @@ async fn stand(store: &dyn Store, cache: &Cache<State>, name: &str) -> Option<Te
 }
 
 /// Tries once to take the lead.
-async fn candidate(store: &dyn Store, name: &str) -> Result<Option<Term>, StoreError> {
+async fn candidate(store: &dyn Store, word: Arc<[u8]>) -> Result<Option<Term>, StoreError> {
     let since = Instant::now();
     let lease = store.lease_grant(LEASE_TTL).await?;
-    let txn = Txn::new().absent(LEADER).put_leased(LEADER, encode(&name), lease);
+    let txn = Txn::new()
+        .absent(LEADER)
+        .put_leased(LEADER, Arc::clone(&word), lease);
     match store.commit(txn).await {
         Ok(Commit::Committed(revision)) => Ok(Some(Term {
             lease,
+            word,
             since,
             revision,
         })),
@@ -120,8 +126,8 @@ async fn candidate(store: &dyn Store, name: &str) -> Result<Option<Term>, StoreE
     }
 }
 
-/// Renews the lease until that does not go any more, or not in time, or the key is another's.
-async fn hold(store: &dyn Store, cache: &Cache<State>, term: &Term) {
+/// Renews the lease, and what is under the key, until that does not go any more, or not in time, or the key is another's.
+async fn hold(store: &dyn Store, cache: &Cache<State>, term: &mut Term, word: &impl Fn() -> Arc<[u8]>) {
     let mut renewed = term.since;
     let mut next = Instant::now() + RENEW_INTERVAL;
     loop {
@@ -135,6 +141,7 @@ async fn hold(store: &dyn Store, cache: &Cache<State>, term: &Term) {
             Ok(Ok(())) => {
                 renewed = asked;
                 next = asked + RENEW_INTERVAL;
+                let _ = timeout_at(until, rewrite(store, term, word())).await;
             }
             Ok(Err(StoreError::LeaseNotFound(_))) | Err(_) => return,
             Ok(Err(e)) => {
@@ -151,6 +158,21 @@ async fn hold(store: &dyn Store, cache: &Cache<State>, term: &Term) {
     }
 }
 
+/// Writes anew what is under the key, where that has changed. Where it fails, the next renewal tries it again, or finds the key
+/// to be another's.
+async fn rewrite(store: &dyn Store, term: &mut Term, word: Arc<[u8]>) {
+    if word == term.word {
+        return;
+    }
+    let txn = Txn::new()
+        .unchanged(LEADER, term.revision)
+        .put_leased(LEADER, Arc::clone(&word), term.lease);
+    if let Ok(Commit::Committed(revision)) = store.commit(txn).await {
+        term.revision = revision;
+        term.word = word;
+    }
+}
+
 /// Whether the key was taken away, or is another's. A cache that is behind the term says nothing.
 fn is_over(cache: &Cache<State>, term: &Term) -> bool {
     let state = cache.read();
@@ -162,6 +184,7 @@ fn is_over(cache: &Cache<State>, term: &Term) -> bool {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use adit_store::keys::encode;
     use adit_store::{CommitId, Entry, Page, PageToken, RedbStore, ResumeToken, Watch, WatchError};
     use async_trait::async_trait;
     use tokio::{sync::watch, task::JoinHandle};
@@ -268,7 +291,8 @@ mod tests {
                 }
             };
             let (store, token) = (link.clone(), cancel.clone());
-            let task = tokio::spawn(async move { lead(store, cache, name, token, work).await });
+            let task =
+                tokio::spawn(async move { lead(store, cache, name, || encode(&name), token, work).await });
             Self {
                 link,
                 cancel,

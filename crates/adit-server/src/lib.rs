@@ -23,6 +23,7 @@ pub mod network;
 pub mod node;
 pub mod planned;
 pub mod rate;
+pub mod replica;
 mod unread;
 mod written;
 

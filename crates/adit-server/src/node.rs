@@ -6,8 +6,9 @@
 //! GET  /node/v1/networks                       the embedded cloud's networks, for gateways that make its VPCs themselves
 //! ```
 //!
-//! Owns the paths and who may use them: whoever has the nodes' secret, and nobody else. A tenant's token, or an operator's,
-//! is none. What is sent is [`crate::feed`]'s. Only the process whose reconcilers run has a feed; any other answers 503, and
+//! Owns the paths and who may use them: whoever has the nodes' secret, or a certificate of the nodes' authority, and nobody
+//! else. A tenant's token, or an operator's, is none. A certificate is a gateway's whose name is among its alternative names: by
+//! another name nobody follows the feed. What is sent is [`crate::feed`]'s. Only the process whose reconcilers run has a feed; any other answers 503, and
 //! the gateway asks the next.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -32,7 +33,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, edge::Peer, feed::Subscription};
+use crate::{
+    app::App,
+    edge::{ClientCertificate, Peer},
+    feed::Subscription,
+    replica,
+};
 
 /// How often a line is sent where nothing is new.
 pub const BEAT: Duration = Duration::from_secs(1);
@@ -52,7 +58,7 @@ impl NodeSecret {
         (secret.chars().count() >= SECRET_CHARS_MIN).then(|| Self(digest(secret)))
     }
 
-    fn is(&self, shown: &str) -> bool {
+    pub(crate) fn is(&self, shown: &str) -> bool {
         self.0.ct_eq(&digest(shown)).into()
     }
 }
@@ -61,26 +67,57 @@ fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
+/// Who may ask.
+#[derive(Clone)]
+pub struct NodeAccess {
+    /// What they have to show; absent where certificates alone count.
+    pub secret: Option<NodeSecret>,
+    /// Whether they have to show a certificate.
+    pub certificates: bool,
+    /// What other processes of the control plane have to show.
+    pub replicas: Option<NodeSecret>,
+}
+
 struct Nodes {
     app: Arc<App>,
-    secret: NodeSecret,
+    access: NodeAccess,
     stopping: CancellationToken,
 }
 
+impl Nodes {
+    /// A gateway's word counts only where its certificate is its own, if there are certificates.
+    fn check_name(&self, name: &NodeName, shown: Option<&ClientCertificate>) -> Result<(), Refused> {
+        match self.access.certificates && !shown.is_some_and(|shown| shown.is_of(name.as_str())) {
+            false => Ok(()),
+            true => {
+                let why = format!(
+                    "node: {name} is none of the alternative names of the certificate (--control-cert)."
+                );
+                tracing::warn!(gateway.name = %name, "A gateway has come with a certificate that is not its own.");
+                Err(Refused(StatusCode::FORBIDDEN, why))
+            }
+        }
+    }
+}
+
 /// The paths for gateways. Their streams end when `stopping` is cancelled.
-pub fn router(app: Arc<App>, secret: NodeSecret, stopping: CancellationToken) -> Router {
+pub fn router(app: Arc<App>, access: NodeAccess, stopping: CancellationToken) -> Router {
+    let replicas = access.replicas.clone();
+    let replicas = replicas.map_or_else(Router::new, |secret| replica::router(Arc::clone(&app), secret));
     let nodes = Arc::new(Nodes {
         app,
-        secret,
+        access,
         stopping,
     });
-    Router::new()
+    let router = Router::new()
         .route("/node/v1/feed", get(feed))
         .route("/node/v1/status", post(status))
         .route("/node/v1/networks", get(networks))
+        .fallback(async || Refused(StatusCode::NOT_FOUND, "There is nothing here.".to_owned()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&nodes), guard))
-        .with_state(nodes)
+        .with_state(nodes);
+    router.merge(replicas)
 }
 
 /// Why a gateway is refused.
@@ -97,14 +134,18 @@ impl IntoResponse for Refused {
 }
 
 async fn guard(State(nodes): State<Arc<Nodes>>, request: Request, next: Next) -> Result<Response, Refused> {
+    let refuse = |why: &str| Err(Refused(StatusCode::UNAUTHORIZED, why.to_owned()));
+    if nodes.access.certificates && request.extensions().get::<ClientCertificate>().is_none() {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string());
+        tracing::warn!(client.address = peer, "A gateway has shown no certificate.");
+        return refuse("A certificate of the nodes' authority is wanted (--control-cert).");
+    }
     let shown = request.headers().get(header::AUTHORIZATION);
     let shown = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match shown.is_some_and(|shown| nodes.secret.is(shown)) {
+    let secret = nodes.access.secret.as_ref();
+    match secret.is_none_or(|secret| shown.is_some_and(|shown| secret.is(shown))) {
         true => Ok(next.run(request).await),
-        false => Err(Refused(
-            StatusCode::UNAUTHORIZED,
-            "Authorization: this is not the nodes' secret (--node-token-file).".to_owned(),
-        )),
+        false => refuse("Authorization: this is not the nodes' secret (--node-token-file)."),
     }
 }
 
@@ -125,6 +166,7 @@ fn not_leading() -> Refused {
 
 async fn feed(
     State(nodes): State<Arc<Nodes>>,
+    certificate: Option<Extension<ClientCertificate>>,
     query: Result<Query<From>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(query) = query.map_err(|e| bad(e.body_text()))?;
@@ -134,6 +176,7 @@ async fn feed(
             body::quote(&query.node)
         ))
     })?;
+    nodes.check_name(&name, certificate.as_deref())?;
     let from = query.from.as_deref().filter(|from| !from.is_empty());
     let from = from.map(|text| {
         text.parse()
@@ -166,6 +209,7 @@ async fn next_line(subscription: &mut Subscription, stopping: &CancellationToken
 async fn status(
     State(nodes): State<Arc<Nodes>>,
     peer: Option<Extension<Peer>>,
+    certificate: Option<Extension<ClientCertificate>>,
     bytes: Bytes,
 ) -> Result<StatusCode, Refused> {
     let status: NodeStatus = serde_json::from_slice(&bytes)
@@ -178,6 +222,7 @@ async fn status(
         reports,
         ..
     } = status;
+    nodes.check_name(&name, certificate.as_deref())?;
     let app = &nodes.app;
     if !app.feed.is_open() {
         return Err(not_leading());

@@ -61,12 +61,13 @@ pub(crate) fn banner(served: &Served, clouds: &Path, took: Duration) -> String {
         let _ = writeln!(text, "  Metrics   {metrics}");
     }
     if let Some(nodes) = &served.nodes {
-        let _ = writeln!(
-            text,
-            "  Nodes     {}   (secret: {})",
-            nodes.url,
-            nodes.token_file.display()
-        );
+        let secret = nodes
+            .token_file
+            .as_ref()
+            .map(|file| format!("secret: {}", file.display()));
+        let certificate = nodes.certificates.then(|| "a certificate of theirs".to_owned());
+        let wanted: Vec<_> = secret.into_iter().chain(certificate).collect();
+        let _ = writeln!(text, "  Nodes     {}   ({})", nodes.url, wanted.join(", and "));
     }
     let _ = writeln!(text, "  Data      {}", served.data.path().display());
     let _ = writeln!(text, "  Networks  {}\n", served.networks.describe());

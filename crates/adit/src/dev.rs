@@ -9,6 +9,10 @@ use adit_cloud::{
 use adit_model::{error_chain, feed::Capabilities, quota::QuotaType, sink::Sink};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
+use adit_server::{
+    node::{NodeAccess, NodeSecret},
+    replica::Replica,
+};
 use adit_store::{OpenError, RedbStore, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +93,8 @@ pub struct Prepared {
     store: Option<(Location, EtcdArgs)>,
     /// The secret of gateways of their own processes, where it is not in the data directory.
     token_file: Option<PathBuf>,
+    /// Where other processes of the control plane reach the listener for gateways, where that was said.
+    node_url: Option<String>,
 }
 
 impl Prepared {
@@ -121,6 +127,7 @@ impl Prepared {
             rehearsal: args.rehearsal.clone(),
             store: None,
             token_file: None,
+            node_url: None,
         })
     }
 
@@ -131,7 +138,7 @@ impl Prepared {
     pub fn api(args: &Api) -> Result<Self, Error> {
         let region = region(&args.region)?;
         let mut door = Door::open(args.listen, &args.edge)?;
-        door.open_to_nodes(args.nodes.node_listen, &args.edge)?;
+        door.open_to_nodes(&args.nodes, &args.edge)?;
         Ok(Self {
             door,
             data: Some(args.data.clone().unwrap_or_else(default_path)),
@@ -146,6 +153,7 @@ impl Prepared {
             rehearsal: Rehearsal::default(),
             store: args.store.clone().map(|location| (location, args.etcd.clone())),
             token_file: args.nodes.node_token_file.clone(),
+            node_url: args.nodes.node_url.as_ref().map(ToString::to_string),
         })
     }
 
@@ -178,8 +186,10 @@ fn region(args: &RegionArgs) -> Result<adit_cloud::Region, Error> {
 pub struct Nodes {
     /// The address.
     pub url: String,
-    /// The file with the secret that they have to show.
-    pub token_file: PathBuf,
+    /// The file with the secret that they have to show, where they have to.
+    pub token_file: Option<PathBuf>,
+    /// Whether they have to show a certificate.
+    pub certificates: bool,
 }
 
 /// A region that serves its API.
@@ -221,6 +231,7 @@ impl Served {
             rehearsal,
             store,
             token_file,
+            node_url,
         } = prepared;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
@@ -235,8 +246,16 @@ impl Served {
         let nodes = match door.nodes_url()? {
             None => None,
             Some(url) => {
-                let token_file = token_file.unwrap_or_else(|| data.path().join(NODE_TOKEN));
-                Some((secret::keep(&token_file)?, Nodes { url, token_file }))
+                let certificates = door.wants_node_certificates();
+                let made = || (!certificates).then(|| data.path().join(NODE_TOKEN));
+                let token_file = token_file.or_else(made);
+                let secret = token_file.as_deref().map(secret::keep).transpose()?;
+                let nodes = Nodes {
+                    url,
+                    token_file,
+                    certificates,
+                };
+                Some((secret, nodes))
             }
         };
         let toa = tokio::task::spawn_blocking({
@@ -260,12 +279,23 @@ impl Served {
         };
         let (capabilities, toa) = modes(toa.await.map_err(io::Error::other)?);
         let stopping = CancellationToken::new();
+        let others = secret::made();
+        let replica = nodes.as_ref().map(|(_, nodes)| {
+            let etcd = store.as_ref().and_then(|(location, _)| location.first());
+            Replica {
+                name: instance.to_string(),
+                url: node_url
+                    .unwrap_or_else(|| door::reached_from_elsewhere(&nodes.url, door.nodes_address(), etcd)),
+                secret: others.clone(),
+                tls: door.node_tls(),
+            }
+        });
         let settings = Settings {
             superset,
-            gateways: match (namespaces, &networks) {
+            gateways: match (namespaces, replica) {
                 (Some(directory), _) => Gateways::Here(directory),
-                (None, Networks::Elsewhere) => Gateways::Remote,
-                (None, _) => Gateways::Null,
+                (None, Some(replica)) => Gateways::Remote(replica),
+                (None, None) => Gateways::Null,
             },
             data_plane,
             capabilities,
@@ -306,8 +336,13 @@ impl Served {
             None => (None, None),
             Some((secret, nodes)) => {
                 let app = Arc::clone(&running.app);
+                let access = NodeAccess {
+                    secret,
+                    certificates: nodes.certificates,
+                    replicas: NodeSecret::new(&others),
+                };
                 (
-                    Some(adit_server::node::router(app, secret, stopping.clone())),
+                    Some(adit_server::node::router(app, access, stopping.clone())),
                     Some(nodes),
                 )
             }

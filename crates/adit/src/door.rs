@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -51,6 +51,11 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
+    /// Certificates of gateways, without one of ours.
+    #[error(
+        "--node-client-ca takes a certificate of the API, too: give --tls-cert and --tls-key, or --tls self-signed"
+    )]
+    NoCertificate,
     /// The certificate.
     #[error("cannot serve HTTPS")]
     Tls(#[from] TlsError),
@@ -65,7 +70,11 @@ pub struct Door {
     api: TcpListener,
     metrics: Option<TcpListener>,
     nodes: Option<TcpListener>,
+    /// Whose certificates gateways have to show.
+    node_authorities: Option<PathBuf>,
     tls: Option<Arc<Tls>>,
+    /// For gateways, where it is another than the API's.
+    node_tls: Option<Arc<Tls>>,
     self_signed: bool,
     /// The certificate to trust, where it is the region's own.
     cacert: Option<PathBuf>,
@@ -97,6 +106,8 @@ impl Door {
                 .map(|address| bind(address, "--metrics-listen"))
                 .transpose()?,
             nodes: None,
+            node_authorities: None,
+            node_tls: None,
             tls,
             self_signed,
             cacert: None,
@@ -120,10 +131,19 @@ impl Door {
     ///
     /// # Errors
     /// Where it cannot be used, or others reach it without TLS.
-    pub fn open_to_nodes(&mut self, listen: SocketAddr, args: &cli::Edge) -> Result<(), Error> {
+    pub fn open_to_nodes(&mut self, nodes: &cli::NodeArgs, args: &cli::Edge) -> Result<(), Error> {
+        let listen = nodes.node_listen;
         let secured = self.tls.is_some() || self.self_signed;
         if !secured && !args.allow_plain_http && !listen.ip().to_canonical().is_loopback() {
             return Err(Error::PlainHttp { address: listen });
+        }
+        if let Some(authorities) = &nodes.node_client_ca {
+            match &self.tls {
+                Some(tls) => self.node_tls = Some(Arc::new(tls.with_clients_of(authorities.clone())?)),
+                None if self.self_signed => {}
+                None => return Err(Error::NoCertificate),
+            }
+            self.node_authorities = Some(authorities.clone());
         }
         self.nodes = Some(bind(listen, "--node-listen")?);
         Ok(())
@@ -131,7 +151,7 @@ impl Door {
 
     /// Whether there is a certificate that may be read again.
     pub fn reloads(&self) -> bool {
-        self.tls.is_some()
+        self.tls.is_some() || self.node_authorities.is_some()
     }
 
     /// Makes the region's own certificate, where it is to have one, in its data directory; answers it for clients to trust.
@@ -142,7 +162,11 @@ impl Door {
         if self.self_signed && self.tls.is_none() {
             let address = self.api.local_addr().map(|address| address.ip());
             let files = certificate::keep(data, address.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
-            self.tls = Some(Arc::new(Tls::load(files.certificate.clone(), files.key)?));
+            let tls = Tls::load(files.certificate.clone(), files.key)?;
+            let authorities = self.node_authorities.clone();
+            let for_nodes = authorities.map(|authorities| tls.with_clients_of(authorities));
+            self.node_tls = for_nodes.transpose()?.map(Arc::new);
+            self.tls = Some(Arc::new(tls));
             self.cacert = Some(files.certificate);
         }
         Ok(self.cacert.clone())
@@ -166,6 +190,11 @@ impl Door {
         Ok(address.map(|address| format!("http://{}/metrics", reachable(address))))
     }
 
+    /// Where gateways come to, as it was said.
+    pub fn nodes_address(&self) -> Option<SocketAddr> {
+        self.nodes.as_ref()?.local_addr().ok()
+    }
+
     /// Where gateways come to, seen from this machine.
     ///
     /// # Errors
@@ -174,6 +203,16 @@ impl Door {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let address = self.nodes.as_ref().map(TcpListener::local_addr).transpose()?;
         Ok(address.map(|address| format!("{scheme}://{}", reachable(address))))
+    }
+
+    /// The certificate that gateways are shown.
+    pub fn node_tls(&self) -> Option<Arc<Tls>> {
+        self.node_tls.clone().or_else(|| self.tls.clone())
+    }
+
+    /// Whether gateways have to show a certificate.
+    pub fn wants_node_certificates(&self) -> bool {
+        self.node_tls.is_some()
     }
 
     /// Serves, until [`Serving::stop`].
@@ -188,6 +227,7 @@ impl Door {
         health: Arc<Health>,
         stopping: CancellationToken,
     ) -> io::Result<Serving> {
+        let node_tls = self.node_tls();
         let listener = |listener| tokio::net::TcpListener::from_std(listener);
         let api = Arc::clone(edge).serve(listener(self.api)?, router, self.tls.clone(), stopping.clone());
         let metrics = self.metrics.map(listener).transpose()?.map(|metrics| {
@@ -206,11 +246,11 @@ impl Door {
                 },
                 ..Limits::default()
             });
-            tokio::spawn(edge.serve(listener, router, self.tls.clone(), stopping.clone()))
+            tokio::spawn(edge.serve(listener, router, node_tls, stopping.clone()))
         });
         Ok(Serving {
             nodes,
-            tls: self.tls,
+            tls: self.tls.into_iter().chain(self.node_tls).collect(),
             stopping,
             api: tokio::spawn(api),
             metrics,
@@ -221,19 +261,19 @@ impl Door {
 /// A region's doors while it is served.
 pub struct Serving {
     nodes: Option<JoinHandle<io::Result<()>>>,
-    tls: Option<Arc<Tls>>,
+    tls: Vec<Arc<Tls>>,
     stopping: CancellationToken,
     api: JoinHandle<io::Result<()>>,
     metrics: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
 }
 
 impl Serving {
-    /// Reads the certificate again.
+    /// Reads the certificates again.
     ///
     /// # Errors
-    /// Where it cannot be used; the former one stays in use.
+    /// Where one cannot be used; the former one stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+        self.tls.iter().try_for_each(|tls| tls.reload())
     }
 
     /// Lets requests in progress end, or cuts them as soon as `cut` comes true. Whoever watches over the region is answered
@@ -282,6 +322,27 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// Where other machines reach the listener that this one reaches at `url`: where it listens on every address, at the one that
+/// leads to `neighbour`, a URL.
+pub fn reached_from_elsewhere(url: &str, listen: Option<SocketAddr>, neighbour: Option<&str>) -> String {
+    let Some(listen) = listen.filter(|listen| listen.ip().is_unspecified()) else {
+        return url.to_owned();
+    };
+    let authority = neighbour
+        .and_then(|url| url.split_once("://"))
+        .map(|(_, rest)| rest.trim_end_matches('/'));
+    // Nothing is sent: the kernel looks up the route.
+    let own = authority.and_then(|authority| {
+        let socket = UdpSocket::bind(SocketAddr::new(listen.ip(), 0)).ok()?;
+        socket.connect(authority).ok()?;
+        socket.local_addr().ok()
+    });
+    match (own, url.split_once("://")) {
+        (Some(own), Some((scheme, _))) => format!("{scheme}://{}", SocketAddr::new(own.ip(), listen.port())),
+        _ => url.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use adit_cloud::kernel::{
     Kernel, KernelError,
     desired::{Desired, desired},
 };
-use adit_gateway::control::{Control, ControlError, ControlUrl, TrustError};
+use adit_gateway::control::{Certificates, Control, ControlError, ControlUrl, TrustError};
 use adit_model::{
     error_chain,
     node::{Networks as Documents, NetworksLine},
@@ -67,8 +67,12 @@ pub enum Error {
 /// # Errors
 /// Where the secret or the certificates cannot be used.
 pub(crate) fn control<E: From<SecretError> + From<TrustError>>(args: &ControlArgs) -> Result<Control, E> {
-    let secret = secret::read(&args.node_token_file)?;
-    Ok(Control::new(&secret, args.control_cacert.clone())?)
+    let secret = args.node_token_file.as_deref().map(secret::read).transpose()?;
+    let certificates = args.control_cacert.clone().map(|trusted| Certificates {
+        trusted,
+        shown: args.control_cert.clone().zip(args.control_key.clone()),
+    });
+    Ok(Control::new(secret.as_deref(), certificates)?)
 }
 
 /// Makes networks until a signal ends it, and removes them then.
@@ -128,10 +132,15 @@ pub fn run(args: &Args) -> Result<(), Error> {
 
 /// Learns of the networks from whichever address answers, for ever.
 async fn follow(control: &Control, urls: &[ControlUrl], documents: &watch::Sender<Option<Documents>>) {
+    let mut said = vec![String::new(); urls.len()];
     loop {
-        for url in urls {
-            let e = learn(control, url, documents).await;
-            tracing::warn!(control.url = %url, error = error_chain(&e), "Networks stay as they were told last.");
+        for (url, said) in urls.iter().zip(&mut said) {
+            let why = error_chain(&learn(control, url, documents).await);
+            // Once, and not four times a second.
+            if *said != why {
+                tracing::warn!(control.url = %url, error = why, "Networks stay as they were told last.");
+                *said = why;
+            }
         }
         sleep(REST).await;
     }

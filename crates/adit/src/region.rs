@@ -29,6 +29,7 @@ use adit_server::{
     node::is_network,
     rate::Rates,
     reconcile,
+    replica::{self, Replica},
 };
 use adit_store::{Cache, CacheError, Notice, State, Store};
 use axum::Router;
@@ -110,14 +111,14 @@ impl Settings {
 }
 
 /// Who moves a region's bytes.
-#[derive(Debug)]
 pub enum Gateways {
     /// Nobody: everything is reported as served.
     Null,
     /// A gateway of this process, between VPCs that are namespaces named in this directory.
     Here(Directory),
-    /// Gateways of their own processes, which come by themselves; endpoints wait for them.
-    Remote,
+    /// Gateways of their own processes, which come by themselves; endpoints wait for them. What this process is to others of
+    /// the same control plane.
+    Remote(Replica),
 }
 
 impl Gateways {
@@ -126,7 +127,7 @@ impl Gateways {
         let instance = instance.clone();
         match self {
             Gateways::Null | Gateways::Here(_) => Arc::new(move |vpc| vpc_namespace(&instance, vpc)),
-            Gateways::Remote => Arc::new(|vpc| vpc.to_string()),
+            Gateways::Remote(_) => Arc::new(|vpc| vpc.to_string()),
         }
     }
 }
@@ -225,8 +226,6 @@ impl Running {
             registry,
             stopping,
         } = settings;
-        // A region with a gateway of its own is one process.
-        let (replicas, name) = (matches!(gateways, Gateways::Remote), instance.to_string());
         let audit = audit.map(|sink| open_audit(sink, &region.name)).transpose()?;
         let cloud = Cloud::start(Arc::clone(&store), cache.clone(), region).await?;
         let config = Config {
@@ -269,6 +268,7 @@ impl Running {
             connections: None,
             ending: data_plane.work.stop(),
         };
+        let mut replica = None;
         match gateways {
             Gateways::Here(directory) => {
                 let connections = data_plane.work.connection_log.as_ref().map(open_connection_log);
@@ -295,15 +295,21 @@ impl Running {
                 let gateway = null_gateway(Arc::clone(&running.app.feed), here());
                 running.tasks.push(tokio::spawn(gateway));
             }
-            Gateways::Remote => {}
+            Gateways::Remote(this) => replica = Some(this),
         }
         let gateway = running.gateway.as_ref().map_or_else(Weak::new, Arc::downgrade);
         let losses = running.connections.as_ref().map(ConnectionLog::losses);
         let traffic = Traffic::new(gateway, losses, data_plane.work.endpoint_metrics.into());
         registry.lock().register_collector(Box::new(traffic));
-        running.reconcilers = Some(match replicas {
-            false => tokio::spawn(reconcile::run(Arc::clone(&running.app), running.cancel.clone())),
-            true => tokio::spawn(lead(Arc::clone(&running.app), name, running.cancel.clone())),
+        let (app, cancel) = (Arc::clone(&running.app), running.cancel.clone());
+        running.reconcilers = Some(match replica {
+            // A region with a gateway of its own is one process.
+            None => tokio::spawn(reconcile::run(app, cancel)),
+            Some(replica) => {
+                let mirror = replica::mirror(Arc::clone(&app), cancel.clone());
+                running.tasks.push(tokio::spawn(mirror));
+                tokio::spawn(lead(app, replica, cancel))
+            }
         });
         if delay.is_zero() {
             running.public_services_settle().await;
@@ -463,10 +469,10 @@ fn config(
 }
 
 /// Runs the reconcilers whenever this process leads.
-async fn lead(app: Arc<App>, name: String, cancel: CancellationToken) {
+async fn lead(app: Arc<App>, replica: Replica, cancel: CancellationToken) {
     let (store, cache) = (Arc::clone(&app.store), app.cache.clone());
     let work = |leading| reconcile::run(Arc::clone(&app), leading);
-    leader::lead(store, cache, &name, cancel, work).await;
+    leader::lead(store, cache, &replica.name, || replica.leading(), cancel, work).await;
 }
 
 /// Keeps the kernel as the store says.

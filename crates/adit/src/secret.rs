@@ -40,15 +40,20 @@ pub fn keep(path: &Path) -> Result<NodeSecret, SecretError> {
     NodeSecret::new(&text).ok_or_else(|| SecretError::Form(path.to_owned()))
 }
 
-fn make(path: &Path) -> Result<(), SecretError> {
+/// A secret that nobody has had.
+pub fn made() -> String {
     let (one, other) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let made = OpenOptions::new()
+    format!("{one}{other}")
+}
+
+fn make(path: &Path) -> Result<(), SecretError> {
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path);
-    let written = made.and_then(|mut file| {
-        writeln!(file, "{one}{other}")?;
+    let written = file.and_then(|mut file| {
+        writeln!(file, "{}", made())?;
         file.sync_all()
     });
     match written {

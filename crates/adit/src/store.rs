@@ -92,6 +92,16 @@ pub enum Location {
     Etcd(Vec<String>),
 }
 
+impl Location {
+    /// The address of the first of several places, where there are any.
+    pub fn first(&self) -> Option<&str> {
+        match self {
+            Self::Redb(_) => None,
+            Self::Etcd(urls) => urls.first().map(String::as_str),
+        }
+    }
+}
+
 impl FromStr for Location {
     type Err = String;
 

@@ -165,16 +165,26 @@ impl Follower {
         });
         let mut position = None;
         let mut lost = true;
+        let mut said = vec![String::new(); self.urls.len()];
         loop {
-            for url in &self.urls {
+            for (url, said) in self.urls.iter().zip(&mut said) {
                 match self.follow(url, &mut position, &mut lost).await {
                     Ok(()) => return,
                     // It leaves the feed to another, which is the next one to be asked.
-                    Err(e) if lost => {
+                    Err(e @ ControlError::Refused { status: 503, .. }) if lost => {
                         tracing::debug!(control.url = %url, error = error_chain(&e), "No feed here.");
+                    }
+                    Err(e) if lost => {
+                        // Once, and not four times a second.
+                        let why = error_chain(&e);
+                        if *said != why {
+                            tracing::warn!(control.url = %url, error = why, "No feed is to be had here.");
+                            *said = why;
+                        }
                     }
                     Err(e) => {
                         lost = true;
+                        said.clear();
                         tracing::warn!(
                             control.url = %url, error = error_chain(&e),
                             "The control plane is lost; what was told last is served on."

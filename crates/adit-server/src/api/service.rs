@@ -98,7 +98,6 @@ impl BackendPort {
     pub(super) fn list(app: &App, seen: &ServiceSeen) -> Option<Vec<Self>> {
         // Without endpoints nobody asks any more, and what was found once says nothing.
         let ports = app
-            .feed
             .backend(seen.service.id)
             .filter(|_| seen.connection_count > 0)?;
         let shown = ports.into_iter().map(|port| Self {

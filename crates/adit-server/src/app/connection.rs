@@ -1,6 +1,6 @@
 //! Operations on connections: endpoints as the owner of their service sees them (spec A.9, A.10).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use adit_model::{
     ApiError, Code,
@@ -12,11 +12,8 @@ use adit_model::{
 use adit_store::{Key, Txn, keys::encode};
 use tokio::time::Instant;
 
-use super::{ATTEMPTS_MAX, App, Scope, put_guard};
-use crate::error::Failure;
-
-/// How long `receive` waits for the listener, and `reject` for its end, before it answers what is so far.
-pub(super) const EFFECT_TIMEOUT: Duration = Duration::from_millis(1500);
+use super::{ATTEMPTS_MAX, App, EFFECT_TIMEOUT, Scope, put_guard};
+use crate::{error::Failure, replica::Effect};
 
 impl App {
     /// A page of a service's connections, and how many there are.
@@ -70,7 +67,7 @@ impl App {
         let deadline = Instant::now() + EFFECT_TIMEOUT;
         for _ in 0..ATTEMPTS_MAX {
             // A `receive` passes through `creating`: who comes just then waits for its end like its own caller.
-            let _ = tokio::time::timeout_at(deadline, self.settled(id, Decision::Receive)).await;
+            let _ = tokio::time::timeout_at(deadline, self.settled(id)).await;
             let txn = {
                 let state = self.cache.read();
                 let seen = Self::own_service(&state, scope, service)?;
@@ -110,36 +107,28 @@ impl App {
     /// Waits until an accepted endpoint listens, or a rejected one no longer does, and answers the endpoint as it is then.
     async fn connection_effect(&self, id: EndpointId, decision: Decision) -> Result<Arc<Endpoint>, Failure> {
         // Late is not wrong: what cannot be shown yet shows as `creating`.
-        let _ = tokio::time::timeout(EFFECT_TIMEOUT, self.settled(id, decision)).await;
+        match decision {
+            Decision::Receive => {
+                let _ = tokio::time::timeout(EFFECT_TIMEOUT, self.settled(id)).await;
+            }
+            Decision::Reject => {
+                self.effect(Effect::Silent, vec![id]).await;
+            }
+        }
         let state = self.cache.read();
         let endpoint = state.endpoint(&id).map(|e| Arc::clone(&e.value));
         endpoint.ok_or_else(|| ApiError::because(Code::E2006, format!("Endpoint {id} was deleted.")).into())
     }
-}
 
-impl App {
-    /// Waits until a decision on an endpoint has had its effect: it is not `creating` any more, or nothing listens.
-    async fn settled(&self, id: EndpointId, decision: Decision) {
+    /// Waits until an endpoint is not `creating` any more.
+    async fn settled(&self, id: EndpointId) {
         let mut notices = self.cache.subscribe();
-        let mut reported = self.feed.reported();
-        loop {
-            let done = match decision {
-                Decision::Receive => {
-                    let state = self.cache.read();
-                    state
-                        .endpoint(&id)
-                        .is_none_or(|e| e.status() != EndpointStatus::Creating)
-                }
-                Decision::Reject => self.feed.is_silent(id),
-            };
-            if done {
-                return;
-            }
-            tokio::select! {
-                notice = notices.next() => if notice.is_none() { return },
-                counted = reported.changed() => if counted.is_err() { return },
-            }
-        }
+        let creating = || {
+            let state = self.cache.read();
+            let endpoint = state.endpoint(&id);
+            endpoint.is_some_and(|e| e.status() == EndpointStatus::Creating)
+        };
+        while creating() && notices.next().await.is_some() {}
     }
 }
 

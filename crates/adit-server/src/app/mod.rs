@@ -38,6 +38,7 @@ use adit_model::{
     time::{Created, Timestamp},
 };
 use adit_store::{Cache, Commit, ReadGuard, State, Store, Stored, Txn};
+pub(crate) use effect::EFFECT_TIMEOUT;
 use endpoint::EndpointSeen;
 use futures_util::FutureExt as _;
 use in_flight::{Held, InFlight, Turnstile};
@@ -53,6 +54,7 @@ use crate::{
     planned::Failures,
     rate::ProjectRates,
     reconcile,
+    replica::Mirrored,
     written::Written,
 };
 
@@ -81,6 +83,8 @@ pub struct App {
     pub network: Arc<dyn Network>,
     /// What gateways are told, and what they answered.
     pub feed: Arc<Feed>,
+    /// What gateways said of backends to another process, where that one leads.
+    pub(crate) mirror: Mirrored,
     /// What projects have asked of late.
     pub rates: ProjectRates,
     /// What is to fail on purpose.
@@ -131,6 +135,7 @@ impl App {
             identity,
             network,
             feed,
+            mirror: Mirrored::default(),
             clock: Clock::default(),
             slots: InFlight::default(),
             markers: InFlight::default(),

@@ -14,8 +14,7 @@ use adit_store::{Key, State, Txn, keys::encode};
 use ipnet::Ipv4Net;
 
 use super::{
-    ATTEMPTS_MAX, App, Scope,
-    connection::EFFECT_TIMEOUT,
+    ATTEMPTS_MAX, App, EFFECT_TIMEOUT, Scope,
     endpoint::{bind, own_endpoint, unbound},
     fence,
 };

@@ -40,6 +40,7 @@ pub use origin::Origin;
 pub use patience::Patience;
 pub use request::Note;
 pub(crate) use request::REQUEST_ID;
+pub(crate) use tls::{ClientCertificate, fingerprint};
 pub use tls::{Tls, TlsError};
 
 /// How much of a path a message shows, in characters.

@@ -18,10 +18,11 @@ use hyper_util::{
 };
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::rustls;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -30,11 +31,13 @@ use super::{
     metrics::{HTTP_1, HTTP_2},
     origin::Secured,
     patience::{Paced, Reply, Watch},
-    tls::{H2, Tls},
+    tls::{ClientCertificate, H2, Tls},
 };
 
 /// How long a client may take to agree on a key.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to hear that its certificate is refused.
+const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many connections are served at a time; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4096;
 /// How long requests in progress may take after we were asked to stop.
@@ -92,6 +95,7 @@ impl Edge {
             let _ = stream.set_nodelay(true);
             let connection = Connection {
                 peer,
+                certificate: None,
                 edge: Arc::clone(&self),
                 router: router.clone(),
                 watcher: graceful.watcher(),
@@ -147,6 +151,8 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 /// One client's connection, before it is known what it speaks.
 struct Connection {
     peer: SocketAddr,
+    /// The client's, where it has shown one that is trusted.
+    certificate: Option<ClientCertificate>,
     edge: Arc<Edge>,
     router: Router,
     /// Says when to stop, and holds the stop up until the connection has ended.
@@ -155,19 +161,48 @@ struct Connection {
 
 impl Connection {
     /// Agrees on a key, and serves what the client wants to speak.
-    async fn secured(self, stream: TcpStream, tls: &Tls, cancel: CancellationToken) -> Ended {
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
-        let stream = tokio::select! {
+    async fn secured(mut self, stream: TcpStream, tls: &Tls, cancel: CancellationToken) -> Ended {
+        let handshake = tls.acceptor().accept(stream).into_fallible();
+        let shaken = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            shaken = handshake => shaken.map_err(io::Error::from).flatten(),
+            shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => shaken,
         };
-        let stream = stream.inspect_err(|_| {
-            self.edge.metrics.handshakes_failed.inc();
-        })?;
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                self.edge.metrics.handshakes_failed.inc();
+                return match failed {
+                    Ok(Err((e, stream))) => {
+                        self.say_why(&e, stream).await;
+                        Err(e.into())
+                    }
+                    _ => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                };
+            }
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        self.certificate = shown.map(|shown| ClientCertificate(shown.clone().into_owned()));
         match stream.get_ref().1.alpn_protocol() {
             Some(H2) => self.http_2(stream).await,
             _ => self.http_1(stream, true).await,
         }
+    }
+
+    /// A client whose certificate is refused is to hear of it: what it has sent meanwhile is read, since a connection that is
+    /// closed over unread bytes is reset, and the alert lost.
+    async fn say_why(&self, error: &io::Error, mut stream: TcpStream) {
+        let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        if !matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+            return;
+        }
+        tracing::warn!(client.address = %self.peer, error = %error, "A client's certificate is refused.");
+        let read = async {
+            stream.shutdown().await?;
+            let mut left = [0; 1024];
+            while stream.read(&mut left).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        let _ = tokio::time::timeout(ALERT_TIMEOUT, read).await;
     }
 
     async fn http_1(
@@ -227,10 +262,14 @@ impl Connection {
         secured: bool,
     ) -> impl Fn(hyper::Request<Incoming>) -> Answer + Send + 'static + use<> {
         let (peer, router, watch) = (Peer(self.peer), self.router.clone(), watch.clone());
+        let certificate = self.certificate.clone();
         move |request| {
             let exchange = watch.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             if secured {
                 request.extensions_mut().insert(Secured);
             }

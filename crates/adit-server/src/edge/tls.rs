@@ -4,7 +4,7 @@
 //! was made with; files that cannot be used leave the former ones in place.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     fs::File,
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -12,15 +12,18 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use sha2::{Digest, Sha256};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        self, ServerConfig,
-        crypto::ring,
+        self, RootCertStore, ServerConfig,
+        client::verify_server_name,
+        crypto::{CryptoProvider, ring},
         pki_types::{
-            CertificateDer, PrivateKeyDer,
+            CertificateDer, PrivateKeyDer, ServerName,
             pem::{self, PemObject},
         },
+        server::{ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
 };
 
@@ -60,13 +63,45 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// Whom certificates of clients are to be of.
+    #[error("{} holds no authority that can be trusted: {why}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
 }
 
-/// A certificate and its key.
+/// A certificate and its key, and whose certificates of clients are looked at.
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    config: RwLock<Arc<ServerConfig>>,
+    /// Authorities of clients.
+    clients: Option<PathBuf>,
+    offered: RwLock<Offered>,
+}
+
+/// What is offered now.
+#[derive(Clone)]
+struct Offered {
+    config: Arc<ServerConfig>,
+    fingerprint: String,
+}
+
+/// A client's certificate, which an authority that is trusted with it has signed, among the extensions of its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCertificate(pub(crate) CertificateDer<'static>);
+
+impl ClientCertificate {
+    /// Whether it is this client's: one of its alternative names is the client's.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        let (Ok(certificate), Ok(name)) = (ParsedCertificate::try_from(&self.0), ServerName::try_from(name))
+        else {
+            return false;
+        };
+        verify_server_name(&certificate, &name).is_ok()
+    }
 }
 
 impl Tls {
@@ -75,26 +110,45 @@ impl Tls {
     /// # Errors
     /// By the file that cannot be used.
     pub fn load(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
-        let config = RwLock::new(Arc::new(read(&certificate, &key)?));
+        Self::read(certificate, key, None)
+    }
+
+    /// The same, for clients that may show a certificate of one of the authorities in a file: any other certificate ends the
+    /// handshake, and whether one is needed is for whoever answers requests to say.
+    ///
+    /// # Errors
+    /// By the file that cannot be used.
+    pub fn with_clients_of(&self, authorities: PathBuf) -> Result<Self, TlsError> {
+        Self::read(self.certificate.clone(), self.key.clone(), Some(authorities))
+    }
+
+    fn read(certificate: PathBuf, key: PathBuf, clients: Option<PathBuf>) -> Result<Self, TlsError> {
+        let offered = RwLock::new(read(&certificate, &key, clients.as_deref())?);
         Ok(Self {
             certificate,
             key,
-            config,
+            clients,
+            offered,
         })
     }
 
-    /// Reads both files again, for connections that begin from now on.
+    /// Reads the files again, for connections that begin from now on.
     ///
     /// # Errors
     /// By the file that cannot be used; what was used stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let new = Arc::new(read(&self.certificate, &self.key)?);
-        *self.config.write() = new;
+        let new = read(&self.certificate, &self.key, self.clients.as_deref())?;
+        *self.offered.write() = new;
         Ok(())
     }
 
+    /// The SHA-256 of the certificate, in hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        self.offered.read().fingerprint.clone()
+    }
+
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        Arc::clone(&self.config.read()).into()
+        Arc::clone(&self.offered.read().config).into()
     }
 }
 
@@ -103,36 +157,74 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls")
             .field("certificate", &self.certificate)
             .field("key", &self.key)
+            .field("clients", &self.clients)
             .finish_non_exhaustive()
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let refused = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Pem { what, path, source }
-    };
-    let chain: Result<Vec<CertificateDer<'_>>, _> =
-        CertificateDer::pem_reader_iter(open(certificate)?).collect();
+/// The SHA-256 of a certificate, in hexadecimal digits.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(certificate) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The certificates in a PEM file: at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(open(path)?).collect();
     let chain = chain.and_then(|chain| match chain.as_slice() {
         [] => Err(pem::Error::NoItemsFound),
         _ => Ok(chain),
     });
-    let chain = chain.map_err(refused("certificate", certificate))?;
+    chain.map_err(refused("certificate", path))
+}
+
+fn refused(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError + use<> {
+    let path = path.to_owned();
+    move |source| TlsError::Pem { what, path, source }
+}
+
+fn read(certificate: &Path, key: &Path, clients: Option<&Path>) -> Result<Offered, TlsError> {
+    let chain = certificates(certificate)?;
+    let fingerprint = chain.first().map(fingerprint).unwrap_or_default();
     let secret = PrivateKeyDer::from_pem_reader(open(key)?).map_err(refused("private key", key))?;
     let unusable = |source| TlsError::Unusable {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         source,
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
         .map_err(unusable)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+    };
+    let mut config = builder.with_single_cert(chain, secret).map_err(unusable)?;
     config.alpn_protocols = vec![H2.to_vec(), HTTP_1.to_vec()];
-    Ok(config)
+    Ok(Offered {
+        config: Arc::new(config),
+        fingerprint,
+    })
+}
+
+/// What looks at clients' certificates.
+fn verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let untrusted = |why: String| TlsError::Authorities {
+        path: path.to_owned(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| untrusted(e.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| untrusted(e.to_string()))
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, TlsError> {

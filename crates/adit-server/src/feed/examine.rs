@@ -14,7 +14,7 @@ use super::{Feed, node::is_same};
 /// Examinations that may be under way: each has a gateway call a backend.
 const EXAMINATIONS_MAX: usize = 16;
 /// How long a gateway may take to answer one; it waits for a backend no longer than three seconds.
-const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
+pub(crate) const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Who waits for which examination.
 #[derive(Default)]

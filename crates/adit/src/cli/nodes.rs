@@ -26,9 +26,17 @@ pub struct NodeArgs {
     )]
     pub node_listen: SocketAddr,
     /// The file with the secret that gateways have to show; made where it is missing [default: node-token in the data
-    /// directory].
+    /// directory, and no secret with --node-client-ca].
     #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
     pub node_token_file: Option<PathBuf>,
+    /// The authorities whose certificates gateways have to show, PEM; a gateway's name has to be one of its certificate's
+    /// alternative names (DNS). Read again at SIGHUP. With --node-token-file they have to show its secret, too.
+    #[arg(long, env = "ADIT_NODE_CLIENT_CA", value_name = "FILE")]
+    pub node_client_ca: Option<PathBuf>,
+    /// Where the other `adit api` of an etcd reach --node-listen, to ask what gateways say while this one leads [default: its
+    /// address; where that is every address, the one that leads to etcd].
+    #[arg(long, env = "ADIT_NODE_URL", value_name = "URL")]
+    pub node_url: Option<ControlUrl>,
 }
 
 /// Gateways.
@@ -132,12 +140,33 @@ pub struct ControlArgs {
         required = true
     )]
     pub control: Vec<ControlUrl>,
-    /// The certificates to trust there, PEM: for https.
+    /// The certificates to trust there, PEM: for https. Read again for every connection, as the next two.
     #[arg(long, env = "ADIT_CONTROL_CACERT", value_name = "FILE")]
     pub control_cacert: Option<PathBuf>,
+    /// The certificate to show there, PEM, its chain following it: of an authority of --node-client-ca.
+    #[arg(
+        long,
+        env = "ADIT_CONTROL_CERT",
+        value_name = "FILE",
+        requires_all = ["control_key", "control_cacert"]
+    )]
+    pub control_cert: Option<PathBuf>,
+    /// That certificate's private key, PEM.
+    #[arg(
+        long,
+        env = "ADIT_CONTROL_KEY",
+        value_name = "FILE",
+        requires = "control_cert"
+    )]
+    pub control_key: Option<PathBuf>,
     /// The file with the nodes' secret: `adit api` makes it, node-token in its data directory.
-    #[arg(long, env = "ADIT_NODE_TOKEN_FILE", value_name = "FILE")]
-    pub node_token_file: PathBuf,
+    #[arg(
+        long,
+        env = "ADIT_NODE_TOKEN_FILE",
+        value_name = "FILE",
+        required_unless_present = "control_cert"
+    )]
+    pub node_token_file: Option<PathBuf>,
 }
 
 /// Reads a gateway's name.

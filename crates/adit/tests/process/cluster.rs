@@ -29,20 +29,26 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_logged(data, more, Stdio::inherit())
+    }
+
+    /// The same, with its log where the test wants it.
+    pub(crate) fn start_logged(data: &Path, more: &[&str], log: impl Into<Stdio>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
         command.args(["api", "--data"]);
         command.arg(data).args(more);
         if !more.contains(&"--node-listen") {
             command.args(["--node-listen", "127.0.0.1:0"]);
         }
-        let region = Region::of(command, Stdio::inherit());
+        let region = Region::of(command, log);
         let run: Value = serde_json::from_slice(&std::fs::read(data.join("run.json")).unwrap()).unwrap();
         let named = more.iter().position(|word| *word == "--node-token-file");
-        let token_file = named.map_or_else(|| data.join("node-token"), |at| more[at + 1].into());
+        let token_file: PathBuf = named.map_or_else(|| data.join("node-token"), |at| more[at + 1].into());
+        let secret = std::fs::read_to_string(&token_file).unwrap_or_default();
         Self {
             region,
             nodes: run["nodes"].as_str().unwrap().to_owned(),
-            secret: std::fs::read_to_string(&token_file).unwrap().trim().to_owned(),
+            secret: secret.trim().to_owned(),
             token_file,
             data: data.to_owned(),
         }
@@ -51,6 +57,7 @@ impl Control {
     pub(crate) fn ask(&self, method: &str, path: &str, secret: &str, body: &str) -> (u16, ureq::Body) {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(super::any_certificate())
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .build()
@@ -177,7 +184,12 @@ impl Role {
 
     /// The networks of this machine.
     pub(crate) fn networks(control: &[String], token_file: &Path, state: &Path) -> Self {
-        Self::start(&["networks"], control, token_file, state)
+        Self::networks_with(control, token_file, state, &[])
+    }
+
+    /// The same, with further words.
+    pub(crate) fn networks_with(control: &[String], token_file: &Path, state: &Path, more: &[&str]) -> Self {
+        Self::start(&[&["networks"], more].concat(), control, token_file, state)
     }
 
     /// SIGKILL: no chance to tidy up.

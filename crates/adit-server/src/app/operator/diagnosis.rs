@@ -10,11 +10,7 @@ use adit_model::{
 use adit_store::State;
 
 use super::endpoint::absent;
-use crate::{
-    app::App,
-    error::Failure,
-    feed::{Serving, specify},
-};
+use crate::{app::App, error::Failure, replica::Word};
 
 /// What was found of an endpoint.
 #[derive(Clone, Debug)]
@@ -40,14 +36,17 @@ impl App {
     ) -> Result<Diagnosis, Failure> {
         let question = Question::parse(body)?;
         self.barrier().await?;
-        let mut facts = self.facts(&self.cache.read(), id)?;
+        let nobody = Failure::Timeout("the process of the control plane that leads");
+        let word = self.word(id).await.ok_or(nobody)?;
+        let mut facts = self.facts(&self.cache.read(), id, word)?;
         let mapping = mapping(&facts, question);
         let mut steps = diagnose(&facts, question);
         if let Some(mapping) = mapping.filter(|_| is_healthy(&steps)) {
-            let examined = self.feed.examine(id, mapping.client_port).await;
+            let nobody = Failure::Timeout("the process of the control plane that leads");
+            let examined = self.examine(id, mapping.client_port).await.ok_or(nobody)?;
             facts.examined = Some(examined.ok_or(Failure::Crowded)?);
             // What it waits for it may have said meanwhile.
-            facts.waiting = self.waiting(id);
+            facts.waiting = self.word(id).await.and_then(|word| word.waiting);
             steps = diagnose(&facts, question);
         }
         Ok(Diagnosis {
@@ -57,16 +56,13 @@ impl App {
         })
     }
 
-    fn waiting(&self, id: EndpointId) -> Option<String> {
-        match self.feed.serving(id) {
-            Serving::NotYet(reason) => reason,
-            Serving::Yes => None,
-        }
+    /// How an endpoint stands on its gateway; `None` where nobody leads.
+    async fn word(&self, id: EndpointId) -> Option<Word> {
+        self.words(vec![id]).await?.pop()
     }
 
-    fn facts(&self, state: &State, id: EndpointId) -> Result<Facts, ApiError> {
+    fn facts(&self, state: &State, id: EndpointId, word: Word) -> Result<Facts, ApiError> {
         let endpoint = state.endpoint(&id).ok_or_else(|| absent(id))?;
-        let spec = specify(state, &self.config, id);
         let account = state
             .account(&endpoint.domain)
             .filter(|account| account.is_frozen());
@@ -87,8 +83,8 @@ impl App {
                 ports: service.ports.clone(),
                 tcp_proxy: service.tcp_proxy,
             }),
-            told: spec.is_some_and(|spec| self.feed.is_told(&spec)),
-            waiting: self.waiting(id),
+            told: word.told,
+            waiting: word.waiting,
             examined: None,
         })
     }

@@ -16,8 +16,10 @@ use super::Whose;
 use crate::{
     app::{ATTEMPTS_MAX, App, endpoint::EndpointSeen},
     error::Failure,
-    feed::Serving,
 };
+
+/// What an endpoint waits for where nobody can say.
+const NO_LEADER: &str = "no process of the control plane leads just now, or it does not answer";
 
 /// An endpoint, as the operator sees it.
 #[derive(Clone, Debug)]
@@ -31,16 +33,29 @@ pub struct EndpointInspected {
 }
 
 impl App {
-    fn inspect(&self, state: &State, endpoint: Arc<Endpoint>) -> EndpointInspected {
-        let waiting_for = match self.feed.serving(endpoint.id) {
-            Serving::NotYet(reason) if endpoint.status() == EndpointStatus::Creating => reason,
-            _ => None,
-        };
+    fn inspect(state: &State, endpoint: Arc<Endpoint>) -> EndpointInspected {
         EndpointInspected {
             service_project: state.service(&endpoint.service).map(|s| s.project.clone()),
-            waiting_for,
+            waiting_for: None,
             seen: EndpointSeen::of(state, endpoint),
         }
+    }
+
+    /// Adds what those wait for that are not ready.
+    async fn ask_what_for(&self, mut inspected: Vec<EndpointInspected>) -> Vec<EndpointInspected> {
+        let creating = |e: &&mut EndpointInspected| e.seen.endpoint.status() == EndpointStatus::Creating;
+        let waiting = inspected.iter_mut().filter(creating);
+        let waiting: Vec<_> = waiting.collect();
+        let words = self
+            .words(waiting.iter().map(|e| e.seen.endpoint.id).collect())
+            .await;
+        for (n, endpoint) in waiting.into_iter().enumerate() {
+            endpoint.waiting_for = match &words {
+                Some(words) => words[n].waiting.clone(),
+                None => Some(NO_LEADER.to_owned()),
+            };
+        }
+        inspected
     }
 
     /// A page of all endpoints, and how many there are.
@@ -62,28 +77,31 @@ impl App {
         let listing = Listing::parse(query, LIMIT_MAX, false)?;
         let name = name.map(str::to_lowercase);
         self.barrier().await?;
-        let state = self.cache.read();
-        let named = |e: &Endpoint| match (&name, state.service(&e.service)) {
-            (None, _) => true,
-            (Some(name), Some(service)) => service.name.to_lowercase().contains(name),
-            (Some(name), None) => e.service_name.to_lowercase().contains(name),
+        let (seen, total) = {
+            let state = self.cache.read();
+            let named = |e: &Endpoint| match (&name, state.service(&e.service)) {
+                (None, _) => true,
+                (Some(name), Some(service)) => service.name.to_lowercase().contains(name),
+                (Some(name), None) => e.service_name.to_lowercase().contains(name),
+            };
+            let matching: Vec<_> = state
+                .endpoints()
+                .filter(|e| whose.fits(&e.project, &e.domain))
+                .filter(|e| id.is_none_or(|id| e.id == id))
+                .filter(|e| service.is_none_or(|service| e.service == service))
+                .filter(|e| status.is_none_or(|status| e.status() == status))
+                .filter(|e| vpc.is_none_or(|vpc| e.vpc == vpc))
+                .filter(|e| disabled.is_none_or(|disabled| e.is_disabled() == disabled))
+                .filter(|e| named(e))
+                .collect();
+            let total = matching.len();
+            let page = listing.page(matching, |e| (e.created, e.updated_at));
+            let seen = page
+                .into_iter()
+                .map(|e| Self::inspect(&state, Arc::clone(&e.value)));
+            (seen.collect(), total)
         };
-        let matching: Vec<_> = state
-            .endpoints()
-            .filter(|e| whose.fits(&e.project, &e.domain))
-            .filter(|e| id.is_none_or(|id| e.id == id))
-            .filter(|e| service.is_none_or(|service| e.service == service))
-            .filter(|e| status.is_none_or(|status| e.status() == status))
-            .filter(|e| vpc.is_none_or(|vpc| e.vpc == vpc))
-            .filter(|e| disabled.is_none_or(|disabled| e.is_disabled() == disabled))
-            .filter(|e| named(e))
-            .collect();
-        let total = matching.len();
-        let page = listing.page(matching, |e| (e.created, e.updated_at));
-        let seen = page
-            .into_iter()
-            .map(|e| self.inspect(&state, Arc::clone(&e.value)));
-        Ok((seen.collect(), total))
+        Ok((self.ask_what_for(seen).await, total))
     }
 
     /// Any endpoint.
@@ -92,9 +110,13 @@ impl App {
     /// 2006.
     pub async fn operator_endpoint_show(&self, id: EndpointId) -> Result<EndpointInspected, Failure> {
         self.barrier().await?;
-        let state = self.cache.read();
-        let endpoint = state.endpoint(&id).ok_or_else(|| absent(id))?;
-        Ok(self.inspect(&state, Arc::clone(&endpoint.value)))
+        let seen = {
+            let state = self.cache.read();
+            let endpoint = state.endpoint(&id).ok_or_else(|| absent(id))?;
+            Self::inspect(&state, Arc::clone(&endpoint.value))
+        };
+        let mut seen = self.ask_what_for(vec![seen]).await;
+        seen.pop().ok_or_else(|| absent(id).into())
     }
 
     /// Switches an endpoint on or off, and waits a bounded moment until its gateway has: off means that what was open is
