@@ -2,16 +2,17 @@
 //!
 //! Holds the handles (namespaces, netlink sockets, listener ids) that actions need, and no opinion on which to do.
 
+mod address;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
 
 use adit_model::{
-    error_chain,
     feed::{EndpointSpec, Ingress},
     id::EndpointId,
     network::RESERVED,
@@ -25,8 +26,10 @@ use adit_relay::{
 };
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use crate::gate::{self, Gate};
+use crate::neighbours::{Conflict, Neighbours};
 use crate::plan::{Action, At, HeldAddress, NoNetworkNumber, Place, Rest, Target, Wanted, header};
 
 /// Why an action was not done. All of them may pass: the action is tried again.
@@ -44,6 +47,9 @@ pub(crate) enum ApplyError {
     /// A descriptor of a namespace.
     #[error("no descriptor can be had")]
     Descriptor(#[source] std::io::Error),
+    /// A socket for address resolution.
+    #[error("the neighbours cannot be spoken to")]
+    Neighbours(#[source] std::io::Error),
     /// A setting of a namespace.
     #[error("the kernel refuses a setting")]
     Setting(#[from] SysctlError),
@@ -82,6 +88,8 @@ struct Entered {
     links: Links,
     /// By subnet, the link that has an address in it: found once, and again after the kernel has refused it.
     subnets: Arc<Mutex<HashMap<Ipv4Net, String>>>,
+    /// By link, who else is on it.
+    neighbours: Arc<tokio::sync::Mutex<HashMap<String, Arc<Neighbours>>>>,
     /// Whether the source range is local here: done once, when it is first a provider's.
     provider: Arc<tokio::sync::OnceCell<()>>,
 }
@@ -153,6 +161,8 @@ pub(crate) struct Apply {
     gates: tokio::sync::Mutex<HashMap<EndpointId, Gate>>,
     /// What a process before this one has handed over.
     inherited: Option<Arc<Inherited>>,
+    /// Where it is said who else has an address that is held here.
+    conflicts: mpsc::Sender<Conflict>,
 }
 
 impl Apply {
@@ -161,6 +171,7 @@ impl Apply {
         relay: Arc<Relay>,
         inherited: Option<Arc<Inherited>>,
         address_life_s: Option<u32>,
+        conflicts: mpsc::Sender<Conflict>,
     ) -> Self {
         Self {
             directory,
@@ -171,6 +182,7 @@ impl Apply {
             listeners: Mutex::default(),
             gates: tokio::sync::Mutex::default(),
             inherited,
+            conflicts,
         }
     }
 
@@ -263,6 +275,7 @@ impl Apply {
             descriptor: Arc::new(descriptor),
             links,
             subnets: Arc::default(),
+            neighbours: Arc::default(),
             provider: Arc::default(),
         };
         entered.insert(name.to_owned(), fresh.clone());
@@ -298,37 +311,6 @@ impl Apply {
                 .map(|(_, e)| e.place),
         );
         gone
-    }
-
-    /// Whose address, or whose way to its blocks, is not in a namespace any more; `None` where the namespace is not there, or
-    /// does not say.
-    pub(crate) async fn lost(
-        &self,
-        place: &Place,
-        mut held: Vec<(EndpointId, At)>,
-    ) -> Option<Vec<(EndpointId, At)>> {
-        let entered = self.still(place).await?;
-        let addresses = entered.links.addresses().await.ok()?;
-        let hosts: HashSet<_> = addresses.into_iter().map(|a| a.network.addr()).collect();
-        let routes: HashSet<_> = if held.iter().any(|(_, at)| matches!(at, At::Blocks(_))) {
-            entered.links.routes().await.ok()?.into_iter().collect()
-        } else {
-            HashSet::new()
-        };
-        held.retain(|(id, at)| match at {
-            At::Address(ip) => !hosts.contains(&IpAddr::V4(*ip)),
-            At::Blocks(blocks) => !blocks
-                .iter()
-                .all(|block| routes.contains(&gate::way(*id, *block))),
-        });
-        Some(held)
-    }
-
-    /// Forgets which links a namespace's subnets are on: one may have been made anew.
-    pub(crate) async fn forget_links(&self, place: &Place) {
-        if let Some(entered) = self.still(place).await {
-            entered.subnets.lock().clear();
-        }
     }
 
     /// Sets who is let in through an endpoint's open listeners from now on.
@@ -383,73 +365,6 @@ impl Apply {
                     Err(OpenError::AddressNotAvailable(SocketAddrV4::new([0, 0, 0, 0].into(), *port)).into())
                 }
             },
-        }
-    }
-
-    /// For how many seconds an address is there unless it is renewed; `None` is for ever.
-    pub(crate) fn address_life_s(&self) -> Option<u32> {
-        self.address_life_s
-    }
-
-    /// Has an address that is held live on. One whose namespace is gone needs none.
-    pub(crate) async fn renew(&self, held: &HeldAddress) -> Result<(), ApplyError> {
-        let (At::Address(ip), Some(entered)) = (&held.at, self.still(&held.place).await) else {
-            return Ok(());
-        };
-        let address = entered
-            .links
-            .address_add(&held.link, host(*ip), self.address_life_s);
-        Ok(address.await?)
-    }
-
-    async fn add_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {
-        let entered = self.enter(&held.place.name).await?;
-        match &held.at {
-            At::Address(ip) => {
-                let added = entered
-                    .links
-                    .address_add(&held.link, host(*ip), self.address_life_s)
-                    .await;
-                // The link may have been made anew under another name.
-                added.inspect_err(|_| entered.subnets.lock().clear())?;
-                announce(&entered, &held.link, *ip).await;
-                Ok(())
-            }
-            At::Blocks(blocks) => {
-                let mut gates = self.gates.lock().await;
-                // What listens there stays where only the way to it was lost.
-                let kept = || self.inherited.as_ref()?.keepsake(id.0.as_u128());
-                let gate = match gates.get(&id) {
-                    Some(gate) => gate.clone(),
-                    None => {
-                        let gate = match kept() {
-                            Some(descriptor) => Gate::inherited(id, descriptor).await?,
-                            None => Gate::new(id, blocks).await?,
-                        };
-                        gates.entry(id).insert_entry(gate).get().clone()
-                    }
-                };
-                gate.connect(&entered.links, id, blocks).await
-            }
-        }
-    }
-
-    async fn remove_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {
-        let entered = self.still(&held.place).await;
-        match &held.at {
-            At::Address(ip) => match entered {
-                // With its namespace the address is gone.
-                None => Ok(()),
-                Some(entered) => Ok(entered.links.address_delete(&held.link, host(*ip)).await?),
-            },
-            At::Blocks(_) => {
-                let mut gates = self.gates.lock().await;
-                if let Some(entered) = entered {
-                    gate::disconnect(&entered.links, id).await?;
-                }
-                gates.remove(&id);
-                Ok(())
-            }
         }
     }
 
@@ -510,19 +425,6 @@ impl Apply {
         self.listeners.lock().remove(&(id, port));
         Ok(())
     }
-}
-
-/// Tells the neighbours where an address is now (design, section 5). Those that never knew it ask anyway, so a failure is
-/// no reason to hold the endpoint up.
-async fn announce(entered: &Entered, link: &str, ip: Ipv4Addr) {
-    if let Err(e) = entered.links.announce(link, ip).await {
-        tracing::warn!(endpoint.ip = %ip, error = error_chain(&e), "An endpoint's address could not be announced.");
-    }
-}
-
-/// An endpoint's address on a link: itself alone, since the subnet is the router's.
-fn host(ip: Ipv4Addr) -> IpNet {
-    IpNet::from(IpAddr::V4(ip))
 }
 
 /// Makes the source range local in a provider's namespace: `ip route add local 198.19.128.0/17 dev lo`.

@@ -1,6 +1,6 @@
 //! Which endpoint holds, or is about to hold, an address or a block of addresses of a namespace. Pure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 use adit_model::id::{EndpointId, ServiceId};
 use ipnet::Ipv4Net;
@@ -60,6 +60,12 @@ impl Claims {
         Ok(())
     }
 
+    /// Whose address it is, if one endpoint's.
+    pub(crate) fn holder(&self, place: &Place, ip: Ipv4Addr) -> Option<EndpointId> {
+        let claim = self.0.get(&(place.clone(), ip.into()))?;
+        claim.by.first().copied()
+    }
+
     /// Lets another endpoint have an address.
     pub(crate) fn unclaim(&mut self, id: EndpointId, address: &HeldAddress) {
         for block in address.at.blocks() {
@@ -103,6 +109,8 @@ mod tests {
             let refused = claims.claim(two, other, wanted).unwrap_err();
             assert_eq!(refused.by, one);
         }
+        assert_eq!(claims.holder(&address.place, [10, 0, 0, 9].into()), Some(one));
+        assert_eq!(claims.holder(&address.place, [10, 0, 0, 8].into()), None);
         assert!(claims.claim(two, service, &address).is_err());
         claims.claim(two, service, &blocks).unwrap();
         claims.unclaim(one, &address);

@@ -3,9 +3,12 @@
 //! Owns who holds which address and what is retried when. Endpoints do not wait for one another, unless two want the same
 //! address: then the one that comes second waits until the first has let go of it.
 
+mod check;
+mod dispute;
 mod examine;
 mod look;
 mod renew;
+mod work;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,28 +18,30 @@ use std::{
 
 use adit_model::{
     error_chain,
-    feed::{EndpointReport, EndpointSpec, FeedEvent, Report},
+    feed::{EndpointSpec, FeedEvent, Report},
     id::EndpointId,
-    service::TcpProxy,
 };
 use adit_netns::Directory;
 use adit_relay::{Close, Inherited, Relay};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::{self, JoinSet},
+    task::JoinSet,
     time::Instant,
 };
 
 use crate::{
-    apply::{Apply, ApplyError, Terms},
-    claims::{AddressHeld, Claims},
+    apply::{Apply, Terms},
+    claims::Claims,
+    contact::Contact,
     health::{Health, probes},
-    plan::{Action, At, Held, Place, plan},
+    neighbours::Conflict,
+    plan::Action,
     queue::Queue,
-    setback::{Setback, Setbacks},
+    setback::Setbacks,
     succession::{self, Stage, Succession, knocked},
 };
+use work::Line;
 
 /// How often the namespaces of live endpoints are looked at: one that was deleted or made anew is seen within this time.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
@@ -46,6 +51,18 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How many endpoints are worked on at a time.
 const WORKERS_MAX: usize = 64;
+/// Conflicts that may wait to be looked at.
+const CONFLICTS_MAX: usize = 1024;
+
+/// What a gateway does that no control plane answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnControlLoss {
+    /// Go on, and leave an address to whoever else announces it.
+    #[default]
+    Hold,
+    /// Stop, before another gateway gets what it serves, until one answers.
+    Fence,
+}
 
 /// What a gateway needs.
 pub struct Config {
@@ -59,6 +76,10 @@ pub struct Config {
     pub address_life_s: Option<u32>,
     /// How another process may follow this one; `None`: none may.
     pub succession: Option<Succession>,
+    /// Contact with the control plane.
+    pub contact: Arc<Contact>,
+    /// What is done without.
+    pub on_control_loss: OnControlLoss,
 }
 
 impl Config {
@@ -70,6 +91,8 @@ impl Config {
             probe_period: None,
             address_life_s: None,
             succession: None,
+            contact: Arc::new(Contact::inside()),
+            on_control_loss: OnControlLoss::default(),
         }
     }
 }
@@ -98,67 +121,17 @@ pub struct Gateway {
     probe_period: Option<Duration>,
     lines: Mutex<HashMap<EndpointId, Line>>,
     claims: Mutex<Claims>,
+    contact: Arc<Contact>,
+    on_control_loss: OnControlLoss,
+    /// Whether nothing is served for want of a control plane.
+    fenced: Mutex<bool>,
+    /// Addresses were not renewed in time.
+    late: Notify,
+    /// Taken by [`Gateway::run`].
+    conflicts: tokio::sync::Mutex<mpsc::Receiver<Conflict>>,
     stopping: Notify,
     /// Held while [`Gateway::run`] runs.
     serving: tokio::sync::Mutex<()>,
-}
-
-/// How one endpoint stands.
-#[derive(Default)]
-struct Line {
-    wanted: Option<EndpointSpec>,
-    /// Until when its connections may go on once nothing is served.
-    end_by: Option<Instant>,
-    held: Held,
-    running: bool,
-    /// Something has changed since the work that is running began.
-    again: bool,
-    failures: u32,
-}
-
-/// A piece of work: one endpoint, from what is held to what is wanted.
-struct Task {
-    id: EndpointId,
-    wanted: Option<EndpointSpec>,
-    /// Until when connections may go on once nothing is served.
-    end_by: Option<Instant>,
-    held: Held,
-}
-
-impl Task {
-    fn ending(&self, now: Instant) -> Close {
-        match self.end_by.map(|by| by.saturating_duration_since(now)) {
-            None | Some(Duration::ZERO) => Close::Cut,
-            Some(within) => Close::Drain { within },
-        }
-    }
-}
-
-/// How a piece of work ended.
-struct Done {
-    task: Task,
-    result: Result<(), Obstacle>,
-}
-
-/// What stands in the way for now.
-#[derive(Debug, thiserror::Error)]
-enum Obstacle {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    AddressHeld(#[from] AddressHeld),
-    #[error("this gateway cannot serve tcp_proxy {0}")]
-    Mode(TcpProxy),
-}
-
-impl Obstacle {
-    fn setback(&self) -> Option<Setback> {
-        match self {
-            Self::Apply(error) => Setback::of(error),
-            Self::AddressHeld(_) => Some(Setback::AddressHeld),
-            Self::Mode(_) => Some(Setback::Mode),
-        }
-    }
 }
 
 impl Gateway {
@@ -174,11 +147,14 @@ impl Gateway {
             None => Stage::Serving,
         };
         let relay = Arc::new(Relay::start(config.relay).map_err(StartError::Relay)?);
+        let (conflicts, heard) = mpsc::channel(CONFLICTS_MAX);
+        let fenced = config.on_control_loss == OnControlLoss::Fence && !config.contact.is_there();
         let apply = Apply::new(
             config.directory,
             Arc::clone(&relay),
             inherited.clone(),
             config.address_life_s,
+            conflicts,
         );
         Ok(Self {
             relay,
@@ -193,6 +169,11 @@ impl Gateway {
             probe_period: config.probe_period,
             lines: Mutex::default(),
             claims: Mutex::default(),
+            contact: config.contact,
+            on_control_loss: config.on_control_loss,
+            fenced: Mutex::new(fenced),
+            late: Notify::new(),
+            conflicts: tokio::sync::Mutex::new(heard),
             stopping: Notify::new(),
             serving: tokio::sync::Mutex::default(),
         })
@@ -201,6 +182,8 @@ impl Gateway {
     /// Follows the feed until it ends or [`Gateway::stop`] is called.
     pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
         let _serving = self.serving.lock().await;
+        let mut conflicts = self.conflicts.lock().await;
+        let mut in_contact = self.contact.is_there();
         let mut queue = Queue::default();
         let mut running = JoinSet::new();
         let mut at_work = HashMap::new();
@@ -243,6 +226,7 @@ impl Gateway {
                     Some(FeedEvent::Examine { id, port, number }) => {
                         examining.spawn(Arc::clone(&self).examine(id, port, number));
                     }
+                    Some(FeedEvent::Defend { id }) => self.defend(id),
                     Some(event) => {
                         self.take_in(event, &mut queue);
                         // The first is a snapshot of everything.
@@ -257,6 +241,21 @@ impl Gateway {
                         heard = reports.send(report).await.is_ok();
                     }
                 }
+                there = self.contact.turned(in_contact) => {
+                    in_contact = there;
+                    // What was told with the contact is known before anything is made of it.
+                    while let Ok(event) = events.try_recv() {
+                        self.take_in(event, &mut queue);
+                        told = true;
+                    }
+                    self.contact_turned(there, &mut queue);
+                }
+                Some(conflict) = conflicts.recv() => {
+                    if let Some(report) = self.heard(&conflict, &mut queue).filter(|_| heard) {
+                        heard = reports.send(report).await.is_ok();
+                    }
+                }
+                () = self.late.notified() => self.lapsed(&mut queue),
                 _ = check.tick() => if !self.is_leaving() { self.check(&mut queue).await },
                 channel = knocked(door.as_ref()), if following.is_empty() => match channel {
                     Ok(channel) => drop(following.spawn(Arc::clone(&self).follow_up(channel))),
@@ -305,30 +304,6 @@ impl Gateway {
         self.health.look(&self.apply, wanted).await
     }
 
-    /// Takes in how a piece of work ended; one that died is done again.
-    fn ended(
-        &self,
-        done: Result<(task::Id, Done), task::JoinError>,
-        at_work: &mut HashMap<task::Id, EndpointId>,
-        queue: &mut Queue,
-    ) -> Option<Report> {
-        match done {
-            Ok((task, done)) => {
-                at_work.remove(&task);
-                self.finish(done, queue)
-            }
-            Err(e) => {
-                let id = at_work.remove(&e.id())?;
-                tracing::error!(endpoint.id = %id, error = %e, "Work on an endpoint died.");
-                if let Some(line) = self.lines.lock().get_mut(&id) {
-                    line.running = false;
-                    queue.add_at(Instant::now() + RETRY_MAX, id);
-                }
-                None
-            }
-        }
-    }
-
     fn take_in(&self, event: FeedEvent, queue: &mut Queue) {
         let mut lines = self.lines.lock();
         let mut want = |id: EndpointId, drain_s: u32, wanted: Option<EndpointSpec>| {
@@ -339,204 +314,20 @@ impl Gateway {
             }
             line.wanted = wanted;
             line.failures = 0;
+            line.contest = None;
             queue.add(id);
         };
         match event {
             FeedEvent::Put { endpoint } => want(endpoint.id, endpoint.drain_s, Some(endpoint)),
             FeedEvent::Remove { id, drain_s } => want(id, drain_s, None),
-            // Nothing changes by it.
-            FeedEvent::Examine { .. } => {}
+            // Nothing changes by them.
+            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => {}
             FeedEvent::Snapshot { endpoints } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
                 endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));
                 for (id, line) in lines.iter_mut().filter(|(id, _)| !known.contains(id)) {
                     line.wanted = None;
                     queue.add(*id);
-                }
-            }
-        }
-    }
-
-    /// Takes an endpoint up, unless it is being worked on.
-    fn begin(&self, id: EndpointId) -> Option<Task> {
-        let mut lines = self.lines.lock();
-        let line = lines.get_mut(&id)?;
-        if line.running {
-            line.again = true;
-            return None;
-        }
-        line.running = true;
-        line.again = false;
-        Some(Task {
-            id,
-            wanted: line.wanted.clone(),
-            end_by: line.end_by,
-            held: line.held.clone(),
-        })
-    }
-
-    /// Leads one endpoint from what is held to what is wanted, as far as it goes.
-    async fn work(self: Arc<Self>, mut task: Task) -> Done {
-        let result = self.lead(&mut task).await;
-        Done { task, result }
-    }
-
-    async fn lead(&self, task: &mut Task) -> Result<(), Obstacle> {
-        let _change = self.changes.read().await;
-        let id = task.id;
-        let mut ending = task.ending(Instant::now());
-        let (wanted_spec, held) = (task.wanted.as_ref(), &mut task.held);
-        if self.is_leaving() {
-            // Only connections are left here, and the other process says when they end.
-            *held = Held::default();
-            return Ok(());
-        }
-        held.connections |= self.apply.connections(id) > 0;
-        let mut result = Ok(());
-        let wanted = match wanted_spec {
-            None => None,
-            // Served in another way it would be served wrongly.
-            Some(spec) if spec.tcp_proxy.has_toa() && !self.sends_toa => {
-                result = Err(Obstacle::Mode(spec.tcp_proxy));
-                None
-            }
-            Some(spec) => match self.apply.find(spec).await {
-                Ok(found) => Some(found),
-                // What is held is of no use without its namespaces.
-                Err(e @ ApplyError::Namespace { .. }) => {
-                    ending = Close::Cut;
-                    result = Err(e.into());
-                    None
-                }
-                // Anything else may pass, and is no reason to touch what works.
-                Err(e) => return Err(e.into()),
-            },
-        };
-        let terms = match wanted_spec {
-            Some(spec) => Terms::of(spec, ending),
-            None => Terms::without(id, ending),
-        };
-        if wanted_spec.is_some() {
-            self.apply.admit(id, held.listeners.keys().copied(), &terms);
-        }
-        for action in plan(wanted.as_ref(), held) {
-            let address = held.address.as_ref();
-            match &action {
-                Action::AddAddress(added) => {
-                    let service = wanted_spec.map(|spec| spec.service);
-                    self.claims.lock().claim(id, service, added)?;
-                    let performed = self.apply.perform(id, address, &terms, &action).await;
-                    performed.inspect_err(|_| self.claims.lock().unclaim(id, added))?;
-                }
-                Action::RemoveAddress(removed) => {
-                    self.apply.perform(id, address, &terms, &action).await?;
-                    self.claims.lock().unclaim(id, removed);
-                }
-                _ => {
-                    let performed = self.apply.perform(id, address, &terms, &action).await;
-                    performed.inspect_err(|_| held.after_failed(&action))?;
-                }
-            }
-            held.after(&action);
-        }
-        result
-    }
-
-    /// Notes what is held now, and says what is to be reported.
-    fn finish(&self, done: Done, queue: &mut Queue) -> Option<Report> {
-        let Done { task, result } = done;
-        let Task { id, wanted, held, .. } = task;
-        let mut lines = self.lines.lock();
-        let line = lines.get_mut(&id)?;
-        line.running = false;
-        line.held = held;
-        if line.again || line.wanted != wanted {
-            queue.add(id);
-            return None;
-        }
-        let status = match (&wanted, result) {
-            (None, Ok(())) => {
-                lines.remove(&id);
-                EndpointReport::Removed
-            }
-            (Some(spec), Ok(())) => {
-                line.failures = 0;
-                EndpointReport::Listening {
-                    generation: spec.generation,
-                }
-            }
-            (wanted, Err(obstacle)) => {
-                let wait = RETRY_MIN
-                    .saturating_mul(1 << line.failures.min(10))
-                    .min(RETRY_MAX);
-                line.failures = line.failures.saturating_add(1);
-                obstacle
-                    .setback()
-                    .inspect(|setback| self.setbacks.count(*setback));
-                queue.add_at(Instant::now() + wait, id);
-                let reason = error_chain(&obstacle);
-                tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");
-                match wanted {
-                    Some(spec) => EndpointReport::Waiting {
-                        generation: spec.generation,
-                        reason,
-                    },
-                    // Said once it is true.
-                    None => return None,
-                }
-            }
-        };
-        Some(Report { id, status })
-    }
-
-    /// Takes up the endpoints whose namespaces or addresses are not what they were.
-    async fn check(&self, queue: &mut Queue) {
-        let gone = self.apply.gone().await;
-        if !gone.is_empty() {
-            for (id, line) in self.lines.lock().iter() {
-                let address = line.held.address.iter().map(|a| &a.place);
-                let targets = line.held.listeners.values().flatten().map(|t| &t.place);
-                if address.chain(targets).any(|place| gone.contains(place)) {
-                    queue.add(*id);
-                }
-            }
-        }
-        self.check_addresses(queue).await;
-    }
-
-    /// Takes up the endpoints whose address is no longer where it was put: somebody removed it, or its link.
-    async fn check_addresses(&self, queue: &mut Queue) {
-        let mut held: HashMap<Place, Vec<(EndpointId, At)>> = HashMap::new();
-        for (id, line) in self.lines.lock().iter() {
-            if let Some(address) = &line.held.address {
-                let inside = held.entry(address.place.clone()).or_default();
-                inside.push((*id, address.at.clone()));
-            }
-        }
-        for (place, inside) in held {
-            let Some(lost) = self
-                .apply
-                .lost(&place, inside)
-                .await
-                .filter(|lost| !lost.is_empty())
-            else {
-                continue;
-            };
-            self.apply.forget_links(&place).await;
-            let mut lines = self.lines.lock();
-            for (id, at) in lost {
-                let Some(line) = lines.get_mut(&id).filter(|line| !line.running) else {
-                    continue;
-                };
-                // What listens on the address stays: it works again with the address.
-                if line
-                    .held
-                    .address
-                    .take_if(|held| held.place == place && held.at == at)
-                    .is_some()
-                {
-                    tracing::warn!(endpoint.id = %id, endpoint.address = %at, "An endpoint's address was gone.");
-                    queue.add(id);
                 }
             }
         }

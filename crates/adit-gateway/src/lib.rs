@@ -10,6 +10,7 @@
 //! addresses, the ways to gateway endpoints' blocks, and the local route of its own source range. Read next: [`plan`], [`gateway`], [`apply`].
 
 pub mod connection_log;
+pub mod contact;
 pub mod control;
 pub mod gateway;
 pub mod health;
@@ -21,7 +22,9 @@ pub mod succession;
 mod apply;
 mod claims;
 mod gate;
+mod neighbours;
 mod queue;
 
-pub use gateway::{Config, Gateway, StartError};
+pub use contact::Contact;
+pub use gateway::{Config, Gateway, OnControlLoss, StartError};
 pub use modes::capabilities;

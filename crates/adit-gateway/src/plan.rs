@@ -126,6 +126,8 @@ pub struct Wanted {
 pub struct Held {
     /// The address, once it has been added.
     pub address: Option<HeldAddress>,
+    /// Whether the address is not in the kernel any more, or may not be.
+    pub lost: bool,
     /// By client port, the open listeners; `None` for one of which it is not known where it leads to.
     pub listeners: BTreeMap<u16, Option<Target>>,
     /// Whether there may be connections, also such as came in by listeners that are closed.
@@ -191,7 +193,7 @@ pub fn plan(wanted: Option<&Wanted>, held: &Held) -> Vec<Action> {
         actions.push(Action::RemoveAddress(address.clone()));
     }
     let Some(wanted) = wanted else { return actions };
-    if stays.is_none() || held.address.is_none() {
+    if stays.is_none() || held.address.is_none() || held.lost {
         actions.push(Action::AddAddress(wanted.address.clone()));
     }
     for (port, target) in &wanted.listeners {
@@ -210,8 +212,8 @@ impl Held {
         match action {
             Action::Close(port, _) => drop(self.listeners.remove(port)),
             Action::EndConnections(_) => self.connections = false,
-            Action::RemoveAddress(_) => self.address = None,
-            Action::AddAddress(address) => self.address = Some(address.clone()),
+            Action::RemoveAddress(_) => (self.address, self.lost) = (None, false),
+            Action::AddAddress(address) => (self.address, self.lost) = (Some(address.clone()), false),
             Action::Retarget(port, target) | Action::Open(port, target) => {
                 self.listeners.insert(*port, Some(target.clone()));
                 self.connections = true;
@@ -250,6 +252,7 @@ mod tests {
     fn held_as(wanted: &Wanted) -> Held {
         Held {
             address: Some(wanted.address.clone()),
+            lost: false,
             listeners: some(&wanted.listeners),
             connections: true,
         }
@@ -303,11 +306,13 @@ mod tests {
             listeners in listeners(),
             unknown in prop::option::of(1..5u16),
             connections in any::<bool>(),
+            lost in any::<bool>(),
         ) -> Held {
             let listeners = if address.is_some() { listeners } else { BTreeMap::new() };
             let known = |(port, target)| (port, Some(target).filter(|_| unknown != Some(port)));
             let connections = connections || !listeners.is_empty();
-            Held { address, listeners: listeners.into_iter().map(known).collect(), connections }
+            let lost = lost && address.is_some();
+            Held { address, lost, listeners: listeners.into_iter().map(known).collect(), connections }
         }
     }
 
@@ -323,6 +328,7 @@ mod tests {
             }
             let expected = wanted.as_ref().map_or_else(Held::default, |w| Held {
                 address: Some(w.address.clone()),
+                lost: false,
                 listeners: some(&w.listeners),
                 connections: now.connections,
             });

@@ -15,6 +15,10 @@ pub enum Setback {
     AddressMissing,
     /// Another endpoint still holds the address.
     AddressHeld,
+    /// Another station has the address.
+    AddressTaken,
+    /// No control plane answers, and this gateway was told to serve nothing then.
+    Fenced,
     /// Somebody else listens on the port.
     PortTaken,
     /// The relay has no descriptors left for listeners.
@@ -27,10 +31,12 @@ pub enum Setback {
 
 impl Setback {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NamespaceMissing,
         Self::AddressMissing,
         Self::AddressHeld,
+        Self::AddressTaken,
+        Self::Fenced,
         Self::PortTaken,
         Self::OutOfDescriptors,
         Self::Mode,
@@ -43,6 +49,8 @@ impl Setback {
             Self::NamespaceMissing => "namespace_missing",
             Self::AddressMissing => "address_missing",
             Self::AddressHeld => "address_held",
+            Self::AddressTaken => "address_taken",
+            Self::Fenced => "fenced",
             Self::PortTaken => "port_taken",
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Mode => "mode",
@@ -66,6 +74,7 @@ impl Setback {
             ApplyError::Open(OpenError::Stopped | OpenError::Stalled | OpenError::Other { .. })
             | ApplyError::Link(_)
             | ApplyError::Descriptor(_)
+            | ApplyError::Neighbours(_)
             | ApplyError::Setting(_)
             | ApplyError::NoLinkAddress(_)
             | ApplyError::NoGate
@@ -103,6 +112,6 @@ mod tests {
             (0..n).for_each(|_| setbacks.count(setback));
         }
         let counts = setbacks.all().into_iter().map(|(_, count)| count);
-        assert_eq!(counts.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

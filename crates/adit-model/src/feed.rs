@@ -124,6 +124,12 @@ pub enum FeedEvent {
         /// By which the answer is known.
         number: u64,
     },
+    /// The answer to [`EndpointReport::Contested`] for whoever serves the endpoint by the present placement: the address is
+    /// its own, and it may say so once more.
+    Defend {
+        /// The endpoint.
+        id: EndpointId,
+    },
 }
 
 /// What a gateway says of one endpoint.
@@ -153,6 +159,11 @@ pub enum EndpointReport {
     },
     /// It serves nothing for this endpoint any more.
     Removed,
+    /// Another station has announced the endpoint's address: whose is it? Says nothing of the state.
+    Contested {
+        /// The station's hardware address.
+        by: String,
+    },
     /// How the backend of the endpoint's service has answered a probe; says nothing of the endpoint.
     Backend {
         /// Each port that the service leads to.

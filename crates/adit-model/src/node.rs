@@ -3,7 +3,7 @@
 //! The feed's events and reports are [`crate::feed`]'s; here is what they travel in by HTTP: lines of JSON down
 //! ([`FeedLine`]), bodies of JSON up ([`NodeStatus`]). Owns their form; never how often they are sent.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,6 +14,13 @@ use crate::{
     network::{Port, RouteTable, Subnet, Vpc},
     time::Timestamp,
 };
+
+/// A gateway that was not heard of for so long is away, and others get what it served.
+pub const SILENCE: Duration = Duration::from_secs(3);
+/// A gateway whose words were not answered for so long is on its own. Reckoned from when it spoke, so that it knows this
+/// before anybody gets what it serves, with time left to stop.
+pub const CONTACT: Duration = Duration::from_secs(2);
+const _: () = assert!(CONTACT.as_millis() < SILENCE.as_millis());
 
 /// The longest name of a gateway, in characters: that of a host.
 pub const NODE_NAME_CHARS_MAX: usize = 63;

@@ -9,7 +9,7 @@
 //! Read next: [`Directory`] (names to namespaces), [`Links`] (what is inside one), [`sysctl`], [`userns`] (how an
 //! ordinary user may do all of this).
 
-mod announce;
+mod arp;
 mod directory;
 mod enter;
 mod fresh;
@@ -19,6 +19,7 @@ pub mod sysctl;
 mod unshare;
 pub mod userns;
 
+pub use arp::{Arp, Elsewhere};
 pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
 pub use fresh::in_fresh_network;

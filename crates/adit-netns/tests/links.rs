@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use adit_netns::{Address, Links, Namespace, NextHop, Route, Veth, sysctl};
+use adit_netns::{Address, Elsewhere, Links, Namespace, NextHop, Route, Veth, sysctl};
 
 mod sandbox;
 use sandbox::Sandbox;
@@ -166,6 +166,30 @@ async fn addresses_are_listed_found_and_removed() {
         error.to_string(),
         "cannot add address 10.0.0.9/32 (link nowhere) in namespace router"
     );
+}
+
+#[tokio::test]
+async fn another_station_that_has_an_address_is_heard() {
+    let Some(sandbox) = Sandbox::new("another_station_that_has_an_address_is_heard") else {
+        return;
+    };
+    let Net { router, port } = net(&sandbox).await;
+    let (near, far) = (router.arp("br").await.unwrap(), port.arp("eth0").await.unwrap());
+    // Ordinary questions and answers, which are none of it.
+    talk(router.namespace(), port.namespace(), ip("10.0.0.1:8080")).unwrap();
+    // Nor is what it says itself, and a question without an answer.
+    near.announce(ip("10.0.0.1")).unwrap();
+    near.probe(ip("10.0.0.99")).unwrap();
+    let heard = |ip, mac| Elsewhere { ip, mac };
+    assert_eq!(far.hear().await.unwrap(), heard(ip("10.0.0.1"), ROUTER_MAC));
+    far.announce(ip("10.0.0.77")).unwrap();
+    assert_eq!(near.hear().await.unwrap(), heard(ip("10.0.0.77"), PORT_MAC));
+    // Who has it answers a probe; nobody else hears of that.
+    near.probe(ip("10.0.0.2")).unwrap();
+    assert_eq!(near.hear().await.unwrap(), heard(ip("10.0.0.2"), PORT_MAC));
+    router.link_delete("br").await.unwrap();
+    near.hear().await.unwrap_err();
+    assert!(router.arp("br").await.unwrap_err().is_missing());
 }
 
 #[tokio::test]

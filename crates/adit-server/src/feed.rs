@@ -331,6 +331,22 @@ impl Feed {
         let Some(told) = node.told.get_mut(&id) else {
             return;
         };
+        if let EndpointReport::Contested { by } = &status {
+            // One that is not the owner any more was told to let go of it, or is about to be.
+            if told.spec.is_some() && inner.owner(id) == Some(name) {
+                tracing::warn!(
+                    endpoint.id = %id, gateway.name = %name, station.mac = by,
+                    "Another station has announced an endpoint's address: its gateway defends it."
+                );
+                inner
+                    .nodes
+                    .get_mut(name)
+                    .into_iter()
+                    .for_each(|node| node.defend(id));
+                self.told.send_replace(());
+            }
+            return;
+        }
         match (&told.spec, &status) {
             (Some(spec), EndpointReport::Backend { ports }) => {
                 let former = inner.backends.insert(spec.service, ports.clone());
@@ -346,7 +362,11 @@ impl Feed {
             }
             (None, EndpointReport::Removed) => node.forget(id),
             // It speaks of what it did before our last word.
-            (None, _) | (Some(_), EndpointReport::Removed | EndpointReport::Examined { .. }) => return,
+            (None, _)
+            | (
+                Some(_),
+                EndpointReport::Removed | EndpointReport::Examined { .. } | EndpointReport::Contested { .. },
+            ) => return,
             (
                 Some(spec),
                 EndpointReport::Listening { generation } | EndpointReport::Waiting { generation, .. },
@@ -404,10 +424,7 @@ impl Feed {
                 Owners::Alone(_) => reason.clone(),
                 Owners::Placed(_) => format!("gateway {owner}: {reason}"),
             })),
-            Some(
-                EndpointReport::Removed | EndpointReport::Backend { .. } | EndpointReport::Examined { .. },
-            )
-            | None => Serving::NotYet(None),
+            _ => Serving::NotYet(None),
         }
     }
 }
@@ -566,6 +583,7 @@ async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) 
                     examination: Examination::NoNetworks,
                 },
             }],
+            FeedEvent::Defend { .. } => Vec::new(),
         };
         for answer in answers {
             feed.report(&name, answer);

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Instant};
 
 use adit_cloud::kernel::Instance;
 use adit_gateway::{
-    Gateway, StartError,
+    Contact, Gateway, StartError,
     connection_log::ConnectionLog,
     control::{Follower, LastGood, Node, TrustError},
     succession::{Succession, TakeOverError, take_over},
@@ -129,6 +129,7 @@ async fn start(
     data: &DataDir,
     inherited: Option<Arc<Inherited>>,
     connections: Option<&ConnectionLog>,
+    contact: Arc<Contact>,
 ) -> Result<(Arc<Gateway>, Node), Error> {
     let kind = args.work.toa_kind;
     let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
@@ -147,6 +148,8 @@ async fn start(
         }),
         probe_period: args.work.probe_period(),
         address_life_s: Some(ADDRESS_LIFE_S),
+        contact,
+        on_control_loss: args.on_control_loss.into(),
         ..adit_gateway::Config::new(directory)
     })?);
     let counted = Arc::clone(&gateway);
@@ -179,12 +182,14 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let mut signals = Signals::open(log.is_some())?;
         let connections = args.work.connection_log.as_ref().map(open_connection_log);
         let connections = connections.transpose()?;
-        let (gateway, node) = start(args, vpcs, &data, inherited, connections.as_ref()).await?;
+        let contact = Arc::new(Contact::none());
+        let known = Arc::clone(&contact);
+        let (gateway, node) = start(args, vpcs, &data, inherited, connections.as_ref(), known).await?;
         let (events, told) = mpsc::channel(EVENTS_MAX);
         let (reports, said) = mpsc::channel(REPORTS_MAX);
         let last_good = LastGood::new(data.path(), args.node.clone());
         let urls = args.control.control.clone();
-        let follower = Arc::new(Follower::new(control, urls, node, last_good, events));
+        let follower = Arc::new(Follower::new(control, urls, node, last_good, events, contact));
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
         let known = follower.resume().await;
         let following = tokio::spawn(follower.run(said));

@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The modules that may hold unsafe code: system calls that have no safe wrapper.
 const UNSAFE_MODULES: &[&str] = &[
-    "adit-netns/src/announce.rs",
+    "adit-netns/src/arp.rs",
     "adit-netns/src/unshare.rs",
     "adit-relay/src/socket.rs",
 ];

@@ -21,8 +21,10 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
+
+use crate::contact::Contact;
 
 use super::{
     Connection, Control, ControlError, ControlUrl, Lines,
@@ -30,7 +32,7 @@ use super::{
 };
 
 /// How often a gateway says that it is there.
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(500);
 /// How long it rests after no address had a feed.
 const REST: Duration = Duration::from_millis(250);
 /// How long the file rests after it could not be written.
@@ -64,6 +66,7 @@ pub struct Follower {
     unwritten: Notify,
     endpoints: AtomicU64,
     outbox: Outbox,
+    contact: Arc<Contact>,
 }
 
 /// Reports that wait to be sent: the last word on each endpoint.
@@ -78,6 +81,7 @@ struct Outbox {
 enum Subject {
     Endpoint(EndpointId),
     Backend(EndpointId),
+    Contest(EndpointId),
     Examination(u64),
 }
 
@@ -85,6 +89,7 @@ impl Outbox {
     fn key(report: &Report) -> Subject {
         match &report.status {
             EndpointReport::Backend { .. } => Subject::Backend(report.id),
+            EndpointReport::Contested { .. } => Subject::Contest(report.id),
             EndpointReport::Examined { number, .. } => Subject::Examination(*number),
             EndpointReport::Listening { .. } | EndpointReport::Waiting { .. } | EndpointReport::Removed => {
                 Subject::Endpoint(report.id)
@@ -112,13 +117,14 @@ impl Outbox {
 }
 
 impl Follower {
-    /// A follower of whichever of these addresses has a feed; `events` leads to the gateway.
+    /// A follower of whichever of these addresses has a feed; `events` leads to the gateway, which learns of its `contact`.
     pub fn new(
         control: Control,
         urls: Vec<ControlUrl>,
         node: Node,
         last_good: LastGood,
         events: mpsc::Sender<FeedEvent>,
+        contact: Arc<Contact>,
     ) -> Self {
         Self {
             control,
@@ -130,6 +136,7 @@ impl Follower {
             unwritten: Notify::new(),
             endpoints: AtomicU64::new(0),
             outbox: Outbox::default(),
+            contact,
         }
     }
 
@@ -168,7 +175,9 @@ impl Follower {
         let mut said = vec![String::new(); self.urls.len()];
         loop {
             for (url, said) in self.urls.iter().zip(&mut said) {
-                match self.follow(url, &mut position, &mut lost).await {
+                let followed = self.follow(url, &mut position, &mut lost).await;
+                self.contact.lost();
+                match followed {
                     Ok(()) => return,
                     // It leaves the feed to another, which is the next one to be asked.
                     Err(e @ ControlError::Refused { status: 503, .. }) if lost => {
@@ -223,13 +232,18 @@ impl Follower {
     ) -> Result<(), ControlError> {
         loop {
             match lines.next::<FeedLine>().await? {
-                FeedLine::Beat => {}
+                FeedLine::Beat => self.contact.fed(),
                 FeedLine::Event { position: at, what } => {
+                    // Where it goes on where it was, it is not known how much is to come yet.
+                    let is_all = matches!(*what, FeedEvent::Snapshot { .. });
                     let what = self.learn(*what);
                     if self.events.send(what).await.is_err() {
                         return Ok(());
                     }
                     *position = Some(at);
+                    if is_all {
+                        self.contact.fed();
+                    }
                 }
             }
         }
@@ -257,7 +271,7 @@ impl Follower {
                 event
             }
             // Changes nothing, and so is nothing for the file.
-            FeedEvent::Examine { .. } => return event,
+            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => return event,
         };
         self.endpoints.store(told.len() as u64, Ordering::Relaxed);
         self.unwritten.notify_one();
@@ -281,10 +295,12 @@ impl Follower {
                 () = self.outbox.filled.notified() => {}
             }
             let reports = self.outbox.take();
+            let spoken = Instant::now();
             if let Err(e) = self.say(&mut connection, &reports).await {
                 self.outbox.put_back(reports);
                 return e;
             }
+            self.contact.answered(spoken);
         }
     }
 

@@ -6,13 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use adit_model::error_chain;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Gateway;
+use super::{Gateway, dispute::ASK_INTERVAL};
 use crate::plan::HeldAddress;
 
 /// How often an address is renewed within its life: two renewals may come late, or not at all.
 const RENEWALS: u32 = 4;
+
+/// How often it is said that an address is here: twice would do (RFC 5227, section 1.1), but either may get lost.
+const ANNOUNCEMENTS: u8 = 3;
 
 impl Gateway {
     /// Renews what is held, for ever; ends at once where addresses live for ever.
@@ -20,26 +23,64 @@ impl Gateway {
         let Some(life) = self.apply.address_life_s() else {
             return;
         };
-        let mut period = interval(Duration::from_secs(life.into()) / RENEWALS);
+        let life = Duration::from_secs(life.into());
+        let mut period = interval(life / RENEWALS);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut renewed, mut asked) = (Instant::now(), Instant::now());
         loop {
             period.tick().await;
             // Another process renews what it has taken over.
             if self.is_leaving() {
                 return;
             }
-            let held: Vec<HeldAddress> = {
-                let lines = self.lines.lock();
-                lines
-                    .values()
-                    .filter_map(|line| line.held.address.clone())
-                    .collect()
-            };
-            for address in held {
-                if let Err(e) = self.apply.renew(&address).await {
-                    tracing::warn!(error = error_chain(&e), "An address could not be renewed.");
+            let begun = Instant::now();
+            let is_late = |since: Instant| since.elapsed() >= life;
+            if !is_late(renewed) {
+                self.renew_all().await;
+            }
+            // Asked once more: this process may have been stopped in between, and have put back what was another's.
+            if is_late(renewed) {
+                self.late.notify_one();
+            }
+            renewed = begun;
+            if !self.contact.is_there() && asked.elapsed() >= ASK_INTERVAL {
+                asked = begun;
+                for held in self.held() {
+                    self.apply.ask(&held).await;
                 }
             }
         }
+    }
+
+    async fn renew_all(&self) {
+        if self.is_fenced() {
+            return;
+        }
+        for held in self.held() {
+            if let Err(e) = self.apply.renew(&held).await {
+                tracing::warn!(error = error_chain(&e), "An address could not be renewed.");
+            }
+        }
+        let fresh: Vec<HeldAddress> = {
+            let mut lines = self.lines.lock();
+            let fresh = lines.values_mut().filter(|line| line.announced < ANNOUNCEMENTS);
+            let told = fresh.filter_map(|line| {
+                line.announced += 1;
+                line.address().cloned()
+            });
+            told.collect()
+        };
+        for held in fresh {
+            self.apply.announce(&held).await;
+        }
+    }
+
+    /// The addresses that are held.
+    fn held(&self) -> Vec<HeldAddress> {
+        let lines = self.lines.lock();
+        lines
+            .values()
+            .filter_map(|line| line.address().cloned())
+            .collect()
     }
 }

@@ -63,6 +63,11 @@ impl Sandbox {
 
     /// A VPC with a bridge for 10.0.0.0/24.
     pub(crate) async fn vpc(&self, name: &str) {
+        self.router(name, 1).await;
+    }
+
+    /// A part of a VPC, with a bridge for 10.0.0.0/24 that is 10.0.0.`n` itself.
+    pub(crate) async fn router(&self, name: &str, n: u8) {
         let namespace = self.directory.create(name).unwrap();
         for settings in [sysctl::PORT, sysctl::ROUTER] {
             // Read-only in many containers; connections pass all the same.
@@ -70,11 +75,27 @@ impl Sandbox {
         }
         let links = Links::open(&namespace).await.unwrap();
         links.link_up("lo").await.unwrap();
-        links.bridge_create("s0", [2, 0xad, 0, 0, 0, 1]).await.unwrap();
-        links
-            .address_add("s0", "10.0.0.1/24".parse().unwrap(), None)
-            .await
-            .unwrap();
+        links.bridge_create("s0", [2, 0xad, 0, 0, 0, n]).await.unwrap();
+        let network = format!("10.0.0.{n}/24").parse().unwrap();
+        links.address_add("s0", network, None).await.unwrap();
+    }
+
+    /// Joins the bridges of two parts of a VPC.
+    pub(crate) async fn join(&self, one: &str, other: &str) {
+        let far = self.open(other);
+        let veth = Veth {
+            name: "join",
+            bridge: Some("s0"),
+            peer_namespace: &far,
+            peer_name: "join",
+            peer_mac: None,
+            mtu: None,
+        };
+        let near = Links::open(&self.open(one)).await.unwrap();
+        near.veth_create(veth).await.unwrap();
+        let far = Links::open(&far).await.unwrap();
+        far.link_set_bridge("join", "s0").await.unwrap();
+        far.link_up("join").await.unwrap();
     }
 
     /// A port in a VPC, on a veth into its bridge.
@@ -137,8 +158,13 @@ impl Sandbox {
 
     /// A server on the backend: says its name and whom it sees, then echoes.
     pub(crate) fn serve(&self, name: &'static str, port: u16) {
+        self.serve_at(BACKEND, name, port);
+    }
+
+    /// The same on another port's namespace.
+    pub(crate) fn serve_at(&self, backend: &str, name: &'static str, port: u16) {
         let listener = self
-            .open(BACKEND)
+            .open(backend)
             .run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
             .unwrap()
             .unwrap();

@@ -112,6 +112,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             port: 7000,
             number: 1,
         },
+        FeedEvent::Defend { id },
     ];
     let reports: Vec<_> = [
         EndpointReport::Listening { generation: 12 },
@@ -120,6 +121,9 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             reason: "no namespace vpc-5".to_owned(),
         },
         EndpointReport::Removed,
+        EndpointReport::Contested {
+            by: "fa:16:3e:01:02:03".to_owned(),
+        },
         EndpointReport::Examined {
             number: 1,
             examination: Examination::Found(Findings {

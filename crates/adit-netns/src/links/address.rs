@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
 
 use super::{Link, LinkError, Links};
-use crate::announce::announce;
+use crate::arp::Arp;
 
 /// What the kernel calls a lifetime without end.
 const FOREVER_S: u32 = u32::MAX;
@@ -74,29 +74,39 @@ impl Links {
         self.done_or_gone("delete address", format!("{network} on {link}"), deleted)
     }
 
+    /// Opens a socket for address resolution on `link`.
+    ///
+    /// # Errors
+    ///
+    /// When the link is missing or has no hardware address.
+    pub async fn arp(&self, link: &str) -> Result<Arp, LinkError> {
+        let failed = |source| LinkError {
+            namespace: self.namespace.name().to_owned(),
+            action: "listen for ARP on",
+            object: link.to_owned(),
+            source,
+        };
+        let found = self.link(link).await?;
+        let found = found.ok_or_else(|| failed(rustix::io::Errno::NODEV.into()))?;
+        Arp::open(&self.namespace, &found).await.map_err(failed)
+    }
+
     /// Tells the neighbours on `link` that `ip` is here now: those that knew it elsewhere would go on sending there.
     ///
     /// # Errors
     ///
     /// When the link is missing or has no hardware address, and when it is down.
     pub async fn announce(&self, link: &str, ip: Ipv4Addr) -> Result<(), LinkError> {
-        let failed = |source| LinkError {
+        let arp = self.arp(link).await?;
+        let announced = arp.announce(ip).map_err(|source| LinkError {
             namespace: self.namespace.name().to_owned(),
             action: "announce",
             object: format!("{ip} on {link}"),
             source,
-        };
-        let found = self.link(link).await?;
-        let found = found.ok_or_else(|| failed(rustix::io::Errno::NODEV.into()))?;
-        let namespace = self.namespace.clone();
-        let sent = tokio::task::spawn_blocking(move || announce(&namespace, &found, ip));
-        let socket = sent
-            .await
-            .unwrap_or_else(|e| Err(std::io::Error::other(e)))
-            .map_err(failed)?;
-        // Nobody has to wait for this.
-        drop(tokio::task::spawn_blocking(move || drop(socket)));
-        Ok(())
+        });
+        // Closing it takes some 10 ms: the kernel waits until no processor looks at it any more. Nobody has to wait for that.
+        drop(tokio::task::spawn_blocking(move || drop(arp)));
+        announced
     }
 
     /// All addresses, with the names of their links.

@@ -40,7 +40,7 @@ pub(super) struct Node {
     revision: u64,
     pub(super) told: HashMap<EndpointId, Told>,
     changes: BTreeMap<u64, EndpointId>,
-    /// Questions that are asked once, and of nobody who comes later.
+    /// Questions, and answers to its own, that are told once, and to nobody who comes later.
     pub(super) questions: VecDeque<FeedEvent>,
     /// Counts its subscriptions: the last one is the one that counts.
     pub(super) subscription: u64,
@@ -97,6 +97,14 @@ impl Node {
         };
         if let Some(former) = self.told.insert(id, told) {
             self.changes.remove(&former.revision);
+        }
+    }
+
+    /// Tells it once that an endpoint's address is its own, whoever else has announced it.
+    pub(super) fn defend(&mut self, id: EndpointId) {
+        let word = FeedEvent::Defend { id };
+        if !self.questions.contains(&word) {
+            self.questions.push_back(word);
         }
     }
 

@@ -150,6 +150,31 @@ fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
 }
 
 #[test]
+fn a_contested_address_is_defended_by_its_owner_alone() {
+    let feed = Arc::new(Feed::new());
+    let placed = on(&["one"]);
+    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    let mut one = feed.subscribe(name("one"), None);
+    let mut two = feed.subscribe(name("two"), None);
+    heard(&mut one);
+    heard(&mut two);
+    let contested = || Report {
+        id: id(1),
+        status: EndpointReport::Contested {
+            by: "02:ad:00:00:00:02".to_owned(),
+        },
+    };
+    for _ in 0..2 {
+        feed.report(&name("one"), contested());
+    }
+    assert_eq!(heard(&mut one), [FeedEvent::Defend { id: id(1) }]);
+    // The next owner is about to listen: the former is told nothing, until it is to let go.
+    feed.place(moved_to(&placed, &["two"]));
+    feed.report(&name("one"), contested());
+    assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![put(1, 1)]));
+}
+
+#[test]
 fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
     let feed = Arc::new(Feed::new());
     feed.open([], &[id(1)], Some(on(&["one"])));

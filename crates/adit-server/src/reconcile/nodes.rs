@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use adit_model::{
     error_chain,
-    node::{Node, NodeName},
+    node::{Node, NodeName, SILENCE},
 };
 use adit_store::{Key, LeaseId, Txn, keys::encode};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -19,8 +19,6 @@ use crate::{
 
 /// How often it is looked at who is there.
 const PERIOD: Duration = Duration::from_millis(250);
-/// A gateway that was not heard of for so long is away.
-const SILENCE: Duration = Duration::from_secs(3);
 /// How long the list outlives the process that keeps it.
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the lease is renewed.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use adit_gateway::control::ControlUrl;
 use adit_model::node::NodeName;
-use clap::{ArgAction, Args, Subcommand, builder::BoolishValueParser};
+use clap::{ArgAction, Args, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use super::Output;
 use crate::{
@@ -112,9 +112,37 @@ pub struct GatewayRun {
     /// its hash. Neutron's are qrouter-{vpc}.
     #[arg(long, env = "ADIT_NAMESPACES", value_name = "PATTERN")]
     pub namespaces: Option<Pattern>,
+    /// What to do that no control plane answers: `hold` goes on, and leaves an address to whoever else announces it; `fence` ends
+    /// all service after two seconds, before another gateway takes over, until one answers.
+    #[arg(
+        long,
+        env = "ADIT_ON_CONTROL_LOSS",
+        value_name = "WHAT",
+        value_enum,
+        default_value = "hold"
+    )]
+    pub on_control_loss: OnControlLoss,
     /// How it works.
     #[command(flatten)]
     pub work: Work,
+}
+
+/// What a gateway does that no control plane answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnControlLoss {
+    /// It goes on.
+    Hold,
+    /// It stops.
+    Fence,
+}
+
+impl From<OnControlLoss> for adit_gateway::OnControlLoss {
+    fn from(said: OnControlLoss) -> Self {
+        match said {
+            OnControlLoss::Hold => Self::Hold,
+            OnControlLoss::Fence => Self::Fence,
+        }
+    }
 }
 
 /// Make a region's networks on this machine.

@@ -178,8 +178,25 @@ impl Role {
         state: &Path,
         pattern: &str,
     ) -> Self {
+        Self::gateway_by_pattern_with(name, control, token_file, state, pattern, &[])
+    }
+
+    /// The same, with further words.
+    pub(crate) fn gateway_by_pattern_with(
+        name: &str,
+        control: &[String],
+        token_file: &Path,
+        state: &Path,
+        pattern: &str,
+        more: &[&str],
+    ) -> Self {
         let words = ["gateway", "run", "--node", name, "--namespaces", pattern];
-        Self::start(&words, control, token_file, state)
+        Self::start(&[&words, more].concat(), control, token_file, state)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
     }
 
     /// The networks of this machine.
