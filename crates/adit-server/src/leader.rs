@@ -18,22 +18,42 @@ use tokio_util::sync::CancellationToken;
 
 /// The key of whoever leads; its value is what that one says of itself ([`crate::replica::Leading`]).
 pub const LEADER: &str = "leader/reconcilers";
-/// How long a leader may be silent before another takes over.
-const LEASE_TTL: Duration = Duration::from_secs(5);
-/// How much earlier it gives up by itself: more than the clocks of two machines drift apart in that time.
-const MARGIN: Duration = Duration::from_secs(1);
-/// How often it renews its lease, and how soon it tries again where that failed.
-const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
+/// How soon it is tried again to get or to renew the lease, where that failed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 /// How long an end may wait for the lease to be given back.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a leader holds its lead.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Who stands.
+    pub name: String,
+    /// How long a leader may be silent before another takes over.
+    pub ttl: Duration,
+}
+
+impl Lease {
+    /// How long a leader may be silent, where nothing is said.
+    pub const TTL: Duration = Duration::from_secs(5);
+
+    /// After how long without a renewal a leader gives up by itself: before its lease can lapse, by more than the clocks of two
+    /// machines drift apart in that time.
+    fn patience(&self) -> Duration {
+        self.ttl * 4 / 5
+    }
+
+    /// How often it is renewed.
+    fn renewal(&self) -> Duration {
+        self.ttl * 3 / 10
+    }
+}
 
 /// Does `work` whenever this replica leads, until it is cancelled or the work ends by itself. The work's token is cancelled where
 /// the lead is lost; it is waited for before this replica stands again.
 pub async fn lead<W: Future<Output = ()>>(
     store: Arc<dyn Store>,
     cache: Cache<State>,
-    name: &str,
+    standing: &Lease,
     word: impl Fn() -> Arc<[u8]>,
     cancel: CancellationToken,
     work: impl Fn(CancellationToken) -> W,
@@ -41,22 +61,25 @@ pub async fn lead<W: Future<Output = ()>>(
     loop {
         let term = tokio::select! {
             () = cancel.cancelled() => return,
-            term = stand(&*store, &cache, &word) => term,
+            term = stand(&*store, &cache, standing, &word) => term,
         };
         let Some(mut term) = term else {
             return;
         };
-        tracing::info!(leader.name = name, "This process runs the reconcilers now.");
+        tracing::info!(
+            leader.name = standing.name,
+            "This process runs the reconcilers now."
+        );
         let leading = cancel.child_token();
         let work = work(leading.clone());
         tokio::pin!(work);
         let lost = tokio::select! {
             () = &mut work => false,
-            () = hold(&*store, &cache, &mut term, &word) => true,
+            () = hold(&*store, &cache, &mut term, standing, &word) => true,
         };
         if lost {
             tracing::warn!(
-                leader.name = name,
+                leader.name = standing.name,
                 "This process has lost the lead: others run the reconcilers."
             );
             leading.cancel();
@@ -82,10 +105,15 @@ struct Term {
 }
 
 /// Waits until this replica leads; `None` where the cache has ended.
-async fn stand(store: &dyn Store, cache: &Cache<State>, word: &impl Fn() -> Arc<[u8]>) -> Option<Term> {
+async fn stand(
+    store: &dyn Store,
+    cache: &Cache<State>,
+    standing: &Lease,
+    word: &impl Fn() -> Arc<[u8]>,
+) -> Option<Term> {
     let mut notices = cache.subscribe();
     loop {
-        match candidate(store, word()).await {
+        match candidate(store, standing, word()).await {
             Ok(Some(term)) => return Some(term),
             Ok(None) => {}
             Err(e) => {
@@ -97,7 +125,7 @@ async fn stand(store: &dyn Store, cache: &Cache<State>, word: &impl Fn() -> Arc<
             }
         }
         // Somebody leads, which the cache is about to know; it also tells when the key goes.
-        let _ = timeout(LEASE_TTL, cache.barrier()).await;
+        let _ = timeout(standing.ttl, cache.barrier()).await;
         while cache.read().other(LEADER).is_some() {
             notices.next().await?;
         }
@@ -105,9 +133,9 @@ async fn stand(store: &dyn Store, cache: &Cache<State>, word: &impl Fn() -> Arc<
 }
 
 /// Tries once to take the lead.
-async fn candidate(store: &dyn Store, word: Arc<[u8]>) -> Result<Option<Term>, StoreError> {
+async fn candidate(store: &dyn Store, standing: &Lease, word: Arc<[u8]>) -> Result<Option<Term>, StoreError> {
     let since = Instant::now();
-    let lease = store.lease_grant(LEASE_TTL).await?;
+    let lease = store.lease_grant(standing.ttl).await?;
     let txn = Txn::new()
         .absent(LEADER)
         .put_leased(LEADER, Arc::clone(&word), lease);
@@ -127,11 +155,17 @@ async fn candidate(store: &dyn Store, word: Arc<[u8]>) -> Result<Option<Term>, S
 }
 
 /// Renews the lease, and what is under the key, until that does not go any more, or not in time, or the key is another's.
-async fn hold(store: &dyn Store, cache: &Cache<State>, term: &mut Term, word: &impl Fn() -> Arc<[u8]>) {
+async fn hold(
+    store: &dyn Store,
+    cache: &Cache<State>,
+    term: &mut Term,
+    standing: &Lease,
+    word: &impl Fn() -> Arc<[u8]>,
+) {
     let mut renewed = term.since;
-    let mut next = Instant::now() + RENEW_INTERVAL;
+    let mut next = Instant::now() + standing.renewal();
     loop {
-        let until = renewed + LEASE_TTL - MARGIN;
+        let until = renewed + standing.patience();
         tokio::time::sleep_until(next.min(until)).await;
         if is_over(cache, term) {
             return;
@@ -140,7 +174,7 @@ async fn hold(store: &dyn Store, cache: &Cache<State>, term: &mut Term, word: &i
         match timeout_at(until, store.lease_keep_alive(term.lease)).await {
             Ok(Ok(())) => {
                 renewed = asked;
-                next = asked + RENEW_INTERVAL;
+                next = asked + standing.renewal();
                 let _ = timeout_at(until, rewrite(store, term, word())).await;
             }
             Ok(Err(StoreError::LeaseNotFound(_))) | Err(_) => return,
@@ -291,8 +325,13 @@ mod tests {
                 }
             };
             let (store, token) = (link.clone(), cancel.clone());
-            let task =
-                tokio::spawn(async move { lead(store, cache, name, || encode(&name), token, work).await });
+            let standing = Lease {
+                name: name.to_owned(),
+                ttl: Lease::TTL,
+            };
+            let task = tokio::spawn(async move {
+                lead(store, cache, &standing, || encode(&name), token, work).await;
+            });
             Self {
                 link,
                 cancel,

@@ -39,7 +39,7 @@ use crate::{
     app::App,
     edge::Tls,
     feed::{Serving, specify},
-    leader::LEADER,
+    leader::{LEADER, Lease},
     node::NodeSecret,
 };
 
@@ -69,8 +69,8 @@ pub struct Leading {
 
 /// This process, as one that may lead.
 pub struct Replica {
-    /// Its name.
-    pub name: String,
+    /// Its name, and how long it may be silent while it leads.
+    pub lease: Lease,
     /// Where gateways come to, as others reach it.
     pub url: String,
     /// What others have to show.
@@ -84,7 +84,7 @@ impl Replica {
     #[must_use]
     pub fn leading(&self) -> Arc<[u8]> {
         encode(&Leading {
-            name: self.name.clone(),
+            name: self.lease.name.clone(),
             url: self.url.clone(),
             secret: self.secret.clone(),
             certificate: self.tls.as_ref().map(|tls| tls.fingerprint()),

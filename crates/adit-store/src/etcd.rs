@@ -30,8 +30,8 @@ use crate::store::{
     Revision, Store, StoreError, Watch, WatchError,
 };
 use crate::txn::{CommitId, Txn, Write};
-pub use client::EtcdConfig;
-use client::{CALL_TIMEOUT, Client, Failure};
+pub use client::{ATTEMPT_TIMEOUT, EtcdConfig};
+use client::{Client, Failure};
 use proto::{
     CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
     LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -348,7 +348,7 @@ impl Store for EtcdStore {
             // From here on the commit happens no more: the head's history is final for it.
             self.find(id, since).await
         };
-        match timeout(CALL_TIMEOUT, settled).await {
+        match timeout(self.client.call_timeout(), settled).await {
             Ok(settled) => settled,
             Err(elapsed) => Err(StoreError::unavailable("settle", elapsed)),
         }
@@ -385,7 +385,7 @@ impl Store for EtcdStore {
             }
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer?)
         };
-        let answer = match timeout(CALL_TIMEOUT, kept).await {
+        let answer = match timeout(self.client.call_timeout(), kept).await {
             Ok(kept) => kept.map_err(|source| StoreError::unavailable(doing, source))?,
             Err(elapsed) => return Err(StoreError::unavailable(doing, elapsed)),
         };

@@ -243,9 +243,25 @@ pub struct Api {
     /// How the API is served.
     #[command(flatten)]
     pub edge: Edge,
+    /// How long the process that runs the reconcilers may be silent before another one on the same etcd takes over: 2s to 60s. etcd
+    /// makes less than one and a half of its election time-outs longer.
+    #[arg(
+        long, env = "ADIT_LEADER_LEASE", value_name = "DURATION", default_value = "5s", value_parser = lease,
+        hide_short_help = true
+    )]
+    pub leader_lease: Duration,
     /// What endpoints get.
     #[command(flatten)]
     pub terms: Terms,
+}
+
+/// Reads how long a lease is: whole seconds, which are etcd's.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    let seconds = (2..=60).contains(&lease.as_secs()) && lease.subsec_nanos() == 0;
+    seconds
+        .then_some(lease)
+        .ok_or_else(|| "it is not whole seconds, 2s to 60s".to_owned())
 }
 
 /// How the API is served.
@@ -366,7 +382,7 @@ impl Default for Edge {
 }
 
 /// Reads a duration: `30s`, `1m 30s`, `250ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let read = text.parse::<jiff::SignedDuration>().map_err(|e| e.to_string())?;
     Duration::try_from(read).map_err(|_| "it is negative".to_owned())
 }

@@ -1,6 +1,11 @@
 //! `adit dev`: a whole region on this machine.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use adit_cloud::{
     RegionError,
@@ -10,6 +15,7 @@ use adit_model::{error_chain, feed::Capabilities, quota::QuotaType, sink::Sink};
 use adit_netns::DirectoryError;
 use adit_relay::toa::{Sender, ToaError};
 use adit_server::{
+    leader::Lease,
     node::{NodeAccess, NodeSecret},
     replica::Replica,
 };
@@ -95,6 +101,8 @@ pub struct Prepared {
     token_file: Option<PathBuf>,
     /// Where other processes of the control plane reach the listener for gateways, where that was said.
     node_url: Option<String>,
+    /// How long the leader may be silent, where there are several processes.
+    leader_lease: Duration,
 }
 
 impl Prepared {
@@ -128,6 +136,7 @@ impl Prepared {
             store: None,
             token_file: None,
             node_url: None,
+            leader_lease: Lease::TTL,
         })
     }
 
@@ -154,6 +163,7 @@ impl Prepared {
             store: args.store.clone().map(|location| (location, args.etcd.clone())),
             token_file: args.nodes.node_token_file.clone(),
             node_url: args.nodes.node_url.as_ref().map(ToString::to_string),
+            leader_lease: args.leader_lease,
         })
     }
 
@@ -232,6 +242,7 @@ impl Served {
             store,
             token_file,
             node_url,
+            leader_lease,
         } = prepared;
         let data = match data {
             Some(path) => DataDir::take(&path)?,
@@ -283,7 +294,10 @@ impl Served {
         let replica = nodes.as_ref().map(|(_, nodes)| {
             let etcd = store.as_ref().and_then(|(location, _)| location.first());
             Replica {
-                name: instance.to_string(),
+                lease: Lease {
+                    name: instance.to_string(),
+                    ttl: leader_lease,
+                },
                 url: node_url
                     .unwrap_or_else(|| door::reached_from_elsewhere(&nodes.url, door.nodes_address(), etcd)),
                 secret: others.clone(),

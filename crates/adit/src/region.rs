@@ -472,7 +472,7 @@ fn config(
 async fn lead(app: Arc<App>, replica: Replica, cancel: CancellationToken) {
     let (store, cache) = (Arc::clone(&app.store), app.cache.clone());
     let work = |leading| reconcile::run(Arc::clone(&app), leading);
-    leader::lead(store, cache, &replica.name, || replica.leading(), cancel, work).await;
+    leader::lead(store, cache, &replica.lease, || replica.leading(), cancel, work).await;
 }
 
 /// Keeps the kernel as the store says.

@@ -4,10 +4,12 @@
 
 pub mod command;
 
-use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use adit_store::{EtcdConfig, EtcdStore, OpenError, RedbStore, Store, etcd};
 use clap::Args;
+
+use crate::cli::duration;
 
 /// Where a process keeps its state.
 #[derive(Clone, Debug, Args)]
@@ -53,6 +55,20 @@ pub struct EtcdArgs {
     /// What the names of the region's keys in etcd begin with.
     #[arg(long, env = "ADIT_ETCD_ROOT", value_name = "PATH", default_value = "adit", value_parser = root)]
     pub etcd_root: String,
+    /// How long one member of etcd may take to answer before the next one is asked.
+    #[arg(
+        long, env = "ADIT_ETCD_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = patience,
+        hide_short_help = true
+    )]
+    pub etcd_timeout: Duration,
+}
+
+/// Reads how long to wait: some time.
+fn patience(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it is nothing".to_owned()),
+        some => Ok(some),
+    }
 }
 
 /// Reads a root: words between slashes.
@@ -79,6 +95,7 @@ impl EtcdArgs {
             ca: self.etcd_ca.clone(),
             identity: self.etcd_cert.clone().zip(self.etcd_key.clone()),
             login: self.etcd_user.clone().zip(password),
+            attempt_timeout: self.etcd_timeout,
         })
     }
 }

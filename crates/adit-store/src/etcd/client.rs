@@ -25,12 +25,8 @@ use tonic_prost::ProstCodec;
 
 use super::proto::{AuthenticateRequest, AuthenticateResponse};
 
-/// How long a call may take, with all its attempts.
-pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long one member may take to answer before the next one is asked. A slow disk's fsync is under it.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one member may take to answer before the next one is asked, where nothing is said. A slow disk's fsync is under it.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a silent connection is probed, and how long the answer may take. etcd cuts clients off that ask more often
 /// than every 5 s.
 const PROBE_INTERVAL: Duration = Duration::from_secs(6);
@@ -39,7 +35,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// How an etcd is reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EtcdConfig {
     /// The URLs of its members: `http://HOST:PORT`, `https://HOST:PORT`.
     pub urls: Vec<String>,
@@ -51,6 +47,35 @@ pub struct EtcdConfig {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Our name and password in it.
     pub login: Option<(String, String)>,
+    /// How long one member may take to answer before the next one is asked; [`ATTEMPT_TIMEOUT`]. A call with all its attempts takes
+    /// less than three times as long.
+    pub attempt_timeout: Duration,
+}
+
+impl Default for EtcdConfig {
+    /// No member at all.
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            root: String::new(),
+            ca: None,
+            identity: None,
+            login: None,
+            attempt_timeout: ATTEMPT_TIMEOUT,
+        }
+    }
+}
+
+impl EtcdConfig {
+    /// How long a call may take, with all its attempts.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.attempt_timeout * 8 / 3
+    }
+
+    /// How long a connection may take to come about.
+    fn connect_timeout(&self) -> Duration {
+        self.attempt_timeout * 2 / 3
+    }
 }
 
 /// A certificate or key cannot be read.
@@ -126,17 +151,23 @@ impl Client {
         }
     }
 
-    /// Asks, and asks the next member where one fails, for at most [`CALL_TIMEOUT`]. Only for what may be done twice.
+    /// How long a call may take, with all its attempts.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.config.call_timeout()
+    }
+
+    /// Asks, and asks the next member where one fails, for at most [`EtcdConfig::call_timeout`]. Only for what may be done twice.
     pub(crate) async fn ask<Req, Res>(&self, path: &'static str, message: Req) -> Result<Res, Failure>
     where
         Req: Message + Clone + 'static,
         Res: Message + Default + 'static,
     {
-        let until = Instant::now() + CALL_TIMEOUT;
+        let until = Instant::now() + self.config.call_timeout();
         let mut attempts_left = self.members.len() + 1;
         loop {
             attempts_left -= 1;
-            let failure = match self.ask_once(path, message.clone(), ATTEMPT_TIMEOUT).await {
+            let attempt = self.ask_once(path, message.clone(), self.config.attempt_timeout);
+            let failure = match attempt.await {
                 Err(failure @ (Failure::NotSent(_) | Failure::Lost(_))) => failure,
                 answered => return answered,
             };
@@ -160,7 +191,8 @@ impl Client {
         let mut attempts_left = self.members.len();
         loop {
             attempts_left -= 1;
-            match self.ask_once(path, message.clone(), CALL_TIMEOUT / 2).await {
+            let attempt = self.ask_once(path, message.clone(), self.call_timeout() / 2);
+            match attempt.await {
                 Err(Failure::NotSent(_)) if attempts_left > 0 => {}
                 answered => return answered,
             }
@@ -220,7 +252,7 @@ impl Client {
         Res: Message + Default + 'static,
     {
         let connection = self.connection().await.map_err(Failure::NotSent)?;
-        let until = Instant::now() + ATTEMPT_TIMEOUT;
+        let until = Instant::now() + self.config.attempt_timeout;
         let request = self.request(&connection, (), until).await?.map(|()| {
             let first = stream::once(std::future::ready(message));
             match open {
@@ -284,7 +316,7 @@ impl Client {
     /// for the same one.
     async fn connection(&self) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let index = self.current.load(Ordering::Relaxed);
-        let connected = match timeout(CONNECT_TIMEOUT, self.connect(index)).await {
+        let connected = match timeout(self.config.connect_timeout(), self.connect(index)).await {
             Ok(connected) => connected,
             Err(elapsed) => Err(elapsed.into()),
         };
@@ -309,14 +341,14 @@ impl Client {
     /// Certificates are read for every connection: who replaces them need not restart us.
     fn endpoint(&self, url: &str) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
         let endpoint = Endpoint::from_shared(url.to_owned())?
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(self.config.connect_timeout())
             .http2_keep_alive_interval(PROBE_INTERVAL)
             .keep_alive_timeout(PROBE_TIMEOUT)
             .keep_alive_while_idle(true);
         if !url.starts_with("https://") {
             return Ok(endpoint);
         }
-        let mut tls = ClientTlsConfig::new().timeout(CONNECT_TIMEOUT);
+        let mut tls = ClientTlsConfig::new().timeout(self.config.connect_timeout());
         if let Some(ca) = &self.config.ca {
             tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
         }
