@@ -11,6 +11,7 @@
 
 mod arp;
 mod directory;
+pub mod disk;
 mod enter;
 mod fresh;
 mod links;

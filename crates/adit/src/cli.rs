@@ -137,6 +137,16 @@ pub enum Command {
     /// Look after a store: whether it is sound, and moving it from a file into etcd or back.
     #[command(subcommand)]
     Store(crate::store::command::StoreCommand),
+    /// Make many machines on this one, to try what no single one shows: what happens when one dies, hangs, or is cut off.
+    ///
+    /// Each machine is a network namespace with a real process in it: etcd, `adit api`, `adit gateway run`; two VPCs are stretched over all
+    /// gateways. Needs root, and Debian's etcd-server.
+    #[command(
+        after_help = "Examples:\n  adit lab up\n  adit lab status\n  adit lab exec client-1 -- curl -s http://10.0.0.8/\n  \
+        adit lab kill gateway-1\n  adit lab start gateway-1\n  adit lab cut gateway-2 --from control\n  \
+        adit lab mend gateway-2\n  adit lab stop etcd-1\n  adit lab cont etcd-1\n  adit lab down"
+    )]
+    Lab(crate::lab::args::LabArgs),
     /// Run a region as its operator: quotas, accounts, and everything that tenants have in it.
     ///
     /// Works on a running `adit dev` without further words, and with --url on any other region. Everything is done through

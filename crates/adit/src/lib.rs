@@ -21,6 +21,7 @@ pub mod exec;
 pub mod gateway_check;
 pub mod gateway_run;
 pub mod host;
+pub mod lab;
 pub mod networks;
 pub mod pattern;
 pub mod secret;

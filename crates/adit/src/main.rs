@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use adit::{
     admin,
     cli::{Command, Gateway, Log, LogFormat},
-    config, demo, dev, diagnose, exec, gateway_check, gateway_run, networks, store, terminal, toa_receiver,
-    top, who,
+    config, demo, dev, diagnose, exec, gateway_check, gateway_run, lab, networks, store, terminal,
+    toa_receiver, top, who,
 };
 use adit_model::error_chain;
 use mimalloc::MiMalloc;
@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         Command::Gateways(args) => admin::gateways(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Gateway(Gateway::Drain(args)) => {
             admin::drain(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+        }
+        Command::Lab(args) => {
+            lab::command::run(args).map_or_else(|e| fail_with(&e, e.status()), |()| ExitCode::SUCCESS)
         }
         Command::Networks(args) => networks::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),

@@ -248,6 +248,17 @@ impl Links {
         self.change(ACTION, name, message).await
     }
 
+    /// Takes a link from its bridge: it stays up, and whatever is sent over it is lost without a word, as behind a switch that
+    /// forwards nothing. The link has to be up.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it is not there.
+    pub async fn link_leave_bridge(&self, name: &str) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_name(name).nocontroller().build();
+        self.change("take from its bridge link", name, message).await
+    }
+
     /// Deletes a link, and with a veth its other end.
     ///
     /// # Errors
