@@ -31,6 +31,7 @@ enum {
     BPF_MAP_TYPE_ARRAY = 2,
     BPF_MAP_TYPE_SK_STORAGE = 24,
     BPF_F_NO_PREALLOC = 1,
+    BPF_F_MMAPABLE = 1 << 10,
     BPF_SK_STORAGE_GET_F_CREATE = 1,
 };
 

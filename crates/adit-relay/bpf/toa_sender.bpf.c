@@ -3,8 +3,8 @@
 // TOA, the sending side: writes an option with the client's address into the TCP header of connections that were
 // registered for it. src/toa/sender.rs loads it, and registers.
 //
-// The option is on the segment that completes the handshake, which is where receivers look, and on data until the first
-// of it is acknowledged: until then that segment may have been lost, and then it is the data that completes the
+// The option is on the segment that completes the handshake, which is where receivers look, and on every other one until
+// the first data is acknowledged: until then that segment may have been lost, and then another one completes the
 // handshake. After that the socket is left alone.
 #include "kernel.h"
 
@@ -13,12 +13,12 @@
 // In `flags`, for user space to read.
 #define ARMED 1   // this program asked to be called for each segment, and still is
 #define SENT 2    // at least one segment carried the option
-#define NO_ROOM 4 // at least one segment had no room for it
 
 struct registration {
-    __u8 flags;
-    __u8 unused[3];
+    __u64 number;               // of this registration, each has another
     __u8 option[OPTION_LENGTH]; // as on the wire: kind, length, client port, client address
+    __u8 flags;
+    __u8 unused[7];
 };
 
 // What user space has registered, by socket; it goes with the socket.
@@ -28,6 +28,26 @@ struct {
     __type(key, int);
     __type(value, struct registration);
 } registered SEC(".maps");
+
+// The numbers of those whose option was sent last, each in the place that its low bits name. User space maps it, and finds
+// most of what it wants to know without a system call; of a number that another has replaced, the flags tell.
+#define PLACES 16384
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, PLACES);
+    __type(key, __u32);
+    __type(value, __u64);
+} sent SEC(".maps");
+
+static always_inline void note_sent(struct registration *r)
+{
+    __u32 at = r->number & (PLACES - 1);
+    __u64 *place = bpf_map_lookup_elem(&sent, &at);
+    if (place)
+        *place = r->number;
+    r->flags |= SENT;
+}
 
 SEC("sockops")
 int toa_sender(struct bpf_sock_ops *ops)
@@ -50,15 +70,15 @@ int toa_sender(struct bpf_sock_ops *ops)
             r->flags |= ARMED;
     } else if (op == BPF_SOCK_OPS_HDR_OPT_LEN_CB) {
         if (!acknowledged) {
-            if (bpf_reserve_hdr_opt(ops, OPTION_LENGTH, 0))
-                r->flags |= NO_ROOM;
+            // Without room for it there is none on this segment, and perhaps on the next.
+            bpf_reserve_hdr_opt(ops, OPTION_LENGTH, 0);
         } else if (r->flags & ARMED) {
             // Once, and only what was armed here: another program may write options of its own.
             bpf_sock_ops_cb_flags_set(ops, flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
             r->flags &= ~ARMED;
         }
-    } else if (!acknowledged && !bpf_store_hdr_opt(ops, r->option, OPTION_LENGTH, 0)) {
-        r->flags |= SENT;
+    } else if (!acknowledged && !bpf_store_hdr_opt(ops, r->option, OPTION_LENGTH, 0) && !(r->flags & SENT)) {
+        note_sent(r);
     }
     return 1;
 }

@@ -1,12 +1,12 @@
-//! What TOA costs: connections per second through one relay, in interleaved rounds without the BPF program, with it and no
-//! TOA asked for, and with TOA on every connection. Prints ratios with their spread; exits with 1 where TOA costs more than
-//! the bar. Beside the rate stands the processor time of a connection, which a machine that has other things to do blurs less:
-//! where the processor is the limit, one is the inverse of the other.
+//! What TOA costs: connections per second through a relay without the BPF program, through one with it that is asked for no
+//! TOA, and through the same one with TOA on every connection. Prints ratios with their spread; exits with 1 where TOA costs
+//! more than the bar. Beside the rate stands the processor time of a connection, which a machine that has other things to do
+//! blurs less: where the processor is the limit, one is the inverse of the other.
 //!
-//! `cargo run --release -p adit-relay --example toa_cost [ROUNDS [SECONDS]]`, as root. The relay has a cgroup of its own, as a
-//! gateway has: the program is attached to that, and does not run for the sockets of the clients and the server, which are
-//! another process outside of it. All share this machine, so a rate is the cost of all three: what the relay alone spends more
-//! shows smaller there, and is shown beside it.
+//! `cargo run --release -p adit-relay --example toa_cost [ROUNDS]`, as root. The three take turns of some milliseconds, so that
+//! what else the machine does strikes all alike. Each relay is a process in a cgroup of its own, as a gateway is: the program is
+//! attached to that, and does not run for the sockets of the clients and the server, which are outside. All share this machine,
+//! so a rate is the cost of all of them: what the relay alone spends more shows smaller there, and is shown beside it.
 #![allow(
     clippy::unwrap_used,
     reason = "a bench that cannot be set up has nothing to say"
@@ -27,10 +27,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Connections per second with TOA are at least so many times those without.
 const BAR: f64 = 0.97;
+const ROUNDS: usize = 20;
+/// Turns that each variant has in a round.
+const TURNS: usize = 20;
+const TURN: Duration = Duration::from_millis(40);
 const CLIENTS: usize = 8;
 const SERVERS: usize = 2;
-/// The argument that makes this program the other process.
-const LOAD: &str = "load";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variant {
@@ -42,80 +44,97 @@ enum Variant {
     On,
 }
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|word| word == LOAD) {
-        load();
-        return ExitCode::SUCCESS;
-    }
-    let mut numbers = arguments.iter().map(|word| word.parse::<f64>().unwrap());
-    let rounds = numbers.next().unwrap_or(40.0) as usize;
-    let span = Duration::from_secs_f64(numbers.next().unwrap_or(0.75));
-    in_fresh_network(|| {
-        // New namespaces inherit the machine's, and bbr paces the few bytes that there are.
-        std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
-        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535").unwrap();
-        std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1").unwrap();
-        // It stays in the cgroup that it begins in.
-        let mut load = Load::start();
-        in_own_cgroup(|| bench(&mut load, rounds, span))
-    })
-    .unwrap()
-}
+impl Variant {
+    const ALL: [Self; 3] = [Self::Absent, Self::Idle, Self::On];
 
-/// Does it in a new cgroup below this process's, which goes again.
-fn in_own_cgroup<T>(work: impl FnOnce() -> T) -> T {
-    let outer = Cgroup::own().unwrap();
-    let name = format!("adit-bench-{}", std::process::id());
-    outer.create(&name).unwrap().enter().unwrap();
-    let answer = work();
-    outer.enter().unwrap();
-    outer.remove(&name).unwrap();
-    answer
-}
-
-fn bench(load: &mut Load, rounds: usize, span: Duration) -> ExitCode {
-    let mut samples: [Vec<Sample>; 3] = Default::default();
-    for round in 0..rounds {
-        // Each one is first, second and last equally often.
-        for turn in 0..3 {
-            let variant = [Variant::Absent, Variant::Idle, Variant::On][(round + turn) % 3];
-            samples[variant as usize].push(measure(variant, load, span));
+    fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "no program",
+            Self::Idle => "program, no TOA",
+            Self::On => "TOA on each",
         }
     }
-    let [absent, idle, on] = &samples;
+}
+
+/// What of a sample is compared.
+type Value = fn(&Sample) -> f64;
+const VALUES: [(&str, Value); 3] = [
+    ("rate", |sample| sample.made / sample.seconds),
+    ("time", |sample| (sample.clients + sample.relay) / sample.made),
+    ("relay's time", |sample| sample.relay / sample.made),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [part, backend, program] if part == "relay" => {
+            in_own_cgroup(|| relay(backend.parse().unwrap(), program.parse().unwrap()));
+            ExitCode::SUCCESS
+        }
+        [] => in_fresh_network(|| bench(ROUNDS)).unwrap(),
+        [rounds, ..] => in_fresh_network(|| bench(rounds.parse().unwrap())).unwrap(),
+    }
+}
+
+fn bench(rounds: usize) -> ExitCode {
+    // New namespaces inherit the machine's, and bbr paces the few bytes that there are.
+    std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535").unwrap();
+    std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1").unwrap();
+    let backend = serve();
+    let (mut without, mut with) = (Part::start(backend, false), Part::start(backend, true));
+    let samples: Vec<[Sample; 3]> = (0..rounds)
+        .map(|_| {
+            let mut round: [Sample; 3] = Default::default();
+            for turn in 0..TURNS {
+                // Each one is first, second and last equally often.
+                for at in 0..3 {
+                    let variant = Variant::ALL[(turn + at) % 3];
+                    let part = match variant {
+                        Variant::Absent => &mut without,
+                        Variant::Idle | Variant::On => &mut with,
+                    };
+                    round[variant as usize].add(&part.turn(variant));
+                }
+            }
+            round
+        })
+        .collect();
+    drop((without, with));
+    report(&samples)
+}
+
+fn report(samples: &[[Sample; 3]]) -> ExitCode {
+    let rounds = samples.len();
     println!(
-        "{rounds} interleaved rounds of {} s, medians:",
-        span.as_secs_f64()
+        "{rounds} rounds of {TURNS} turns of {} ms, medians:",
+        TURN.as_millis()
     );
-    for (name, samples) in [
-        ("no program", absent),
-        ("program, no TOA", idle),
-        ("TOA on each", on),
-    ] {
-        let median = |of: fn(&Sample) -> f64| quartiles(samples.iter().map(of).collect())[1];
+    for variant in Variant::ALL {
+        let median =
+            |of: Value| quartiles(samples.iter().map(|round| of(&round[variant as usize])).collect())[1];
         let [rate, all, relay] = VALUES.map(|(_, value)| median(value));
         println!(
-            "  {name:16} {rate:7.0} connections/s {all:7.1} us of processor time each, {relay:6.1} the relay's"
+            "  {:16} {rate:7.0} connections/s {:7.1} us of processor time each, {:6.1} the relay's",
+            variant.name(),
+            all * 1e6,
+            relay * 1e6
         );
     }
     println!("ratios within rounds, median (lower quartile, upper quartile):");
-    let ratio = |name: &str, of: &[Sample], to: &[Sample]| {
-        let within = |value: fn(&Sample) -> f64| {
-            quartiles(of.iter().zip(to).map(|(of, to)| value(of) / value(to)).collect())
-        };
-        print!("  {name:30}");
+    for (of, to) in [
+        (Variant::Idle, Variant::Absent),
+        (Variant::On, Variant::Idle),
+        (Variant::On, Variant::Absent),
+    ] {
+        print!("  {:32}", format!("{} / {}", of.name(), to.name()));
         for (what, value) in VALUES {
-            let [low, median, high] = within(value);
+            let [low, median, high] = ratios(samples, of, to, value);
             print!("  {what} {median:.3} ({low:.3}, {high:.3})");
         }
         println!();
-        within(|s| s.rate)[1]
-    };
-    ratio("program, no TOA / no program", idle, absent);
-    ratio("TOA on each / program, no TOA", on, idle);
-    let whole = ratio("TOA on each / no program", on, absent);
-    let holds = whole >= BAR;
+    }
+    let holds = ratios(samples, Variant::On, Variant::Absent, VALUES[0].1)[1] >= BAR;
     println!(
         "bar: a rate of at least {BAR} of no program: {}",
         if holds { "holds" } else { "DOES NOT HOLD" }
@@ -123,62 +142,34 @@ fn bench(load: &mut Load, rounds: usize, span: Duration) -> ExitCode {
     u8::from(!holds).into()
 }
 
-/// What one variant came to in one round.
-struct Sample {
-    /// Connections per second.
-    rate: f64,
-    /// Processor time of clients, relay and server, in microseconds per connection.
-    all_us: f64,
-    /// Of it, what was spent in the relay's threads. On a loopback whoever sends a segment also receives it.
-    relay_us: f64,
+fn ratios(samples: &[[Sample; 3]], of: Variant, to: Variant, value: Value) -> [f64; 3] {
+    let within = |round: &[Sample; 3]| value(&round[of as usize]) / value(&round[to as usize]);
+    quartiles(samples.iter().map(within).collect())
 }
 
-/// What of a sample is compared.
-type Value = fn(&Sample) -> f64;
-const VALUES: [(&str, Value); 3] = [
-    ("rate", |sample| sample.rate),
-    ("time", |sample| sample.all_us),
-    ("relay's time", |sample| sample.relay_us),
-];
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_unstable_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
 
-fn measure(variant: Variant, load: &mut Load, span: Duration) -> Sample {
-    let here = Arc::new(File::open("/proc/thread-self/ns/net").unwrap().into());
-    let toa = (variant != Variant::Absent).then(|| Sender::start(KIND_DEFAULT).unwrap());
-    let config = Config {
-        toa,
-        ..Config::default()
-    };
-    let relay = Relay::start(config).unwrap();
-    let listener = Listener {
-        owner: 1.into(),
-        consumer: Consumer {
-            namespace: Arc::clone(&here),
-            address: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0),
-        },
-        provider: Target {
-            namespace: here,
-            source: Ipv4Addr::new(127, 0, 0, 3),
-            backend: load.backend.into(),
-            header: None,
-            toa: variant == Variant::On,
-        },
-        admission: Admission::default(),
-    };
-    let id = relay.open(listener).unwrap();
-    let used = processor_time();
-    let Made { made, seconds, cpu } = load.run(relay.local_address(id).unwrap(), span);
-    let used = processor_time() - used;
-    let missing: u64 = relay
-        .snapshot()
-        .owners
-        .iter()
-        .map(|owner| owner.toa_missing)
-        .sum();
-    assert_eq!(missing, 0, "connections without the TOA that they asked for");
-    Sample {
-        rate: made / seconds,
-        all_us: (used + cpu) * 1e6 / made,
-        relay_us: used * 1e6 / made,
+/// What one variant came to in a turn, or in a round.
+#[derive(Debug, Default)]
+struct Sample {
+    /// Connections.
+    made: f64,
+    seconds: f64,
+    /// Processor time of clients and server, in seconds.
+    clients: f64,
+    /// Processor time of the relay. On a loopback whoever sends a segment also receives it.
+    relay: f64,
+}
+
+impl Sample {
+    fn add(&mut self, other: &Self) {
+        self.made += other.made;
+        self.seconds += other.seconds;
+        self.clients += other.clients;
+        self.relay += other.relay;
     }
 }
 
@@ -188,77 +179,119 @@ fn processor_time() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The clients and the server: another process.
-struct Load {
+/// A relay in a process and a cgroup of its own.
+struct Part {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    backend: SocketAddrV4,
+    /// Without TOA and with it.
+    endpoints: Vec<SocketAddrV4>,
 }
 
-/// What a load came to.
-struct Made {
-    made: f64,
-    seconds: f64,
-    /// Processor time of the process, in seconds.
-    cpu: f64,
-}
-
-impl Load {
-    fn start() -> Self {
+impl Part {
+    fn start(backend: SocketAddrV4, program: bool) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg(LOAD)
+            .args(["relay", &backend.to_string(), &program.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let orders = child.stdin.take();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        answers.read_line(&mut line).unwrap();
-        let backend = line.trim_end().parse().unwrap();
-        Self {
+        let mut part = Self {
+            orders: child.stdin.take(),
+            answers: BufReader::new(child.stdout.take().unwrap()),
             child,
-            orders,
-            answers,
-            backend,
-        }
+            endpoints: Vec::new(),
+        };
+        let endpoints = part.answer();
+        part.endpoints = endpoints.split_whitespace().map(|a| a.parse().unwrap()).collect();
+        part
     }
 
-    fn run(&mut self, endpoint: SocketAddrV4, span: Duration) -> Made {
-        let orders = self.orders.as_mut().unwrap();
-        writeln!(orders, "{endpoint} {}", span.as_secs_f64()).unwrap();
+    fn answer(&mut self) -> String {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        let numbers: Vec<f64> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
-        let [made, seconds, cpu] = numbers[..] else {
-            unreachable!("the load answers three numbers")
-        };
-        Made { made, seconds, cpu }
+        line.trim_end().to_owned()
+    }
+
+    /// The processor time that it has used so far.
+    fn used(&mut self) -> f64 {
+        writeln!(self.orders.as_mut().unwrap()).unwrap();
+        self.answer().parse().unwrap()
+    }
+
+    fn turn(&mut self, variant: Variant) -> Sample {
+        let endpoint = self.endpoints[usize::from(variant == Variant::On)];
+        let before = self.used();
+        let sample = connect_again_and_again(endpoint);
+        Sample {
+            relay: self.used() - before,
+            ..sample
+        }
     }
 }
 
-impl Drop for Load {
+impl Drop for Part {
     fn drop(&mut self) {
         // It ends with its orders.
         self.orders = None;
-        let _ = self.child.wait();
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
-/// The other process: says where its server is, and then makes connections as it is told.
-fn load() {
-    println!("{}", serve());
-    for order in std::io::stdin().lines().map_while(Result::ok) {
-        let (endpoint, seconds) = order.split_once(' ').unwrap();
-        let span = Duration::from_secs_f64(seconds.parse().unwrap());
-        let Made { made, seconds, cpu } = connect_again_and_again(endpoint.parse().unwrap(), span);
-        println!("{made} {seconds} {cpu}");
+/// Does it in a new cgroup below this process's, which goes again.
+fn in_own_cgroup(work: impl FnOnce()) {
+    let outer = Cgroup::own().unwrap();
+    let name = format!("adit-bench-{}", std::process::id());
+    outer.create(&name).unwrap().enter().unwrap();
+    work();
+    outer.enter().unwrap();
+    outer.remove(&name).unwrap();
+}
+
+/// A part: says where its endpoints are, and then, as often as it is asked, how much processor time it has used.
+fn relay(backend: SocketAddrV4, program: bool) {
+    let here = Arc::new(File::open("/proc/thread-self/ns/net").unwrap().into());
+    let config = Config {
+        toa: program.then(|| Sender::start(KIND_DEFAULT).unwrap()),
+        ..Config::default()
+    };
+    let relay = Relay::start(config).unwrap();
+    let endpoint = |toa| {
+        let listener = Listener {
+            owner: 1.into(),
+            consumer: Consumer {
+                namespace: Arc::clone(&here),
+                address: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0),
+            },
+            provider: Target {
+                namespace: Arc::clone(&here),
+                source: Ipv4Addr::new(127, 0, 0, 3 + u8::from(program) + u8::from(toa)),
+                backend: backend.into(),
+                header: None,
+                toa,
+            },
+            admission: Admission::default(),
+        };
+        relay
+            .local_address(relay.open(listener).unwrap())
+            .unwrap()
+            .to_string()
+    };
+    let endpoints: Vec<String> = [false, true][..=usize::from(program)]
+        .iter()
+        .map(|toa| endpoint(*toa))
+        .collect();
+    println!("{}", endpoints.join(" "));
+    for _ in std::io::stdin().lines().map_while(Result::ok) {
+        println!("{}", processor_time());
     }
+    let owners = relay.snapshot().owners;
+    let missing: u64 = owners.iter().map(|owner| owner.toa_missing).sum();
+    assert_eq!(missing, 0, "connections without the TOA that they asked for");
 }
 
 /// Connect, one byte there and back, close.
-fn connect_again_and_again(endpoint: SocketAddrV4, span: Duration) -> Made {
+fn connect_again_and_again(endpoint: SocketAddrV4) -> Sample {
     let (made, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (began, used) = (Instant::now(), processor_time());
     std::thread::scope(|scope| {
@@ -272,13 +305,14 @@ fn connect_again_and_again(endpoint: SocketAddrV4, span: Duration) -> Made {
                 }
             });
         }
-        std::thread::sleep(span);
+        std::thread::sleep(TURN);
         over.store(true, Relaxed);
     });
-    Made {
+    Sample {
         made: made.load(Relaxed) as f64,
         seconds: began.elapsed().as_secs_f64(),
-        cpu: processor_time() - used,
+        clients: processor_time() - used,
+        relay: 0.0,
     }
 }
 
@@ -300,9 +334,4 @@ fn serve() -> SocketAddrV4 {
         });
     }
     address
-}
-
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_unstable_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

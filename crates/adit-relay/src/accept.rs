@@ -14,7 +14,7 @@ use crate::session::{Opening, Parties, Session, Side};
 use crate::slab::Key;
 use crate::socket;
 use crate::stats::End;
-use crate::toa::Registrar;
+use crate::toa::{Registrar, Registration};
 use crate::worker::{Serving, Token, Worker, spare_descriptor};
 
 /// Connections that one listener may take in before others get their turn.
@@ -130,15 +130,14 @@ impl Worker {
                 .and_then(|early| {
                     let opening = open(route.header.as_ref(), from, mapping.dialled(to), &room[..early]);
                     let speaks = !opening.bytes.is_empty();
-                    let (backend, source) =
-                        reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to, speaks)?;
-                    Ok((backend, source, opening))
+                    let reached = reach(&mut self.whereabouts, self.toa.as_mut(), route, from, to, speaks)?;
+                    Ok((reached, opening))
                 });
             reached.inspect_err(|_| self.budget.give_connection())
         } else {
             Err((End::OutOfDescriptors, Errno::MFILE))
         };
-        let (backend, source, opening) = match reached {
+        let (reached, opening) = match reached {
             Ok(reached) => reached,
             Err((end, error)) => {
                 tracing::debug!(owner = %format_args!("{:032x}", mapping.owner.endpoint), backend = %to, %error,
@@ -150,17 +149,17 @@ impl Worker {
         };
         let parties = Parties {
             client: from,
-            source,
+            source: reached.source,
             backend: to,
             began,
         };
         let session = Session::new(
             client,
-            backend,
+            reached.socket,
             parties,
             mapping.clone(),
             opening,
-            route.toa,
+            reached.toa,
             self.tick,
         );
         match self.sessions.insert(session) {
@@ -206,8 +205,15 @@ fn open(header: Option<&Header>, from: SocketAddrV4, dialled: SocketAddrV4, earl
     }
 }
 
-/// Begins a connect in the provider's namespace; answers the socket, and where the backend sees it come from. `speaks` if there
-/// is something to say as soon as it is connected.
+/// A socket that is going to be connected to a backend.
+struct Reached {
+    socket: OwnedFd,
+    /// Where the backend sees it come from.
+    source: SocketAddrV4,
+    toa: Option<Registration>,
+}
+
+/// Begins a connect in the provider's namespace. `speaks` if there is something to say as soon as it is connected.
 fn reach(
     whereabouts: &mut Whereabouts,
     toa: Option<&mut Registrar>,
@@ -215,23 +221,23 @@ fn reach(
     from: SocketAddrV4,
     to: SocketAddrV4,
     speaks: bool,
-) -> Result<(OwnedFd, SocketAddrV4), (End, Errno)> {
+) -> Result<Reached, (End, Errno)> {
     whereabouts.enter(&route.namespace).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         (End::NamespaceGone, errno)
     })?;
-    let backend = socket::outgoing(route.source)?;
-    if route.toa {
-        let toa = toa.ok_or((End::NoToa, Errno::OPNOTSUPP))?;
-        toa.register(&backend, from)
-            .map_err(|errno| (End::NoToa, errno))?;
-    }
+    let socket = socket::outgoing(route.source)?;
+    let registered = route.toa.then(|| {
+        let registrar = toa.ok_or(Errno::OPNOTSUPP)?;
+        registrar.register(&socket, from)
+    });
+    let toa = registered.transpose().map_err(|errno| (End::NoToa, errno))?;
     if speaks {
-        socket::speak_at_once(&backend);
+        socket::speak_at_once(&socket);
     }
-    socket::connect(&backend, to)?;
-    let source = socket::source(&backend).map_err(|errno| (End::Failed, errno))?;
-    Ok((backend, source))
+    socket::connect(&socket, to)?;
+    let source = socket::source(&socket).map_err(|errno| (End::Failed, errno))?;
+    Ok(Reached { socket, source, toa })
 }
 
 /// Records a client that did not get as far as a session.

@@ -21,7 +21,7 @@ use crate::record::Record;
 use crate::socket;
 use crate::spec::ListenerId;
 use crate::stats::End;
-use crate::toa::Registrar;
+use crate::toa::{Registrar, Registration};
 
 /// The worker's buffer: what one copy moves at most.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
@@ -128,8 +128,8 @@ pub(crate) struct Session {
     pub(crate) queued: bool,
     /// Whether it moved much in its last turn.
     heavy: bool,
-    /// Whether it is still to be seen that the client's address goes out in the TCP header.
-    toa: bool,
+    /// If it is still to be seen that the client's address goes out in the TCP header.
+    toa: Option<Registration>,
     /// Whether the kernel asks both ends now and then if they are still there.
     kept_alive: bool,
 }
@@ -141,7 +141,7 @@ impl Session {
         parties: Parties,
         mapping: Arc<Mapping>,
         opening: Opening,
-        toa: bool,
+        toa: Option<Registration>,
         tick: u32,
     ) -> Self {
         Self {
@@ -236,10 +236,12 @@ impl Session {
     /// connected: epoll may tell of that before the segment that completes the handshake is sent, and where there are first
     /// words to be sent, that waits for them for up to 200 ms.
     pub(crate) fn check_toa(&mut self, registrar: Option<&Registrar>) {
-        if self.connecting || !std::mem::take(&mut self.toa) {
+        if self.connecting {
             return;
         }
-        if let Some(registrar) = registrar.filter(|registrar| !registrar.is_sent(&self.backend)) {
+        if let Some((registration, registrar)) = self.toa.take().zip(registrar)
+            && !registrar.is_sent(&self.backend, registration)
+        {
             self.mapping.counters.miss_toa();
             registrar.complain();
         }

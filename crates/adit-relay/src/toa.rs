@@ -15,6 +15,7 @@ mod program;
 mod receiver;
 mod self_test;
 mod sender;
+mod sent;
 
 pub use cgroup::Cgroup;
 pub use error::{ToaError, check_kernel, in_user_namespace};
@@ -22,4 +23,4 @@ pub use option::KIND_DEFAULT;
 pub use receiver::{Outcomes, Receiver};
 pub use sender::Sender;
 
-pub(crate) use sender::Registrar;
+pub(crate) use sender::{Registrar, Registration};

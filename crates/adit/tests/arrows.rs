@@ -46,6 +46,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "adit-netns/src/arp.rs",
     "adit-netns/src/unshare.rs",
     "adit-relay/src/socket.rs",
+    "adit-relay/src/toa/sent.rs",
 ];
 
 /// Where every dependency that is not ours comes from.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto, recv, socket_with, sockopt};
 
 use super::option;
-use super::sender::{Registrar, Sender};
+use super::sender::{Registrar, Registration, Sender};
 use crate::socket;
 
 /// How long a step may take; on a loopback each takes microseconds.
@@ -107,8 +107,9 @@ fn converse(
         .map_err(failed("set a time-out"))?;
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed("listen on the loopback"))?;
     let outgoing = talk(&server, registrar.as_deref_mut(), speaks);
-    let outgoing = outgoing.map_err(failed("connect on the loopback"))?;
-    if registrar.is_some_and(|registrar| !registrar.is_sent(&outgoing)) {
+    let (outgoing, registration) = outgoing.map_err(failed("connect on the loopback"))?;
+    let sent = registration.zip(registrar);
+    if sent.is_some_and(|(registration, registrar)| !registrar.is_sent(&outgoing, registration)) {
         return Err(SelfTestError::Wrong(
             "the program is not run for this process's connections",
         ));
@@ -120,13 +121,16 @@ fn converse(
     listen_in(&raw, port, kind).map_err(failed("read the segments back"))
 }
 
-/// Answers the client's socket, after it has said its last.
-fn talk(server: &TcpListener, registrar: Option<&mut Registrar>, speaks: bool) -> io::Result<OwnedFd> {
+/// Answers the client's socket, after it has said its last, and its registration.
+fn talk(
+    server: &TcpListener,
+    registrar: Option<&mut Registrar>,
+    speaks: bool,
+) -> io::Result<(OwnedFd, Option<Registration>)> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr()?.port());
     let outgoing = socket::outgoing(Ipv4Addr::LOCALHOST).map_err(|(_, errno)| errno)?;
-    if let Some(registrar) = registrar {
-        registrar.register(&outgoing, CLIENT)?;
-    }
+    let registration = registrar.map(|registrar| registrar.register(&outgoing, CLIENT));
+    let registration = registration.transpose()?;
     if speaks {
         socket::speak_at_once(&outgoing);
     }
@@ -147,7 +151,7 @@ fn talk(server: &TcpListener, registrar: Option<&mut Registrar>, speaks: bool) -
     client.write_all(b"c")?;
     accepted.read_exact(&mut byte)?;
     client.shutdown(Shutdown::Write)?;
-    Ok(outgoing)
+    Ok((outgoing, registration))
 }
 
 fn wait_until_connected(socket: &OwnedFd) -> io::Result<()> {

@@ -1,18 +1,20 @@
 //! The sending side: the BPF program in the kernel, and the registration of sockets with it.
 //!
 //! A socket is registered between `socket()` and `connect()`. From there the program does everything: the option goes on the
-//! segment that completes the handshake and on data until the first of it is acknowledged. A registration goes with its
-//! socket. Sockets that are not registered are left alone, also those of other processes in the same cgroup.
+//! segment that completes the handshake and on every other one until the first data is acknowledged. A registration goes with
+//! its socket. Sockets that are not registered are left alone, also those of other processes in the same cgroup.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddrV4;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData, MapError, SkStorage};
+use aya::maps::{Array, Map, MapData, MapError, SkStorage};
 use aya::programs::{CgroupAttachMode, SockOps};
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -20,15 +22,19 @@ use rustix::io::Errno;
 use super::cgroup::Cgroup;
 use super::error::{ATTACH, LOAD, ToaError, check_kernel};
 use super::program::{load, named};
+use super::sent::Sent;
 use super::{option, self_test};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/toa_sender.bpf.o");
 
-/// As `struct registration` of the program: flags, three bytes unused, the option.
-type Value = [u8; REGISTRATION_BYTES];
-const REGISTRATION_BYTES: usize = 4 + option::LENGTH;
+/// As `struct registration` of the program: its number, the option, flags, seven bytes unused.
+type Value = [u8; 24];
+const OPTION: Range<usize> = 8..8 + option::LENGTH;
+const FLAGS: usize = OPTION.end;
 /// A flag of the program's: at least one segment carried the option.
 const SENT: u8 = 2;
+/// How many numbers a thread takes at once: those of different threads are not neighbours in memory.
+const NUMBERS_AT_ONCE: u64 = 64;
 
 /// The means to send TOA: the program, loaded and attached to the cgroup that the process is in. Dropped, it is detached;
 /// connections that have been registered still send the option only while it is attached.
@@ -36,6 +42,9 @@ pub struct Sender {
     /// Detaches the program when it goes.
     _program: Mutex<Ebpf>,
     registered: OwnedFd,
+    sent: Sent,
+    /// How many numbers of registrations have been given to threads.
+    numbers: AtomicU64,
     kind: u8,
     /// Whether a connection that went out without the option has been told of.
     complained: AtomicBool,
@@ -52,9 +61,10 @@ impl Sender {
     pub fn start(kind: u8) -> Result<Arc<Self>, ToaError> {
         check_kernel()?;
         let mut program = load(OBJECT, |_| {})?;
-        let map = program.take_map("registered");
-        let map = map.ok_or_else(|| ToaError::Object("it has no map `registered`".into()))?;
-        let registered = descriptor_of(&map).map_err(|error| ToaError::of(LOAD, &*error))?;
+        // They are to be open until the program is loaded.
+        let maps = [map(&mut program, "registered")?, map(&mut program, "sent")?];
+        let registered = descriptor_of(&maps[0]).map_err(|error| ToaError::of(LOAD, &*error))?;
+        let sent = sent_of(&maps[1]).map_err(|error| ToaError::of(LOAD, &*error))?;
         let sockops: &mut SockOps = named(&mut program, "toa_sender")?;
         sockops.load().map_err(|error| ToaError::of(LOAD, &error))?;
         let cgroup = Cgroup::own().map_err(ToaError::Cgroup)?;
@@ -64,6 +74,8 @@ impl Sender {
         let sender = Arc::new(Self {
             _program: Mutex::new(program),
             registered,
+            sent,
+            numbers: AtomicU64::new(0),
             kind,
             complained: AtomicBool::new(false),
         });
@@ -83,6 +95,7 @@ impl Sender {
         Ok(Registrar {
             sender: Arc::clone(self),
             storage,
+            numbers: 0..0,
         })
     }
 }
@@ -100,6 +113,14 @@ impl fmt::Debug for Sender {
 pub(crate) struct Registrar {
     sender: Arc<Sender>,
     storage: SkStorage<MapData, Value>,
+    /// Numbers for the next registrations.
+    numbers: Range<u64>,
+}
+
+/// A socket's registration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registration {
+    number: NonZeroU64,
 }
 
 impl Registrar {
@@ -107,26 +128,41 @@ impl Registrar {
     ///
     /// # Errors
     /// `ENOMEM` where the socket's option memory is spent (`net.core.optmem_max`); what the kernel answers.
-    pub(crate) fn register(&mut self, socket: &OwnedFd, client: SocketAddrV4) -> Result<(), Errno> {
-        let mut value = [0; REGISTRATION_BYTES];
-        value[REGISTRATION_BYTES - option::LENGTH..]
-            .copy_from_slice(&option::encode(self.sender.kind, client));
-        self.storage
-            .insert(socket, value, 0)
-            .map_err(|error| match error {
-                MapError::SyscallError(error) => {
-                    Errno::from_io_error(&error.io_error).unwrap_or(Errno::INVAL)
-                }
-                _ => Errno::INVAL,
-            })
+    pub(crate) fn register(&mut self, socket: &OwnedFd, client: SocketAddrV4) -> Result<Registration, Errno> {
+        let registration = Registration {
+            number: self.number(),
+        };
+        let mut value = Value::default();
+        value[..OPTION.start].copy_from_slice(&registration.number.get().to_ne_bytes());
+        value[OPTION].copy_from_slice(&option::encode(self.sender.kind, client));
+        match self.storage.insert(socket, value, 0) {
+            Ok(()) => Ok(registration),
+            Err(MapError::SyscallError(error)) => {
+                Err(Errno::from_io_error(&error.io_error).unwrap_or(Errno::INVAL))
+            }
+            Err(_) => Err(Errno::INVAL),
+        }
+    }
+
+    fn number(&mut self) -> NonZeroU64 {
+        let number = self.numbers.next().unwrap_or_else(|| {
+            let first = self.sender.numbers.fetch_add(NUMBERS_AT_ONCE, Relaxed);
+            self.numbers = first + 1..first + NUMBERS_AT_ONCE;
+            first
+        });
+        // Places are empty with a zero in them.
+        NonZeroU64::MIN.saturating_add(number)
     }
 
     /// Whether a registered socket's option went out. To be asked when the handshake is over; what it answers in the same
-    /// moment may be too early.
-    pub(crate) fn is_sent(&self, socket: &OwnedFd) -> bool {
-        self.storage
-            .get(socket, 0)
-            .is_ok_and(|[flags, ..]| flags & SENT != 0)
+    /// moment may be too early. Takes a system call only for what went out a while ago, or did not.
+    pub(crate) fn is_sent(&self, socket: &OwnedFd, registration: Registration) -> bool {
+        self.sender.sent.has(registration.number) || self.is_flagged(socket)
+    }
+
+    fn is_flagged(&self, socket: &OwnedFd) -> bool {
+        let value = self.storage.get(socket, 0);
+        value.is_ok_and(|value| value[FLAGS] & SENT != 0)
     }
 
     /// Says, the first time, that a connection went out without its option.
@@ -140,6 +176,11 @@ impl Registrar {
     }
 }
 
+fn map(program: &mut Ebpf, name: &str) -> Result<Map, ToaError> {
+    let map = program.take_map(name);
+    map.ok_or_else(|| ToaError::Object(format!("it has no map `{name}`")))
+}
+
 /// A descriptor of a map that holds registrations: its sizes are compared, so that a program and a loader that do not belong
 /// together are found out here.
 fn descriptor_of(map: &Map) -> Result<OwnedFd, Box<dyn std::error::Error>> {
@@ -148,4 +189,55 @@ fn descriptor_of(map: &Map) -> Result<OwnedFd, Box<dyn std::error::Error>> {
         return Err("the map is of another kind".into());
     };
     Ok(data.fd().as_fd().try_clone_to_owned()?)
+}
+
+/// The memory of a map that holds the numbers of what was sent.
+fn sent_of(map: &Map) -> Result<Sent, Box<dyn std::error::Error>> {
+    Array::<_, u64>::try_from(map)?;
+    let Map::Array(data) = map else {
+        return Err("the map is of another kind".into());
+    };
+    Ok(Sent::of(data.fd())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use adit_netns::in_fresh_network;
+
+    use super::*;
+    use crate::socket;
+    use crate::toa::KIND_DEFAULT;
+    use crate::toa::sent::PLACES;
+
+    #[test]
+    fn what_went_out_is_known_also_when_its_place_is_taken() {
+        if !adit_netns::userns::is_privileged() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            println!("SKIPPED what_went_out_is_known_also_when_its_place_is_taken: run it as root");
+            return;
+        }
+        let sender = Sender::start(KIND_DEFAULT).unwrap();
+        let mut registrar = sender.registrar().unwrap();
+        in_fresh_network(move || {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr().unwrap().port());
+            let mut connect = || {
+                let socket = socket::outgoing(Ipv4Addr::LOCALHOST).unwrap();
+                let registration = registrar.register(&socket, address).unwrap();
+                assert!(!registrar.is_sent(&socket, registration));
+                socket::connect(&socket, address).unwrap();
+                // It completes the handshake, or is still to be taken in.
+                server.accept().unwrap();
+                (socket, registration)
+            };
+            let (first, first_registration) = connect();
+            let many: Vec<_> = (0..PLACES).map(|_| connect().1).collect();
+            let is_remembered = |registration: Registration| sender.sent.has(registration.number);
+            assert!(!is_remembered(first_registration) && many.into_iter().all(is_remembered));
+            assert!(registrar.is_sent(&first, first_registration));
+        })
+        .unwrap();
+    }
 }
