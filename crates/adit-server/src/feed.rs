@@ -60,6 +60,8 @@ struct Inner {
     examinations: Examinations,
     /// Counts subscriptions.
     subscriptions: u64,
+    /// Counts endpoints that one gateway lets go of since another has them.
+    moves: u64,
 }
 
 /// The feed.
@@ -101,6 +103,7 @@ impl Feed {
                 dirty: HashSet::new(),
                 examinations: Examinations::default(),
                 subscriptions: 0,
+                moves: 0,
             }),
             told: watch::Sender::default(),
             reported: watch::Sender::default(),
@@ -202,6 +205,17 @@ impl Feed {
             .values()
             .filter_map(|node| node.about.clone())
             .collect()
+    }
+
+    /// How many gateways have come, and were heard of since.
+    pub fn followers(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.nodes.values().filter(|node| node.subscription > 0).count() as u64
+    }
+
+    /// How many endpoints gateways were told to let go of since others have them.
+    pub fn moves(&self) -> u64 {
+        self.inner.lock().moves
     }
 
     /// Lets go of gateways that were not heard of for so long. What they served is others' from now on, and what they were
@@ -453,7 +467,9 @@ impl Inner {
         let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
         for (_, other) in others {
             if listens || other.is_beside(machine.as_deref()) {
-                said |= other.tell(id, None, 0);
+                let told = other.tell(id, None, 0);
+                self.moves += u64::from(told);
+                said |= told;
             }
         }
         said

@@ -11,6 +11,7 @@
 //! one ([`App::ask`]). Read next: `ask` (the client), [`crate::leader`].
 
 mod ask;
+mod metrics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -34,6 +35,8 @@ use axum::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use metrics::Cluster;
 
 use crate::{
     app::App,

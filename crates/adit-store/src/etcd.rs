@@ -12,6 +12,7 @@
 //! becomes, `etcd/client.rs` for what a failure means.
 
 mod client;
+mod metrics;
 mod proto;
 mod request;
 mod watch;
@@ -32,6 +33,7 @@ use crate::store::{
 use crate::txn::{CommitId, Txn, Write};
 pub use client::{ATTEMPT_TIMEOUT, EtcdConfig};
 use client::{Client, Failure};
+pub use metrics::Metrics;
 use proto::{
     CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
     LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -130,6 +132,11 @@ impl EtcdStore {
                 key: String::from_utf8_lossy(&store.keys.incarnation()).into_owned(),
             }),
         }
+    }
+
+    /// What it has asked of etcd.
+    pub fn metrics(&self) -> &Metrics {
+        &self.client.metrics
     }
 
     /// Has the whole etcd forget its history up to now. For tests; operators have etcd do it by itself.

@@ -188,13 +188,9 @@ pub struct Dev {
         hide_default_value = true
     )]
     pub no_gateway: bool,
-    /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
-    /// variables are stronger.
-    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print a configuration file with every setting at its default, and exit.
-    #[arg(long)]
-    pub print_config_file: bool,
+    /// Where else settings come from.
+    #[command(flatten)]
+    pub file: FileArgs,
     /// How the API is served.
     #[command(flatten)]
     pub edge: Edge,
@@ -204,6 +200,18 @@ pub struct Dev {
     /// What a person's own code is to be tried with.
     #[command(flatten)]
     pub rehearsal: Rehearsal,
+}
+
+/// A command's configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FileArgs {
+    /// A file with any of these settings, by the names of their flags; see --print-config-file. Flags and environment
+    /// variables are stronger.
+    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a configuration file with every setting at its default, and exit.
+    #[arg(long)]
+    pub print_config_file: bool,
 }
 
 /// What region it is.
@@ -263,6 +271,9 @@ pub struct Api {
     /// What endpoints get.
     #[command(flatten)]
     pub terms: Terms,
+    /// Where else settings come from.
+    #[command(flatten)]
+    pub file: FileArgs,
 }
 
 /// Reads how long a lease is: whole seconds, which are etcd's.
@@ -461,8 +472,7 @@ impl Dev {
                 ..DataPlane::default()
             },
             rehearsal: Rehearsal::default(),
-            config: None,
-            print_config_file: false,
+            file: FileArgs::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration file of `adit dev`: TOML whose keys are the command's flags.
+//! The configuration files of the commands that keep running: TOML whose keys are the command's flags.
 //!
 //! The file speaks last: what a flag or an environment variable says is not asked of it. Owns no setting itself: keys, their
 //! meanings and defaults are those of [`crate::cli`], and [`example`] is made from there.
@@ -6,15 +6,15 @@
 use std::{collections::BTreeSet, ffi::OsString, fmt::Write as _, fs, io, path::PathBuf};
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, builder::PossibleValue,
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, Parser, builder::PossibleValue, error::ErrorKind,
     parser::ValueSource,
 };
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
 use crate::cli::Cli;
 
-/// The command that has a configuration file.
-const COMMAND: &str = "dev";
+/// The commands that have a configuration file.
+const COMMANDS: &[&[&str]] = &[&["dev"], &["api"], &["gateway", "run"], &["networks"]];
 /// Flags that say what to do now, and so are no settings.
 const ACTIONS: &[&str] = &[
     "config",
@@ -58,19 +58,38 @@ pub enum Error {
     },
 }
 
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Said {
+    /// A command.
+    Command(Box<Cli>),
+    /// A configuration file, to be printed.
+    Example(String),
+}
+
 /// Reads a command line, and the configuration file that it names.
 ///
 /// # Errors
 /// For a command line that is none, and for a file that cannot be read or says something unknown.
-pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Error> {
+pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Said, Error> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let matches = Cli::command().try_get_matches_from(&args)?;
-    let Some((COMMAND, said)) = matches.subcommand() else {
-        return Ok(Cli::from_arg_matches(&matches)?);
+    let whole = |args: &[OsString]| Ok(Said::Command(Box::new(Cli::try_parse_from(args)?)));
+    // What has to be given may be in the file: so far nothing is missed.
+    let lenient = Cli::command().ignore_errors(true).try_get_matches_from(&args);
+    let Some((words, said)) = lenient.as_ref().ok().and_then(with_file) else {
+        return whole(&args);
     };
+    if said.get_flag("print_config_file") {
+        return Ok(Said::Example(example(words)));
+    }
     let Some(path) = said.get_one::<PathBuf>("config") else {
-        return Ok(Cli::from_arg_matches(&matches)?);
+        return whole(&args);
     };
+    if let Err(e) = Cli::command().try_get_matches_from(&args)
+        && e.kind() != ErrorKind::MissingRequiredArgument
+    {
+        return Err(e.into());
+    }
     let text = fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.clone(),
         source,
@@ -83,15 +102,47 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Error> {
         path: path.clone(),
         source,
     })?;
-    args.extend(flags(&table, said).map_err(content)?);
-    // Without the file all was well, so what is wrong now is its doing.
-    let both = Cli::try_parse_from(&args).map_err(|e| content(reason(&e)))?;
-    Ok(both)
+    args.extend(flags(words, &text, &table, said).map_err(content)?);
+    match Cli::try_parse_from(&args) {
+        Ok(both) => Ok(Said::Command(Box::new(both))),
+        // Said by nobody.
+        Err(e) if e.kind() == ErrorKind::MissingRequiredArgument => Err(e.into()),
+        // Without the file all was well, so what is wrong now is its doing.
+        Err(e) => {
+            let why = reason(&e);
+            let keys = table
+                .keys()
+                .find(|key| why.contains(&format!("--{key} ")) || why.contains(&format!("--{key}'")));
+            let at = keys.map(|key| at(&text, key)).unwrap_or_default();
+            Err(content(format!("{at}{why}")))
+        }
+    }
+}
+
+/// The command that was given, by its words, where it is one that has a file, and what was said to it.
+fn with_file(matches: &ArgMatches) -> Option<(&'static [&'static str], &ArgMatches)> {
+    COMMANDS.iter().find_map(|words| {
+        let said = words
+            .iter()
+            .try_fold(matches, |matches, word| matches.subcommand_matches(word));
+        said.map(|said| (*words, said))
+    })
+}
+
+/// `line 3: `, where a key of the file is.
+fn at(text: &str, key: &str) -> String {
+    let table = DeTable::parse(text).ok();
+    let keys = table.as_ref().map(|table| table.get_ref().keys());
+    let place = keys.and_then(|mut keys| keys.find(|one| one.get_ref() == key).map(|one| one.span().start));
+    place.map_or_else(String::new, |start| {
+        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        format!("line {line}: ")
+    })
 }
 
 /// The file's settings as flags: those that neither the command line nor the environment has decided.
-fn flags(table: &Table, said: &ArgMatches) -> Result<Vec<OsString>, String> {
-    let command = built();
+fn flags(words: &[&str], text: &str, table: &Table, said: &ArgMatches) -> Result<Vec<OsString>, String> {
+    let command = built(words);
     let settings = settings(&command);
     let decided: BTreeSet<&str> = settings
         .iter()
@@ -110,7 +161,8 @@ fn flags(table: &Table, said: &ArgMatches) -> Result<Vec<OsString>, String> {
         if !settings.iter().any(|arg| arg.get_long() == Some(key)) {
             let known: Vec<_> = settings.iter().filter_map(|arg| arg.get_long()).collect();
             return Err(format!(
-                "there is no setting {key:?}; there are: {}",
+                "{}there is no setting {key:?}; there are: {}",
+                at(text, key),
                 known.join(", ")
             ));
         }
@@ -121,7 +173,8 @@ fn flags(table: &Table, said: &ArgMatches) -> Result<Vec<OsString>, String> {
         for value in values {
             let text = scalar(value).ok_or_else(|| {
                 format!(
-                    "{key}: a {} is no value of a setting; give a string, a number, true or false, or a list of them",
+                    "{}{key}: a {} is no value of a setting; give a string, a number, true or false, or a list of them",
+                    at(text, key),
                     value.type_str()
                 )
             })?;
@@ -148,7 +201,12 @@ fn excludes(command: &Command, one: &Arg, other: &Arg) -> bool {
         let conflicts = command.get_arg_conflicts_with(one);
         conflicts.iter().any(|arg| arg.get_id() == other.get_id())
     };
-    named(one, other) || named(other, one)
+    // Of some, one alone may be given.
+    let either = command.get_groups().any(|group| {
+        let has = |arg: &Arg| group.get_args().any(|id| id == arg.get_id());
+        !group.clone().is_multiple() && has(one) && has(other)
+    });
+    one.get_id() != other.get_id() && (either || named(one, other) || named(other, one))
 }
 
 /// The first line of what clap says, without its own beginning.
@@ -159,10 +217,12 @@ fn reason(error: &clap::Error) -> String {
 }
 
 /// The command with everything that its parents pass on to it.
-fn built() -> Command {
+fn built(words: &[&str]) -> Command {
     let mut root = Cli::command();
     root.build();
-    let found = root.find_subcommand(COMMAND);
+    let found = words
+        .iter()
+        .try_fold(&root, |command, word| command.find_subcommand(word));
     found.cloned().unwrap_or_default()
 }
 
@@ -174,19 +234,24 @@ fn settings(command: &Command) -> Vec<&Arg> {
         .collect()
 }
 
-/// A file with every setting at its default, as comments.
-pub fn example() -> String {
-    let mut text = String::from(
-        "# The settings of `adit dev`, each at its default. To change one, take its # away.\n\
-         # A flag or an environment variable of the same name (listen: --listen, ADIT_LISTEN) is stronger than this file.\n",
+/// A file with every setting of a command at its default, as comments.
+pub fn example(words: &[&str]) -> String {
+    let command = built(words);
+    let mut text = format!(
+        "# The settings of `adit {}`, each at its default. To change one, take its # away.\n\
+         # A flag or an environment variable of the same name (log-format: --log-format, ADIT_LOG_FORMAT) is stronger than this file.\n",
+        words.join(" ")
     );
-    for arg in settings(&built()) {
+    for arg in settings(&command) {
         let help = arg.get_long_help().or(arg.get_help());
         let help = help.map(ToString::to_string).unwrap_or_default();
         text.push('\n');
         let help = format!("{}.", help.trim_end_matches('.'));
         for line in help.lines().flat_map(|line| wrapped(line, WIDTH)) {
             let _ = writeln!(text, "{}", format!("# {line}").trim_end());
+        }
+        if arg.is_required_set() {
+            text.push_str("# It has to be given.\n");
         }
         let words = arg.get_possible_values();
         if !words.is_empty() && !is_switch(arg) {
@@ -250,65 +315,181 @@ mod tests {
 
     use super::*;
 
+    /// What has to be given to each command, beside the file.
+    fn given(words: &[&str]) -> &'static [&'static str] {
+        match words {
+            ["gateway", "run"] => &[
+                "--node",
+                "a",
+                "--control",
+                "http://a:1",
+                "--node-token-file",
+                "/t",
+                "--state",
+                "/s",
+                "--networks",
+                "/n",
+            ],
+            ["networks"] => &[
+                "--control",
+                "http://a:1",
+                "--node-token-file",
+                "/t",
+                "--state",
+                "/s",
+            ],
+            _ => &[],
+        }
+    }
+
     /// Reads a command line without what the environment of the test says of it.
-    fn read_with(file: &str, flags: &[&str]) -> Result<crate::cli::Dev, Error> {
+    fn read_of(words: &[&str], file: &str, flags: &[&str]) -> Result<crate::cli::Command, Error> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("adit.toml");
         fs::write(&path, file).unwrap();
-        let words = ["adit", "dev", "--config", path.to_str().unwrap()];
-        let read = read(words.iter().chain(flags).map(OsString::from))?;
-        match read.command {
+        let read = read(
+            [&["adit"], words, &["--config", path.to_str().unwrap()], flags]
+                .concat()
+                .iter()
+                .map(OsString::from),
+        )?;
+        match read {
+            Said::Command(cli) => Ok(cli.command),
+            Said::Example(text) => panic!("{text}"),
+        }
+    }
+
+    fn read_with(file: &str, flags: &[&str]) -> Result<crate::cli::Dev, Error> {
+        match read_of(&["dev"], file, flags)? {
             crate::cli::Command::Dev(dev) => Ok(*dev),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_example_in_the_documentation_has_every_setting() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/adit.toml");
-        let text = fs::read_to_string(path).unwrap();
-        assert!(
-            text == example(),
-            "make it anew: adit dev --print-config-file > docs/adit.toml"
-        );
-    }
-
-    #[test]
-    fn every_setting_has_an_environment_variable_of_its_name() {
-        let command = built();
-        for arg in settings(&command) {
-            let long = arg.get_long().unwrap();
-            let expected = format!("ADIT_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(
-                arg.get_env().and_then(|e| e.to_str()),
-                Some(&*expected),
-                "--{long}"
+    fn the_examples_in_the_documentation_have_every_setting() {
+        for words in COMMANDS {
+            let name = if *words == ["dev"] { "adit" } else { words[0] };
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../docs/{name}.toml"));
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let words = words.join(" ");
+            assert!(
+                text == example(&words.split(' ').collect::<Vec<_>>()),
+                "make it anew: adit {words} --print-config-file > docs/{name}.toml"
             );
         }
     }
 
     #[test]
-    fn every_setting_of_the_example_can_be_made_and_defaults_change_nothing() {
-        let plain = read_with("", &[]).unwrap();
-        for line in example().lines() {
-            let Some(setting) = line.strip_prefix('#').filter(|s| !s.starts_with(' ')) else {
-                continue;
-            };
-            let (key, value) = setting.split_once(" = ").unwrap();
-            // What stands in capitals is no default but the kind of value.
-            if value
-                .trim_matches(['"', '[', ']'])
-                .chars()
-                .all(|c| c.is_uppercase() || "_:=".contains(c))
-            {
-                continue;
+    fn every_setting_has_an_environment_variable_of_its_name() {
+        for words in COMMANDS {
+            let command = built(words);
+            for arg in settings(&command) {
+                let long = arg.get_long().unwrap();
+                let expected = format!("ADIT_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(
+                    arg.get_env().and_then(|e| e.to_str()),
+                    Some(&*expected),
+                    "{words:?} --{long}"
+                );
             }
-            let dev = read_with(setting, &[]).unwrap_or_else(|e| panic!("{key}: {e}"));
-            let same = crate::cli::Dev {
-                config: plain.config.clone(),
-                ..dev
+        }
+    }
+
+    #[test]
+    fn every_setting_of_the_examples_can_be_made_and_defaults_change_nothing() {
+        for words in COMMANDS {
+            let shown = |file: &str| {
+                let read = read_of(words, file, given(words));
+                let shown = format!("{:?}", read.unwrap_or_else(|e| panic!("{words:?} {file}: {e}")));
+                // The file's own name is another one each time.
+                let (before, after) = shown.split_once("config: Some(\"").unwrap();
+                format!("{before}{}", after.split_once('"').unwrap().1)
             };
-            assert_eq!(format!("{same:?}"), format!("{plain:?}"), "{key}");
+            let plain = shown("");
+            for line in example(words).lines() {
+                let Some(setting) = line.strip_prefix('#').filter(|s| !s.starts_with(' ')) else {
+                    continue;
+                };
+                let (key, value) = setting.split_once(" = ").unwrap();
+                // What stands in capitals is no default but the kind of value.
+                if value
+                    .trim_matches(['"', '[', ']'])
+                    .chars()
+                    .all(|c| c.is_uppercase() || "_:=".contains(c))
+                {
+                    continue;
+                }
+                assert_eq!(shown(setting), plain, "{words:?} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_given_may_be_given_by_the_file() {
+        let file = "node = \"a\"\ncontrol = [\"http://a:1\", \"http://b:1\"]\nnode-token-file = \"/t\"\nstate = \"/s\"\nnetworks = \"/n\"\n";
+        let run = |file: &str, flags: &[&str]| match read_of(&["gateway", "run"], file, flags) {
+            Ok(crate::cli::Command::Gateway(crate::cli::Gateway::Run(run))) => Ok(run),
+            Ok(other) => panic!("{other:?}"),
+            Err(e) => Err(e),
+        };
+        let read = run(file, &["--control", "http://c:1", "--node", "b"]).unwrap();
+        assert_eq!(read.node.as_str(), "b");
+        let urls: Vec<_> = read.control.control.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            urls,
+            ["http://c:1"],
+            "what was given takes the whole list's place"
+        );
+        assert_eq!(run(file, &[]).unwrap().control.control.len(), 2);
+        let read = run(file, &["--namespaces", "x{vpc}"]).unwrap();
+        assert!(read.networks.is_none() && read.namespaces.is_some());
+        let missing = run("node = \"a\"\n", &[]).unwrap_err();
+        assert!(
+            matches!(&missing, Error::CommandLine(e) if e.to_string().contains("--state <DIR>")),
+            "{missing}"
+        );
+        for (words, file, named) in [
+            (
+                &["gateway", "run"][..],
+                "state = \"/s\"\n\nnod = \"a\"\n",
+                "line 3: there is no setting \"nod\"",
+            ),
+            (
+                &["gateway", "run"],
+                "\nnode = \"No Name\"\n",
+                "line 2: invalid value 'No Name' for '--node",
+            ),
+            (
+                &["networks"],
+                "node = \"a\"",
+                "line 1: there is no setting \"node\"",
+            ),
+            (
+                &["api"],
+                "no-gateway = true",
+                "there is no setting \"no-gateway\"",
+            ),
+            (
+                &["api"],
+                "store = \"x\"",
+                "line 1: invalid value 'x' for '--store",
+            ),
+        ] {
+            let error = read_of(words, file, &[]).unwrap_err().to_string();
+            assert!(
+                error.contains("adit.toml") && error.contains(named),
+                "{file}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_printed_for_each_command_whatever_is_missing() {
+        for words in COMMANDS {
+            let line = [&["adit"], *words, &["--print-config-file"]].concat();
+            let read = read(line.iter().map(OsString::from)).unwrap();
+            assert!(matches!(read, Said::Example(text) if text == example(words)));
         }
     }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     banner::{banner, clouds_yaml},
     cli::{Api, Dev, RegionArgs, Rehearsal},
-    config, control,
+    control,
     data::{self, DataDir, DataError, Leftover, Run, default_path},
     data_plane::DataPlane,
     door::{self, Door, Serving},
@@ -323,7 +323,7 @@ impl Served {
             ..Settings::new(region, instance)
         };
         let store: Arc<dyn Store> = match store {
-            Some((location, etcd)) => store::open(&location, &etcd).await?,
+            Some((location, etcd)) => store::open(&location, &etcd, Some(&settings.registry)).await?,
             None => {
                 let store = match data.is_ephemeral() {
                     true => RedbStore::ephemeral()?,
@@ -478,10 +478,6 @@ pub fn run(args: &Dev) -> Result<(), Error> {
     let started = Instant::now();
     if args.region.print_region_file {
         terminal::print(adit_cloud::Region::embedded_text());
-        return Ok(());
-    }
-    if args.print_config_file {
-        terminal::print(&config::example());
         return Ok(());
     }
     serve(Prepared::new(args)?, started)

@@ -187,7 +187,7 @@ impl Door {
     /// Where the system does not say.
     pub fn metrics_url(&self) -> io::Result<Option<String>> {
         let address = self.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
-        Ok(address.map(|address| format!("http://{}/metrics", reachable(address))))
+        Ok(address.map(metrics_at))
     }
 
     /// Where gateways come to, as it was said.
@@ -301,7 +301,7 @@ impl Serving {
     }
 }
 
-fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
+pub(crate) fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -311,6 +311,11 @@ fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
         flag,
         source,
     })
+}
+
+/// The URL of the metrics that are served on an address, for a client on this machine.
+pub(crate) fn metrics_at(address: SocketAddr) -> String {
+    format!("http://{}/metrics", reachable(address))
 }
 
 /// Where a client on this machine reaches a listener: one on every address is reached on the loopback.

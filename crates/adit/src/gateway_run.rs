@@ -3,7 +3,7 @@
 //! Owns the order in which its parts start and stop, and where on the node the VPCs are. What it is told and says is
 //! `adit_gateway::control`'s, what it does `adit_gateway::gateway`'s.
 
-use std::{io, path::PathBuf, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use adit_cloud::kernel::Instance;
 use adit_gateway::{
@@ -23,6 +23,8 @@ use crate::{
     control as questions,
     data::{self, DataDir, DataError, Run},
     dev::modes,
+    door,
+    gateway_watch::Watch,
     networks,
     pattern::Pattern,
     region::{self, open_connection_log},
@@ -53,6 +55,9 @@ pub enum Error {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Where the metrics are to be served.
+    #[error(transparent)]
+    Door(#[from] door::Error),
     /// The certificates.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -173,6 +178,11 @@ async fn start(
 /// By what is missing.
 pub fn run(args: &GatewayRun) -> Result<(), Error> {
     let started = Instant::now();
+    // The former gateway, which may be taken over from, has the address yet.
+    let bound = args.metrics_listen.filter(|_| !args.take_over);
+    let bound = bound
+        .map(|address| door::bind(address, "--metrics-listen"))
+        .transpose()?;
     let vpcs = vpcs(args)?;
     let control = networks::control::<Error>(&args.control)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -190,13 +200,28 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let last_good = LastGood::new(data.path(), args.node.clone());
         let urls = args.control.control.clone();
         let follower = Arc::new(Follower::new(control, urls, node, last_good, events, contact));
+        let losses = connections.as_ref().map(ConnectionLog::losses);
+        let watch = Watch::new(
+            &args.node,
+            &gateway,
+            &follower,
+            losses,
+            args.work.endpoint_metrics.into(),
+        );
+        let metrics = args.metrics_listen.map(|address| match &bound {
+            Some(bound) => bound.local_addr().unwrap_or(address),
+            None => address,
+        });
+        let mut watched = metrics
+            .map(|address| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&watch).serve(address, bound))));
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
         let known = follower.resume().await;
         let following = tokio::spawn(follower.run(said));
         let work = async {
             // Until then the directory is the former gateway's, if there is one.
             gateway.serves().await;
-            announce(&data, log)?;
+            watch.set_ready(true);
+            announce(&data, log, metrics)?;
             let asked = questions::open(data.path())?;
             let answering = questions::serve(asked, Some(Arc::clone(&gateway)));
             let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
@@ -210,8 +235,11 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         };
         following.abort();
         let _ = following.await;
+        watch.set_ready(false);
         if followed.as_ref().is_ok_and(|followed| *followed) {
             data.hand_over();
+            // The next one wants the address.
+            drop(watched.take());
             terminal::warn("Another gateway serves; connections that are left here get --stop-drain-s.");
             tokio::select! {
                 () = gateway.left() => {}
@@ -251,13 +279,17 @@ fn machine() -> String {
 }
 
 /// Says where the gateway is.
-fn announce(data: &DataDir, connection_log: Option<PathBuf>) -> Result<(), DataError> {
+fn announce(
+    data: &DataDir,
+    connection_log: Option<PathBuf>,
+    metrics: Option<SocketAddr>,
+) -> Result<(), DataError> {
     data.announce(&Run {
         pid: std::process::id(),
         api: None,
         nodes: None,
         cacert: None,
-        metrics: None,
+        metrics: metrics.map(door::metrics_at),
         operator: None,
         connection_log,
         instance: String::new(),

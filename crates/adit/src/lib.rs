@@ -20,6 +20,7 @@ pub mod door;
 pub mod exec;
 pub mod gateway_check;
 pub mod gateway_run;
+mod gateway_watch;
 pub mod host;
 pub mod lab;
 pub mod networks;

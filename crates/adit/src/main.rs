@@ -18,7 +18,11 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match config::read(std::env::args_os()) {
-        Ok(cli) => cli,
+        Ok(config::Said::Command(cli)) => cli,
+        Ok(config::Said::Example(text)) => {
+            terminal::print(&text);
+            return ExitCode::SUCCESS;
+        }
         Err(config::Error::CommandLine(e)) => e.exit(),
         Err(e) => return fail(&e),
     };

@@ -8,6 +8,8 @@ use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use adit_store::{EtcdConfig, EtcdStore, OpenError, RedbStore, Store, etcd};
 use clap::Args;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 
 use crate::cli::duration;
 
@@ -184,23 +186,35 @@ pub enum StoreError {
 /// # Errors
 /// By what is wrong with it.
 pub async fn open_store(args: &StoreArgs) -> Result<Arc<dyn Store>, StoreError> {
-    open(&args.store, &args.etcd).await
+    open(&args.store, &args.etcd, None).await
 }
 
-/// The same, of a store that is named beside the flags.
+/// The same, of a store that is named beside the flags, whose numbers a registry is to show.
 ///
 /// # Errors
 /// By what is wrong with it.
-pub async fn open(location: &Location, etcd: &EtcdArgs) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(
+    location: &Location,
+    etcd: &EtcdArgs,
+    registry: Option<&Mutex<Registry>>,
+) -> Result<Arc<dyn Store>, StoreError> {
     match location {
         Location::Redb(path) => {
             let path = path.clone();
             let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
             let store = opened.map_err(|_| StoreError::Panicked(location.clone()))??;
+            if let Some(registry) = registry {
+                store.metrics().register(&mut registry.lock());
+            }
             Ok(Arc::new(store))
         }
         Location::Etcd(urls) => match EtcdStore::open(etcd.config(urls)?).await {
-            Ok(store) => Ok(Arc::new(store)),
+            Ok(store) => {
+                if let Some(registry) = registry {
+                    store.metrics().register(&mut registry.lock());
+                }
+                Ok(Arc::new(store))
+            }
             Err(source) => Err(StoreError::Etcd {
                 location: location.clone(),
                 source,

@@ -4,37 +4,17 @@
 mod process;
 
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
     path::Path,
 };
 
-use process::{BACKEND_PORT, BACKEND_SUBNET, BACKEND_VPC, Client, PROJECT, Region, until};
+use process::{
+    BACKEND_PORT, BACKEND_SUBNET, BACKEND_VPC, Client, PROJECT, Region,
+    metrics::{ask, documented, types},
+    until,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A GET by nobody, answered with a status and a text.
-fn ask(url: &str, header: Option<(&str, &str)>) -> Option<(u16, String)> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let request = header.iter().fold(agent.get(url), |request, (name, value)| {
-        request.header(*name, *value)
-    });
-    let mut reply = request.call().ok()?;
-    let text = reply.body_mut().read_to_string().ok()?;
-    Some((reply.status().as_u16(), text))
-}
-
-/// The names and types of metrics, as the text form gives them.
-fn types(metrics: &str) -> BTreeSet<(String, String)> {
-    let lines = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    lines
-        .map(|line| line.split_once(' ').unwrap())
-        .map(|(n, t)| (n.to_owned(), t.to_owned()))
-        .collect()
-}
 
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_there() {
@@ -43,14 +23,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     Client::demo(&region.api).must("GET", "vpc-endpoints", None);
     let (status, metrics) = ask(&format!("{}/metrics", region.api), None).unwrap();
     assert_eq!(status, 200);
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md")).unwrap();
-    let documented = page.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| `")?.split('|');
-        let name = cells.next()?.trim().trim_end_matches('`');
-        Some((name.to_owned(), cells.next()?.trim().to_owned()))
-    });
-    assert_eq!(documented.collect::<BTreeSet<_>>(), types(&metrics));
+    assert_eq!(documented("Metrics"), types(&metrics));
     // An id is no label.
     assert!(!metrics.contains(PROJECT), "{metrics}");
     let pattern =

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -65,6 +65,7 @@ pub struct Follower {
     /// What the file has to learn.
     unwritten: Notify,
     endpoints: AtomicU64,
+    following: AtomicBool,
     outbox: Outbox,
     contact: Arc<Contact>,
 }
@@ -135,6 +136,7 @@ impl Follower {
             told: Mutex::default(),
             unwritten: Notify::new(),
             endpoints: AtomicU64::new(0),
+            following: AtomicBool::new(false),
             outbox: Outbox::default(),
             contact,
         }
@@ -219,10 +221,23 @@ impl Follower {
         if std::mem::take(lost) {
             tracing::info!(control.url = %url, "The feed is followed.");
         }
-        tokio::select! {
+        self.following.store(true, Ordering::Relaxed);
+        let ended = tokio::select! {
             ended = self.listen(lines, position) => ended,
             failed = self.speak(connection) => Err(failed),
-        }
+        };
+        self.following.store(false, Ordering::Relaxed);
+        ended
+    }
+
+    /// Whether a control plane is followed just now.
+    pub fn is_following(&self) -> bool {
+        self.following.load(Ordering::Relaxed)
+    }
+
+    /// How many endpoints the gateway was told to serve.
+    pub fn endpoints(&self) -> u64 {
+        self.endpoints.load(Ordering::Relaxed)
     }
 
     async fn listen(

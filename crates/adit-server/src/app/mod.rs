@@ -54,7 +54,7 @@ use crate::{
     planned::Failures,
     rate::ProjectRates,
     reconcile,
-    replica::Mirrored,
+    replica::{Cluster, Mirrored},
     written::Written,
 };
 
@@ -148,7 +148,8 @@ impl App {
     }
 
     /// Has a registry show what the control plane counts.
-    pub fn register(&self, registry: &mut Registry) {
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        registry.register_collector(Box::new(Cluster(Arc::downgrade(self))));
         self.rates.register(registry);
         self.reconciled.register(registry);
     }

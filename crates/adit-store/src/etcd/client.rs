@@ -23,6 +23,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, ConnectError, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::metrics::Metrics;
 use super::proto::{AuthenticateRequest, AuthenticateResponse};
 
 /// How long one member may take to answer before the next one is asked, where nothing is said. A slow disk's fsync is under it.
@@ -112,6 +113,7 @@ pub(crate) struct Client {
     members: Vec<Member>,
     /// Which one is asked now.
     current: AtomicUsize,
+    pub(crate) metrics: Metrics,
     token: Mutex<Option<MetadataValue<Ascii>>>,
 }
 
@@ -145,6 +147,7 @@ impl Client {
         };
         Self {
             members: config.urls.iter().map(member).collect(),
+            metrics: Metrics::new(&config.urls),
             config,
             current: AtomicUsize::new(0),
             token: Mutex::new(None),
@@ -174,6 +177,7 @@ impl Client {
             if attempts_left == 0 || Instant::now() >= until {
                 return Err(failure);
             }
+            self.metrics.retries.inc();
         }
     }
 
@@ -193,13 +197,31 @@ impl Client {
             attempts_left -= 1;
             let attempt = self.ask_once(path, message.clone(), self.call_timeout() / 2);
             match attempt.await {
-                Err(Failure::NotSent(_)) if attempts_left > 0 => {}
+                Err(Failure::NotSent(_)) if attempts_left > 0 => {
+                    self.metrics.retries.inc();
+                }
                 answered => return answered,
             }
         }
     }
 
     async fn ask_once<Req, Res>(
+        &self,
+        path: &'static str,
+        message: Req,
+        patience: Duration,
+    ) -> Result<Res, Failure>
+    where
+        Req: Message + Clone + 'static,
+        Res: Message + Default + 'static,
+    {
+        let asked = Instant::now();
+        let answered = self.attempt(path, message, patience).await;
+        self.metrics.asked(path, &answered, asked.elapsed());
+        answered
+    }
+
+    async fn attempt<Req, Res>(
         &self,
         path: &'static str,
         message: Req,
@@ -242,6 +264,22 @@ impl Client {
 
     /// Opens a stream that begins with this message, and stays open on our side if `open`.
     pub(crate) async fn stream<Req, Res>(
+        &self,
+        path: &'static str,
+        message: Req,
+        open: bool,
+    ) -> Result<(Connection, Streaming<Res>), Failure>
+    where
+        Req: Message + 'static,
+        Res: Message + Default + 'static,
+    {
+        let asked = Instant::now();
+        let opened = self.open(path, message, open).await;
+        self.metrics.asked(path, &opened, asked.elapsed());
+        opened
+    }
+
+    async fn open<Req, Res>(
         &self,
         path: &'static str,
         message: Req,
@@ -374,9 +412,12 @@ impl Client {
     /// Has the next member be asked, unless another caller has done so already.
     fn pass_over(&self, member: usize) {
         let next = (member + 1) % self.members.len().max(1);
-        let _ = self
+        let passed = self
             .current
             .compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+        if passed.is_ok() {
+            self.metrics.asks(&self.config.urls, next);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use adit_gateway::control::ControlUrl;
 use adit_model::node::NodeName;
 use clap::{ArgAction, Args, Subcommand, ValueEnum, builder::BoolishValueParser};
 
-use super::Output;
+use super::{FileArgs, Output};
 use crate::{
     admin::args::{AccessArgs, Output as AdminOutput},
     data_plane::Work,
@@ -122,9 +122,16 @@ pub struct GatewayRun {
         default_value = "hold"
     )]
     pub on_control_loss: OnControlLoss,
+    /// Serve /metrics, /healthz and /readyz on this address, to everybody who reaches it. Without it, `adit top --data` reads
+    /// the same over the socket in --state.
+    #[arg(long, env = "ADIT_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// How it works.
     #[command(flatten)]
     pub work: Work,
+    /// Where else settings come from.
+    #[command(flatten)]
+    pub file: FileArgs,
 }
 
 /// What a gateway does that no control plane answers.
@@ -154,6 +161,9 @@ pub struct Networks {
     /// Where it keeps its files; what `adit gateway run --networks` and `adit exec --data` name.
     #[arg(long, env = "ADIT_STATE", value_name = "DIR")]
     pub state: PathBuf,
+    /// Where else settings come from.
+    #[command(flatten)]
+    pub file: FileArgs,
 }
 
 /// A control plane of other processes.

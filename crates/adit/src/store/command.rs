@@ -152,7 +152,7 @@ async fn run_migrate(args: &StoreMigrate) -> Result<(), Error> {
     if from == to {
         return Err(Error::Same(from.clone()));
     }
-    let (source, target) = (open(from, etcd).await?, open(to, etcd).await?);
+    let (source, target) = (open(from, etcd, None).await?, open(to, etcd, None).await?);
     let mut said = Instant::now();
     let say = |progress| {
         if said.elapsed() >= PROGRESS_INTERVAL {

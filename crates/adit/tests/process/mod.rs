@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod etcd;
 pub(crate) mod gateway;
 pub(crate) mod machines;
+pub(crate) mod metrics;
 pub(crate) mod pattern;
 pub(crate) mod stage;
 
