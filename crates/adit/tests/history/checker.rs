@@ -72,13 +72,33 @@ fn after(phase: Phase, deed: Deed) -> Option<Phase> {
 }
 
 /// Whether there is an order in which all of it can have happened.
+///
+/// What changes nothing, and could not at any later time, is put into the order as soon as it fits; so only changes are tried out.
 pub(crate) fn is_linearizable(history: &[Act]) -> bool {
+    let history: Vec<_> = history.iter().filter(|act| is_of_use(act, history)).collect();
     assert!(history.len() <= DEEDS_MAX, "{} deeds", history.len());
     let answered = history.iter().enumerate().filter(|(_, act)| act.ended.is_some());
     let answered = answered.fold(0u128, |mask, (n, _)| mask | 1 << n);
     let mut seen = HashSet::new();
     let mut open = vec![(0u128, Phase::Absent)];
-    while let Some((done, phase)) = open.pop() {
+    while let Some((mut done, phase)) = open.pop() {
+        let mut changes = Vec::new();
+        loop {
+            let left = || history.iter().enumerate().filter(|(n, _)| done & 1 << n == 0);
+            // Whoever was asked for after somebody else's answer comes after that.
+            let first_end = left().filter_map(|(_, act)| act.ended).min().unwrap_or(u64::MAX);
+            let in_turn = left().filter(|(_, act)| act.begun <= first_end);
+            changes.clear();
+            changes.extend(in_turn.filter_map(|(n, act)| Some((1 << n, act.deed, after(phase, act.deed)?))));
+            let is_idle =
+                |(_, deed, next): &&(u128, Deed, Phase)| *next == phase && !matches!(deed, Deed::Update(_));
+            let idle = changes.iter().filter(is_idle);
+            let idle = idle.fold(0u128, |mask, (bit, ..)| mask | bit);
+            done |= idle;
+            if idle == 0 {
+                break;
+            }
+        }
         if done & answered == answered {
             return true;
         }
@@ -88,16 +108,18 @@ pub(crate) fn is_linearizable(history: &[Act]) -> bool {
         if phase == Phase::Going {
             open.push((done, Phase::Gone));
         }
-        let left = || history.iter().enumerate().filter(|(n, _)| done & 1 << n == 0);
-        // Whoever was asked for after somebody else's answer comes after that.
-        let first_end = left().filter_map(|(_, act)| act.ended).min().unwrap_or(u64::MAX);
-        for (n, act) in left().filter(|(_, act)| act.begun <= first_end) {
-            if let Some(next) = after(phase, act.deed) {
-                open.push((done | 1 << n, next));
-            }
-        }
+        open.extend(changes.iter().map(|(bit, _, next)| (done | bit, *next)));
     }
     false
+}
+
+/// Whether an act can matter: an update of which nobody knows whether it happened, and whose text nobody has seen, did not.
+fn is_of_use(act: &Act, history: &[Act]) -> bool {
+    let Deed::Update(text) = act.deed else {
+        return true;
+    };
+    let is_seen = |other: &Act| other.deed == Deed::Read(Seen::Live(text));
+    act.ended.is_some() || history.iter().any(is_seen)
 }
 
 /// The smallest useful part of a history that has no order: up to the moment when it had none any more, without readers
