@@ -5,7 +5,10 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::D
 use axum::{
     Router,
     body::Body,
-    http::{HeaderValue, header::HOST},
+    http::{
+        HeaderValue, Version,
+        header::{CONNECTION, HOST},
+    },
 };
 use hyper::{
     body::Incoming,
@@ -39,9 +42,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to hear that its certificate is refused.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many connections are served at a time; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: u32 = 4096;
 /// How long requests in progress may take after we were asked to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long idle HTTP/1.1 connections are kept then: a request that comes on one is answered, with the word that it is the
+/// last. Closed at once, it would take along what is on its way, and its client could not know whether that was done.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How long accepting rests after the kernel refused it (no descriptors left), so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -70,8 +76,8 @@ impl Edge {
         tls: Option<Arc<Tls>>,
         cancel: CancellationToken,
     ) -> io::Result<()> {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        let (one_by_one, multiplexed) = (GracefulShutdown::new(), GracefulShutdown::new());
         // Whatever ends this ends the connections that are left then.
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
@@ -98,7 +104,9 @@ impl Edge {
                 certificate: None,
                 edge: Arc::clone(&self),
                 router: router.clone(),
-                watcher: graceful.watcher(),
+                one_by_one: one_by_one.watcher(),
+                multiplexed: multiplexed.watcher(),
+                closing: cancel.clone(),
             };
             let (tls, cancel, cut) = (tls.clone(), cancel.clone(), cut.clone());
             tokio::spawn(async move {
@@ -120,10 +128,15 @@ impl Edge {
             });
         }
         drop(listener);
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        let idle = async {
+            // Or until all connections have ended.
+            let all = places.acquire_many(CONNECTIONS_MAX);
+            let _ = tokio::time::timeout(IDLE_GRACE, all).await;
+            one_by_one.shutdown().await;
+        };
+        // HTTP/2 says by itself which requests were not begun.
+        let ended = async { tokio::join!(idle, multiplexed.shutdown()) };
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
             tracing::warn!("Requests in progress were cut off.");
         }
         Ok(())
@@ -155,8 +168,12 @@ struct Connection {
     certificate: Option<ClientCertificate>,
     edge: Arc<Edge>,
     router: Router,
-    /// Says when to stop, and holds the stop up until the connection has ended.
-    watcher: Watcher,
+    /// Say when to stop, and hold the stop up until the connection has ended: where one request follows the other, and where
+    /// there are many at a time.
+    one_by_one: Watcher,
+    multiplexed: Watcher,
+    /// Cancelled when every answer is to be the connection's last.
+    closing: CancellationToken,
 }
 
 impl Connection {
@@ -223,7 +240,7 @@ impl Connection {
             watch: watch.clone(),
         };
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let connection = self.watcher.watch(connection);
+        let connection = self.one_by_one.watch(connection);
         Ok(watch
             .over(connection)
             .await
@@ -248,7 +265,7 @@ impl Connection {
             watch: watch.clone(),
         };
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let connection = self.watcher.watch(connection);
+        let connection = self.multiplexed.watch(connection);
         Ok(watch
             .over(connection)
             .await
@@ -262,7 +279,7 @@ impl Connection {
         secured: bool,
     ) -> impl Fn(hyper::Request<Incoming>) -> Answer + Send + 'static + use<> {
         let (peer, router, watch) = (Peer(self.peer), self.router.clone(), watch.clone());
-        let certificate = self.certificate.clone();
+        let (certificate, closing) = (self.certificate.clone(), self.closing.clone());
         move |request| {
             let exchange = watch.begin();
             let mut request = request.map(Body::new);
@@ -274,9 +291,14 @@ impl Connection {
                 request.extensions_mut().insert(Secured);
             }
             name_host(&mut request);
-            let router = router.clone();
+            let (router, closing) = (router.clone(), closing.clone());
+            let one_by_one = request.version() < Version::HTTP_2;
             Box::pin(async move {
-                let reply = router.oneshot(request).await?;
+                let mut reply = router.oneshot(request).await?;
+                if one_by_one && closing.is_cancelled() {
+                    let headers = reply.headers_mut();
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok(reply.map(|body| Reply {
                     body,
                     _exchange: exchange,
