@@ -148,7 +148,7 @@ pub struct NodeStatus {
     pub node: NodeName,
     /// The version of its program.
     pub version: String,
-    /// Which machine it is on, by whatever names it apart from others.
+    /// Which networks it is on, by whatever names them apart from others: two gateways on the same share their namespaces.
     #[serde(default)]
     pub machine: String,
     /// What it can do.
@@ -178,7 +178,7 @@ pub struct Node {
     pub address: String,
     /// The version of its program.
     pub version: String,
-    /// Which machine it is on, by whatever names it apart from others; empty where that is not known.
+    /// Which networks it is on, by whatever names them apart from others; empty where that is not known.
     #[serde(default)]
     pub machine: String,
     /// What it does.

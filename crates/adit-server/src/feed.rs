@@ -55,6 +55,8 @@ struct Inner {
     backends: HashMap<ServiceId, Vec<ProbedPort>>,
     /// Changes with them; begins anywhere, so that two processes' numbers differ.
     backends_number: u64,
+    /// Who has begun to listen for what others serve yet, since when, and on which word.
+    overlaps: VecDeque<(Instant, NodeName, EndpointId, u64)>,
     /// Endpoints whose reconciler has something new to look at.
     dirty: HashSet<EndpointId>,
     examinations: Examinations,
@@ -100,6 +102,7 @@ impl Feed {
                 nodes: HashMap::new(),
                 backends: HashMap::new(),
                 backends_number: rand::random(),
+                overlaps: VecDeque::new(),
                 dirty: HashSet::new(),
                 examinations: Examinations::default(),
                 subscriptions: 0,
@@ -143,6 +146,7 @@ impl Feed {
         inner.open = false;
         inner.wanted.clear();
         inner.nodes.clear();
+        inner.overlaps.clear();
         inner.examinations = Examinations::default();
         inner.backends.clear();
         inner.dirty.clear();
@@ -236,6 +240,26 @@ impl Feed {
             self.said();
         }
         inner.nodes.keys().cloned().collect()
+    }
+
+    /// Has gateways let go of what another one has listened for as long as `overlap`. Until then neighbours may not have heard
+    /// that the address has moved, and both serve.
+    pub fn let_go(&self, overlap: Duration) {
+        let mut inner = self.inner.lock();
+        let mut said = false;
+        while let Some((since, ..)) = inner.overlaps.front()
+            && since.elapsed() >= overlap
+            && let Some((_, name, id, revision)) = inner.overlaps.pop_front()
+        {
+            let told = inner.nodes.get_mut(&name).and_then(|node| node.told.get_mut(&id));
+            if let Some(told) = told.filter(|told| told.revision() == revision) {
+                told.is_known = true;
+                said |= inner.settle(id);
+            }
+        }
+        if said {
+            self.told.send_replace(());
+        }
     }
 
     /// Whether one gateway of this process serves everything.
@@ -346,8 +370,8 @@ impl Feed {
             return;
         };
         if let EndpointReport::Contested { by } = &status {
-            // One that is not the owner any more was told to let go of it, or is about to be.
-            if told.spec.is_some() && inner.owner(id) == Some(name) {
+            // One that is not the owner any more was told to let go of it, or is about to be; and until it has, it is that one.
+            if told.spec.is_some() && inner.owner(id) == Some(name) && !inner.is_elsewhere(name, id) {
                 tracing::warn!(
                     endpoint.id = %id, gateway.name = %name, station.mac = by,
                     "Another station has announced an endpoint's address: its gateway defends it."
@@ -374,7 +398,11 @@ impl Feed {
                 }
                 return;
             }
-            (None, EndpointReport::Removed) => node.forget(id),
+            (None, EndpointReport::Removed) => {
+                node.forget(id);
+                inner.announce(id);
+                self.told.send_replace(());
+            }
             // It speaks of what it did before our last word.
             (None, _)
             | (
@@ -389,6 +417,7 @@ impl Feed {
                     return;
                 }
                 told.report = Some(status);
+                inner.overlap(name, id);
             }
         }
         // Whoever had it before may let go of it now.
@@ -451,8 +480,43 @@ impl Inner {
         }
     }
 
+    /// Whether another gateway may serve an endpoint, too.
+    fn is_elsewhere(&self, name: &NodeName, id: EndpointId) -> bool {
+        let mut others = self.nodes.iter().filter(|(other, _)| *other != name);
+        others.any(|(_, other)| other.told.contains_key(&id))
+    }
+
+    /// A gateway has said how it serves an endpoint: where others serve it yet, the time begins in which both do.
+    fn overlap(&mut self, name: &NodeName, id: EndpointId) {
+        let elsewhere = self.is_elsewhere(name, id);
+        let told = self.nodes.get_mut(name).and_then(|node| node.told.get_mut(&id));
+        let Some(told) = told.filter(|told| told.listens() && !told.is_known) else {
+            return;
+        };
+        match elsewhere {
+            false => told.is_known = true,
+            true => {
+                let entry = (Instant::now(), name.clone(), id, told.revision());
+                self.overlaps.push_back(entry);
+            }
+        }
+    }
+
+    /// Another gateway has let go of an endpoint. Whoever has asked for its address meanwhile may have heard of that one.
+    fn announce(&mut self, id: EndpointId) {
+        let Some(owner) = self.owner(id).cloned() else {
+            return;
+        };
+        let node = self.nodes.get_mut(&owner);
+        let listens = |node: &&mut Node| node.told.get(&id).is_some_and(node::Told::listens);
+        if let Some(node) = node.filter(listens) {
+            node.defend(id);
+        }
+    }
+
     /// Tells gateways what follows for one endpoint: its owner is to serve it, and whoever else does is to let go of it, but
-    /// not before its owner listens, unless it cannot listen beside the other. Answers whether anything was said.
+    /// not before its owner has listened for a while, unless it cannot listen beside the other, or would serve it in a
+    /// way that is over. Answers whether anything was said.
     fn settle(&mut self, id: EndpointId) -> bool {
         let (Some(spec), Some(owner)) = (self.wanted.get(&id), self.owner(id).cloned()) else {
             return false;
@@ -462,11 +526,15 @@ impl Inner {
             return false;
         };
         let mut said = node.tell(id, Some(spec), drain_s);
-        let listens = node.told.get(&id).is_some_and(node::Told::listens);
+        let told = node.told.get(&id).filter(|told| told.listens());
+        let (listens, is_known) = (told.is_some(), told.is_some_and(|told| told.is_known));
+        let wanted = self.wanted.get(&id);
         let machine = node.about.as_ref().map(|about| about.machine.clone());
         let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
         for (_, other) in others {
-            if listens || other.is_beside(machine.as_deref()) {
+            let is_over = |told: &node::Told| !is_same(told.spec.as_ref(), wanted);
+            let over = listens && other.told.get(&id).is_some_and(is_over);
+            if is_known || over || other.is_beside(machine.as_deref()) {
                 let told = other.tell(id, None, 0);
                 self.moves += u64::from(told);
                 said |= told;

@@ -233,7 +233,7 @@ async fn status(
             .map(|Extension(Peer(peer))| peer.ip().to_string())
             .unwrap_or_default(),
         version: version.chars().take(VERSION_CHARS_MAX).collect(),
-        machine: machine.chars().take(VERSION_CHARS_MAX).collect(),
+        machine: machine.chars().take(MACHINE_CHARS_MAX).collect(),
         load,
         seen_at: app.now(),
     };
@@ -249,6 +249,7 @@ async fn status(
 
 /// How much of a gateway's version, and of its machine's name, is kept.
 const VERSION_CHARS_MAX: usize = 64;
+const MACHINE_CHARS_MAX: usize = 512;
 
 async fn networks(State(nodes): State<Arc<Nodes>>) -> Response {
     let notices = nodes.app.cache.subscribe();

@@ -136,6 +136,7 @@ async fn start(
     connections: Option<&ConnectionLog>,
     contact: Arc<Contact>,
 ) -> Result<(Arc<Gateway>, Node), Error> {
+    let networks = machine(&directory, &pattern);
     let kind = args.work.toa_kind;
     let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
     let (capabilities, toa) = modes(Some(toa.map_err(io::Error::other)?));
@@ -161,7 +162,7 @@ async fn start(
     let node = Node {
         name: args.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: machine(),
+        machine: networks,
         capabilities,
         namespace: Box::new(move |vpc| {
             let id = vpc.parse();
@@ -272,10 +273,11 @@ async fn told_to_end(signals: &mut Signals, connections: Option<&ConnectionLog>)
     }
 }
 
-/// What names this machine apart from others for as long as it is up; nothing where the kernel does not say.
-fn machine() -> String {
+/// What names this gateway's networks apart from others for as long as the machine is up; nothing where the kernel does not say.
+fn machine(directory: &Directory, pattern: &Pattern) -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_owned()).unwrap_or_default()
+    id.map(|id| format!("{} {pattern} {}", id.trim(), directory.path().display()))
+        .unwrap_or_default()
 }
 
 /// Says where the gateway is.

@@ -75,8 +75,6 @@ impl Apply {
                     .await;
                 // The link may have been made anew under another name.
                 added.inspect_err(|_| entered.subnets.lock().clear())?;
-                // Before it is listened on: who knew it elsewhere comes here from now on.
-                self.announce(held).await;
                 Ok(())
             }
             At::Blocks(blocks) => {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use adit_model::error_chain;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Gateway, dispute::ASK_INTERVAL};
+use super::{Gateway, Line, dispute::ASK_INTERVAL};
 use crate::plan::HeldAddress;
 
 /// How often an address is renewed within its life: two renewals may come late, or not at all.
@@ -63,7 +63,8 @@ impl Gateway {
         }
         let fresh: Vec<HeldAddress> = {
             let mut lines = self.lines.lock();
-            let fresh = lines.values_mut().filter(|line| line.announced < ANNOUNCEMENTS);
+            let is_fresh = |line: &&mut Line| (1..ANNOUNCEMENTS).contains(&line.announced);
+            let fresh = lines.values_mut().filter(is_fresh);
             let told = fresh.filter_map(|line| {
                 line.announced += 1;
                 line.address().cloned()

@@ -39,7 +39,7 @@ pub(super) struct Line {
     pub(super) failures: u32,
     /// Its address may have lapsed since the work that is running began.
     pub(super) lost: bool,
-    /// How often it was said that its address is here.
+    /// How often it was said that its address is here; not at all before it is listened on.
     pub(super) announced: u8,
     /// Who is to have its address.
     pub(super) yields_to: Option<Station>,
@@ -67,6 +67,8 @@ pub(super) struct Task {
     end_by: Option<Instant>,
     held: Held,
     yields_to: Option<Station>,
+    /// Whether the neighbours were told of the address.
+    announced: bool,
 }
 
 impl Task {
@@ -155,6 +157,7 @@ impl Gateway {
             wanted: line.wanted.clone(),
             end_by: line.end_by,
             held: line.held.clone(),
+            announced: line.announced > 0 && !line.held.lost,
             yields_to: line.yields_to.take(),
         })
     }
@@ -225,6 +228,7 @@ impl Gateway {
                     self.claims.lock().claim(id, service, added)?;
                     let performed = self.apply.perform(id, address, &terms, &action).await;
                     performed.inspect_err(|_| self.claims.lock().unclaim(id, added))?;
+                    task.announced = false;
                 }
                 Action::RemoveAddress(removed) => {
                     // What has lapsed may be another process's by now.
@@ -239,6 +243,11 @@ impl Gateway {
                 }
             }
             held.after(&action);
+        }
+        // Who knew the address elsewhere comes here from now on, and finds somebody who listens.
+        if let (Some(address), Ok(()), false) = (&held.address, &result, task.announced) {
+            self.apply.announce(address).await;
+            task.announced = true;
         }
         result
     }
@@ -271,12 +280,21 @@ impl Gateway {
     /// Notes what is held now, and says what is to be reported.
     fn finish(&self, done: Done, queue: &mut Queue) -> Option<Report> {
         let Done { task, result } = done;
-        let Task { id, wanted, held, .. } = task;
+        let Task {
+            id,
+            wanted,
+            held,
+            announced,
+            ..
+        } = task;
         let mut lines = self.lines.lock();
         let line = lines.get_mut(&id)?;
         line.running = false;
         if held.address.is_none() || line.held.lost || line.held.address != held.address {
-            line.announced = 1;
+            line.announced = 0;
+        }
+        if announced {
+            line.announced = line.announced.max(1);
         }
         line.held = held;
         if line.again || line.wanted != wanted {

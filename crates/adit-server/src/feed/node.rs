@@ -24,12 +24,19 @@ pub(super) struct Told {
     drain_s: u32,
     /// What it answered last to that.
     pub(super) report: Option<EndpointReport>,
+    /// Whether it has listened for so long that everybody has heard of it, or was never anybody's before.
+    pub(super) is_known: bool,
 }
 
 impl Told {
     /// Whether it listens as it was told.
     pub(super) fn listens(&self) -> bool {
         self.spec.is_some() && matches!(self.report, Some(EndpointReport::Listening { .. }))
+    }
+
+    /// Which word it is.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 }
 
@@ -94,6 +101,7 @@ impl Node {
             spec,
             drain_s,
             report: None,
+            is_known: false,
         };
         if let Some(former) = self.told.insert(id, told) {
             self.changes.remove(&former.revision);

@@ -136,6 +136,13 @@ fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
     assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![put(1, 1)]));
     assert_eq!(feed.serving(id(1)), Serving::NotYet(None));
     feed.report(&name("two"), listening(1, 1));
+    feed.let_go(Duration::from_secs(3600));
+    assert_eq!(
+        (heard(&mut one), heard(&mut two)),
+        (vec![], vec![]),
+        "both serve while neighbours hear of it"
+    );
+    feed.let_go(Duration::ZERO);
     assert_eq!((heard(&mut one), heard(&mut two)), (vec![removal(1)], vec![]));
     assert!(
         !feed.follows(id(1), Some(&spec(1, 1))),
@@ -147,6 +154,47 @@ fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
     };
     feed.report(&name("one"), removed);
     assert!(feed.follows(id(1), Some(&spec(1, 1))));
+    assert_eq!(
+        (heard(&mut one), heard(&mut two)),
+        (vec![], vec![FeedEvent::Defend { id: id(1) }]),
+        "who has asked meanwhile hears once more where it is"
+    );
+}
+
+#[test]
+fn what_is_changed_while_two_serve_it_is_served_by_its_owner_alone() {
+    let feed = Arc::new(Feed::new());
+    let placed = on(&["one"]);
+    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    let mut one = feed.subscribe(name("one"), None);
+    let mut two = feed.subscribe(name("two"), None);
+    heard(&mut one);
+    feed.report(&name("one"), listening(1, 1));
+    feed.place(moved_to(&placed, &["two"]));
+    heard(&mut two);
+    feed.report(&name("two"), listening(1, 1));
+    feed.put(spec(1, 2));
+    assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![put(1, 2)]));
+    feed.report(&name("two"), listening(1, 2));
+    assert_eq!((heard(&mut one), heard(&mut two)), (vec![removal(1)], vec![]));
+}
+
+#[test]
+fn what_moves_back_while_two_serve_it_is_left_by_the_other() {
+    let feed = Arc::new(Feed::new());
+    let placed = on(&["one"]);
+    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    let mut one = feed.subscribe(name("one"), None);
+    let mut two = feed.subscribe(name("two"), None);
+    heard(&mut one);
+    feed.report(&name("one"), listening(1, 1));
+    let there = moved_to(&placed, &["two"]);
+    feed.place(Arc::clone(&there));
+    heard(&mut two);
+    feed.report(&name("two"), listening(1, 1));
+    feed.place(moved_to(&there, &["one"]));
+    feed.let_go(Duration::ZERO);
+    assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![removal(1)]));
 }
 
 #[test]

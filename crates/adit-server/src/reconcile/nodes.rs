@@ -19,6 +19,9 @@ use crate::{
 
 /// How often it is looked at who is there.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How long a gateway has listened for what another one serves, too, before that one lets go: all announcements have been
+/// heard by then.
+const OVERLAP: Duration = Duration::from_secs(2);
 /// How long the list outlives the process that keeps it.
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the lease is renewed.
@@ -34,6 +37,7 @@ pub(super) async fn run(app: Arc<App>) {
     loop {
         period.tick().await;
         let live = app.feed.expire(SILENCE);
+        app.feed.let_go(OVERLAP);
         if app.feed.is_alone() {
             return;
         }
