@@ -22,6 +22,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) enum Variant {
     Direct,
     Adit,
+    /// Before everybody else on its core; for fairness alone.
+    AditFirst,
     AditHeader,
     Haproxy,
     HaproxyHeader,
@@ -30,7 +32,7 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Direct,
         Self::Adit,
         Self::Haproxy,
@@ -38,12 +40,14 @@ impl Variant {
         Self::AditHeader,
         Self::HaproxyHeader,
         Self::TunedHeader,
+        Self::AditFirst,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Adit => "Adit, `close`",
+            Self::AditFirst => "Adit, `close`, real-time class",
             Self::AditHeader => "Adit, `proxy_open`",
             Self::Haproxy => "HAProxy default",
             Self::HaproxyHeader => "HAProxy default, PROXY v2",
@@ -59,14 +63,28 @@ impl Variant {
     /// A header is of no account to bytes in bulk: they are measured without, and once with it for Adit.
     pub(crate) fn runs(self, kind: Kind) -> bool {
         match kind {
+            _ if !self.is_throughput() => false,
             Kind::Bulk1 => !self.with_header(),
             Kind::Bulk8 => !self.with_header() || self == Self::AditHeader,
             Kind::Connections | Kind::Requests => true,
         }
     }
 
+    pub(crate) fn is_throughput(self) -> bool {
+        self != Self::AditFirst
+    }
+
     pub(crate) fn is_fairness(self) -> bool {
-        matches!(self, Self::Direct | Self::Adit | Self::Tuned)
+        matches!(self, Self::Direct | Self::Adit | Self::AditFirst | Self::Tuned)
+    }
+
+    /// Where it runs when one endpoint is seen beside another.
+    pub(crate) fn place(self) -> Place {
+        if self == Self::AditFirst {
+            Place::GatewayFirst
+        } else {
+            Place::Gateway
+        }
     }
 
     /// The endpoint's address: each variant has two endpoints, the second one for fairness.
@@ -88,7 +106,9 @@ impl Gateway {
             variant,
             process: match variant {
                 Variant::Direct => None,
-                Variant::Adit | Variant::AditHeader => Some(start_relay(topology, variant, place)),
+                Variant::Adit | Variant::AditFirst | Variant::AditHeader => {
+                    Some(start_relay(topology, variant, place))
+                }
                 _ => Some(start_haproxy(topology, variant, place)),
             },
         }
@@ -101,7 +121,7 @@ impl Gateway {
 
     pub(crate) fn address(&self, port: u16, second: bool) -> SocketAddrV4 {
         match self.variant {
-            Variant::Direct => SocketAddrV4::new(SERVER.parse().unwrap(), port),
+            Variant::Direct => direct(port),
             variant => SocketAddrV4::new(variant.endpoint(second), port),
         }
     }
@@ -123,6 +143,11 @@ impl Gateway {
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         Some(kib * 1024)
     }
+}
+
+/// The server itself, by the routes that there are for `direct`.
+pub(crate) fn direct(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(SERVER.parse().unwrap(), port)
 }
 
 /// The mappings of each endpoint: client port, server port.

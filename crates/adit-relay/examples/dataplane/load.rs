@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, direct};
 use crate::server::{ECHO, HOLD, QUIET, SINK};
 use crate::topology::{Place, Process, Topology};
 
@@ -68,11 +68,14 @@ pub(crate) struct Latency {
     pub(crate) p99: f64,
 }
 
-/// The 99th percentile on one endpoint: alone, while another takes bytes in bulk, while another takes new connections.
+/// The 99th percentile on one endpoint: alone, while another takes bytes in bulk, while another takes new connections. And what
+/// a client sees that goes past the gateway, by routes, beside the same bytes in bulk through it: what the two cores do to
+/// everybody.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fairness {
     pub(crate) quiet: f64,
     pub(crate) beside_bulk: f64,
+    pub(crate) past_bulk: f64,
     pub(crate) beside_connections: f64,
 }
 
@@ -97,22 +100,21 @@ pub(crate) fn paced(
 }
 
 pub(crate) fn fairness(topology: &Topology, gateway: &Gateway, span: Duration) -> Fairness {
-    let quiet = |span| {
-        let target = gateway.address(QUIET, true);
-        paced(topology, Place::First, target, QUIET_RATE, span).p99
-    };
-    let beside = |kind: Kind, port| {
+    let through = gateway.address(QUIET, true);
+    let quiet = |target| paced(topology, Place::First, target, QUIET_RATE, span).p99;
+    let beside = |kind: Kind, port, of| {
         // Longer than what is measured beside it, so that it is there all the while.
         let target = gateway.address(port, false);
         let flood = start(topology, Place::Others, kind.word(), target, span * 2, 0.0);
-        let p99 = quiet(span);
+        let p99 = quiet(of);
         drop(flood);
         p99
     };
     Fairness {
-        quiet: quiet(span),
-        beside_bulk: beside(Kind::Bulk8, SINK),
-        beside_connections: beside(Kind::Connections, ECHO),
+        quiet: quiet(through),
+        beside_bulk: beside(Kind::Bulk8, SINK, through),
+        past_bulk: beside(Kind::Bulk8, SINK, direct(QUIET)),
+        beside_connections: beside(Kind::Connections, ECHO, through),
     }
 }
 

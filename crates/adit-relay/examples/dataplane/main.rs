@@ -86,7 +86,10 @@ fn main() {
 
 fn throughput(plan: &Plan, topology: &Topology, report: &mut Report) {
     let _server = topology.start_servers(Place::Anywhere);
-    let gateways = Variant::ALL.map(|variant| Gateway::start(topology, variant, Place::Anywhere));
+    let variants = Variant::ALL.into_iter().filter(|variant| variant.is_throughput());
+    let gateways: Vec<_> = variants
+        .map(|variant| Gateway::start(topology, variant, Place::Anywhere))
+        .collect();
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
         one_round(plan, topology, &gateways, report);
@@ -106,7 +109,7 @@ fn fairness(plan: &Plan, topology: &Topology, report: &mut Report) {
     let _servers = [Place::Others, Place::First].map(|place| topology.start_servers(place));
     let variants = Variant::ALL.into_iter().filter(|variant| variant.is_fairness());
     let gateways: Vec<_> = variants
-        .map(|variant| Gateway::start(topology, variant, Place::Gateway))
+        .map(|variant| Gateway::start(topology, variant, variant.place()))
         .collect();
     for round in 1..=plan.rounds {
         eprintln!("fairness, round {round} of {}", plan.rounds);

@@ -77,7 +77,7 @@ impl Report {
             "| variant | bulk 1, Gb/s | bulk 8, Gb/s | CPU s/GB (8) | conn/s | CPU µs/conn | req/s, 32 conns | p50 / p99 µs at half load | bytes per idle conn |"
         );
         println!("|---|---|---|---|---|---|---|---|---|");
-        for variant in Variant::ALL {
+        for variant in Variant::ALL.into_iter().filter(|v| v.is_throughput()) {
             let rate = |kind, scale: f64, digits| show(self.rates.get(&(variant, kind)), scale, digits);
             let cost = |kind, scale: f64, digits| show(self.costs.get(&(variant, kind)), scale, digits);
             let latency = |of: fn(&Latency) -> f64| {
@@ -114,16 +114,17 @@ impl Report {
         }
         if !self.fairness.is_empty() {
             println!(
-                "\n| p99 of one endpoint, µs | alone | beside bytes in bulk | beside new connections |\n|---|---|---|---|"
+                "\n| p99 of one endpoint, µs | alone | beside bytes in bulk | past the gateway, beside the same | beside new connections |\n|---|---|---|---|---|"
             );
         }
         for (variant, fairness) in &self.fairness {
             let column = |of: fn(&Fairness) -> f64| show(Some(&fairness.iter().map(of).collect()), 1.0, 0);
             println!(
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 variant.name(),
                 column(|f| f.quiet),
                 column(|f| f.beside_bulk),
+                column(|f| f.past_bulk),
                 column(|f| f.beside_connections),
             );
         }

@@ -30,6 +30,8 @@ pub(crate) enum Place {
     Anywhere,
     /// A core of its own.
     Gateway,
+    /// The same core, before everybody else there: also before what the kernel has threads for.
+    GatewayFirst,
     /// The other core.
     Others,
     /// The other core too, before everybody else there.
@@ -42,6 +44,7 @@ impl Place {
         let words: &[&str] = match self {
             Self::Anywhere => &[],
             Self::Gateway => &["taskset", "--cpu-list", "0"],
+            Self::GatewayFirst => &["chrt", "--fifo", "1", "taskset", "--cpu-list", "0"],
             Self::Others => &["taskset", "--cpu-list", "1"],
             Self::First => &["chrt", "--fifo", "1", "taskset", "--cpu-list", "1"],
         };
