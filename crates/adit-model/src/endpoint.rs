@@ -65,6 +65,14 @@ words!(EndpointStatus:
     PendingAcceptance = "pendingAcceptance", Creating = "creating", Accepted = "accepted",
     Rejected = "rejected", Failed = "failed", Deleting = "deleting");
 
+impl EndpointStatus {
+    /// Whether the reconcilers have something to do until it is another.
+    #[must_use]
+    pub fn is_moving(self) -> bool {
+        matches!(self, Self::Creating | Self::Deleting)
+    }
+}
+
 /// How an endpoint is reached in its VPC, by the type of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "service_type", rename_all = "lowercase")]

@@ -51,6 +51,14 @@ pub enum ServiceStatus {
     Deleting,
 }
 
+impl ServiceStatus {
+    /// Whether the reconcilers have something to do until it is another.
+    #[must_use]
+    pub fn is_moving(self) -> bool {
+        matches!(self, Self::Creating | Self::Deleting)
+    }
+}
+
 /// `interface` or `gateway`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

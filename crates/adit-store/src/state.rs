@@ -89,6 +89,9 @@ pub struct State {
     endpoints_by_subnet: HashMap<SubnetId, BTreeSet<EndpointId>>,
     /// How many endpoints of a service are in `creating` or `accepted`.
     live: HashMap<ServiceId, usize>,
+    /// Those that are on their way to another status.
+    moving_services: BTreeSet<ServiceId>,
+    moving_endpoints: BTreeSet<EndpointId>,
     whitelists: Table<ServiceId, Whitelist>,
     claims: Table<PortId, Claims>,
     addresses: HashMap<SubnetId, BTreeMap<Ipv4Addr, Held>>,
@@ -221,6 +224,16 @@ impl State {
     /// How many endpoints of a service are in `creating` or `accepted`.
     pub fn live_endpoints(&self, service: ServiceId) -> usize {
         self.live.get(&service).copied().unwrap_or(0)
+    }
+
+    /// The services that are in `creating` or `deleting`.
+    pub fn moving_services(&self) -> impl Iterator<Item = ServiceId> {
+        self.moving_services.iter().copied()
+    }
+
+    /// The endpoints that are in `creating` or `deleting`.
+    pub fn moving_endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        self.moving_endpoints.iter().copied()
     }
 
     /// Who holds an address of a subnet.
@@ -457,6 +470,12 @@ impl State {
             if let Some(port) = service.port() {
                 mark(&mut self.services_by_port, port.id, id, present);
             }
+            if service.status().is_moving() {
+                match present {
+                    true => self.moving_services.insert(id),
+                    false => self.moving_services.remove(&id),
+                };
+            }
         }
     }
 
@@ -481,6 +500,12 @@ impl State {
             records::mark(&mut self.endpoints_by_service, service, &*endpoint.value, present);
             if let Some(leg) = endpoint.interface() {
                 mark(&mut self.endpoints_by_subnet, leg.subnet, id, present);
+            }
+            if endpoint.status().is_moving() {
+                match present {
+                    true => self.moving_endpoints.insert(id),
+                    false => self.moving_endpoints.remove(&id),
+                };
             }
             if endpoint.is_live() {
                 let count = self.live.entry(endpoint.service).or_default();

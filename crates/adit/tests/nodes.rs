@@ -97,7 +97,7 @@ fn address(owner: &Client, id: &str) -> Ipv4Addr {
 }
 
 fn written(state: &Path, endpoint: &str) -> Option<()> {
-    let text = std::fs::read_to_string(state.join("feed.json")).ok()?;
+    let text = std::fs::read_to_string(state.join("feed.jsonl")).ok()?;
     text.contains(endpoint).then_some(())
 }
 

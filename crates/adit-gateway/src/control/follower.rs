@@ -28,7 +28,7 @@ use crate::contact::Contact;
 
 use super::{
     Connection, Control, ControlError, ControlUrl, Lines,
-    last_good::{LastGood, Told},
+    last_good::{Changes, LastGood, LastGoodError, Told},
 };
 
 /// How often a gateway says that it is there.
@@ -59,15 +59,65 @@ pub struct Follower {
     control: Control,
     urls: Vec<ControlUrl>,
     node: Node,
-    last_good: LastGood,
+    /// The file; away while it is written.
+    last_good: Mutex<Option<LastGood>>,
     events: mpsc::Sender<FeedEvent>,
-    told: Mutex<Told>,
-    /// What the file has to learn.
+    known: Mutex<Known>,
+    /// The file has something to learn.
     unwritten: Notify,
     endpoints: AtomicU64,
     following: AtomicBool,
     outbox: Outbox,
     contact: Arc<Contact>,
+}
+
+/// What the gateway was told.
+#[derive(Default)]
+struct Known {
+    told: Told,
+    unwritten: Unwritten,
+}
+
+/// What the file does not know yet.
+enum Unwritten {
+    Changes(Changes),
+    All,
+}
+
+impl Default for Unwritten {
+    fn default() -> Self {
+        Self::Changes(Changes::new())
+    }
+}
+
+impl Known {
+    fn change(&mut self, id: EndpointId, spec: Option<Arc<EndpointSpec>>) {
+        match &spec {
+            Some(spec) => drop(self.told.insert(id, Arc::clone(spec))),
+            None => drop(self.told.remove(&id)),
+        }
+        if let Unwritten::Changes(changes) = &mut self.unwritten {
+            changes.insert(id, spec);
+        }
+    }
+
+    /// What the file has to learn now, as the work of writing it.
+    fn write(
+        &mut self,
+        mut file: LastGood,
+    ) -> impl FnOnce() -> (LastGood, Result<(), LastGoodError>) + use<> {
+        let changes = match std::mem::take(&mut self.unwritten) {
+            Unwritten::Changes(changes) if !file.is_spent(self.told.len()) => Ok(changes),
+            _ => Err(self.told.clone()),
+        };
+        move || {
+            let written = match changes {
+                Ok(changes) => file.append(&changes),
+                Err(told) => file.replace(&told),
+            };
+            (file, written)
+        }
+    }
 }
 
 /// Reports that wait to be sent: the last word on each endpoint.
@@ -131,9 +181,9 @@ impl Follower {
             control,
             urls,
             node,
-            last_good,
+            last_good: Mutex::new(Some(last_good)),
             events,
-            told: Mutex::default(),
+            known: Mutex::default(),
             unwritten: Notify::new(),
             endpoints: AtomicU64::new(0),
             following: AtomicBool::new(false),
@@ -146,7 +196,8 @@ impl Follower {
     ///
     /// A file that cannot be used is told in the log, and nothing is served by it.
     pub async fn resume(&self) -> usize {
-        let told = match self.last_good.read() {
+        let read = self.last_good.lock().as_ref().map(LastGood::read).transpose();
+        let told = match read.map(Option::flatten) {
             Ok(Some(told)) => told,
             Ok(None) => return 0,
             Err(e) => {
@@ -156,7 +207,7 @@ impl Follower {
         };
         let count = told.len();
         let endpoints = told.values().map(|spec| self.here(spec)).collect();
-        *self.told.lock() = told;
+        self.known.lock().told = told;
         self.endpoints.store(count as u64, Ordering::Relaxed);
         let _ = self.events.send(FeedEvent::Snapshot { endpoints }).await;
         count
@@ -266,29 +317,30 @@ impl Follower {
 
     /// Notes what is told, and makes of it what is meant here.
     fn learn(&self, event: FeedEvent) -> FeedEvent {
-        let mut told = self.told.lock();
+        let mut known = self.known.lock();
         let event = match event {
             FeedEvent::Snapshot { endpoints } => {
                 let here = endpoints.iter().map(|spec| self.here(spec)).collect();
-                *told = endpoints
+                known.told = endpoints
                     .into_iter()
                     .map(|spec| (spec.id, Arc::new(spec)))
                     .collect();
+                known.unwritten = Unwritten::All;
                 FeedEvent::Snapshot { endpoints: here }
             }
             FeedEvent::Put { endpoint } => {
                 let here = self.here(&endpoint);
-                told.insert(endpoint.id, Arc::new(endpoint));
+                known.change(endpoint.id, Some(Arc::new(endpoint)));
                 FeedEvent::Put { endpoint: here }
             }
             FeedEvent::Remove { id, .. } => {
-                told.remove(&id);
+                known.change(id, None);
                 event
             }
             // Changes nothing, and so is nothing for the file.
             FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => return event,
         };
-        self.endpoints.store(told.len() as u64, Ordering::Relaxed);
+        self.endpoints.store(known.told.len() as u64, Ordering::Relaxed);
         self.unwritten.notify_one();
         event
     }
@@ -340,23 +392,25 @@ impl Follower {
 
     /// Keeps the file as what was told.
     async fn keep(self: Arc<Self>) {
+        let Some(mut file) = self.last_good.lock().take() else {
+            return;
+        };
         loop {
             self.unwritten.notified().await;
-            let told = self.told.lock().clone();
-            let file = self.last_good.clone();
-            let written = tokio::task::spawn_blocking(move || file.write(&told)).await;
-            match written {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => {
-                    tracing::error!(
-                        error = error_chain(&e),
-                        "What is served now would not be known after a restart."
-                    );
-                    self.unwritten.notify_one();
-                    sleep(FILE_REST).await;
-                }
-                // The runtime ends.
-                Err(_) => return,
+            let write = self.known.lock().write(file);
+            // It fails where the runtime ends.
+            let Ok((back, written)) = tokio::task::spawn_blocking(write).await else {
+                return;
+            };
+            file = back;
+            if let Err(e) = written {
+                tracing::error!(
+                    error = error_chain(&e),
+                    "What is served now would not be known after a restart."
+                );
+                self.known.lock().unwritten = Unwritten::All;
+                self.unwritten.notify_one();
+                sleep(FILE_REST).await;
             }
         }
     }

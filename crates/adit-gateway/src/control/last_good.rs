@@ -1,12 +1,14 @@
 //! What a gateway was told last, in a file: it serves that when nobody tells it anything, also after its own restart.
 //!
-//! The file is replaced as a whole (written beside it, synced, renamed, the directory synced): it is the former one or the
-//! new one, never half of either.
+//! The file has lines of JSON: whose it is, then what it was told, in order; the last line on an endpoint counts. A change is a
+//! line at its end, so that it costs the same among a million endpoints; now and then, and where everything is told anew, the
+//! file is replaced as a whole (written beside it, synced, renamed, the directory synced). A last line that is cut off was
+//! not written yet.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +17,9 @@ use adit_model::{feed::EndpointSpec, id::EndpointId, node::NodeName};
 use serde::{Deserialize, Serialize};
 
 /// The version of the file's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// A file is replaced once more of its lines than this are of the past, and more than there are endpoints.
+const PAST_LINES_MAX: usize = 1024;
 
 /// Why it cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -59,26 +63,43 @@ pub enum LastGoodError {
 /// What a gateway was told, by endpoint.
 pub(super) type Told = BTreeMap<EndpointId, Arc<EndpointSpec>>;
 
+/// Changes of it, by endpoint; nothing for one that is served no more.
+pub(super) type Changes = BTreeMap<EndpointId, Option<Arc<EndpointSpec>>>;
+
+/// The first line.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct Head {
     version: u32,
     node: NodeName,
-    endpoints: Vec<Arc<EndpointSpec>>,
+}
+
+/// Each line after it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Put(Arc<EndpointSpec>),
+    Remove(EndpointId),
 }
 
 /// The file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LastGood {
     path: PathBuf,
     node: NodeName,
+    /// Where changes are added; `None` until it was replaced by this process.
+    end: Option<File>,
+    /// How many lines it has beside the first.
+    lines: usize,
 }
 
 impl LastGood {
     /// The file of a gateway in its directory.
     pub fn new(directory: &Path, node: NodeName) -> Self {
         Self {
-            path: directory.join("feed.json"),
+            path: directory.join("feed.jsonl"),
             node,
+            end: None,
+            lines: 0,
         }
     }
 
@@ -90,83 +111,210 @@ impl LastGood {
         })
     }
 
+    fn malformed(&self, source: serde_json::Error) -> LastGoodError {
+        LastGoodError::Form {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
     /// Reads it; nothing where there is none yet.
     ///
     /// # Errors
     /// Where it cannot be read, and where it is another gateway's.
     pub(super) fn read(&self) -> Result<Option<Told>, LastGoodError> {
-        let bytes = match fs::read(&self.path) {
+        let mut file = match File::open(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => self.attempt("read", read)?,
+            opened => BufReader::new(self.attempt("read", opened)?),
         };
-        let written: Written = serde_json::from_slice(&bytes).map_err(|source| LastGoodError::Form {
-            path: self.path.clone(),
-            source,
-        })?;
-        if written.version != VERSION {
+        let mut line = Vec::new();
+        self.attempt("read", file.read_until(b'\n', &mut line))?;
+        let head: Head = serde_json::from_slice(&line).map_err(|e| self.malformed(e))?;
+        if head.version != VERSION {
             return Err(LastGoodError::Version {
                 path: self.path.clone(),
-                version: written.version,
+                version: head.version,
             });
         }
-        if written.node != self.node {
+        if head.node != self.node {
             return Err(LastGoodError::Stranger {
                 path: self.path.clone(),
-                of: written.node,
+                of: head.node,
             });
         }
-        Ok(Some(
-            written
-                .endpoints
-                .into_iter()
-                .map(|spec| (spec.id, spec))
-                .collect(),
-        ))
+        let mut told = Told::new();
+        loop {
+            line.clear();
+            self.attempt("read", file.read_until(b'\n', &mut line))?;
+            if line.pop() != Some(b'\n') {
+                return Ok(Some(told));
+            }
+            match serde_json::from_slice(&line).map_err(|e| self.malformed(e))? {
+                Line::Put(spec) => drop(told.insert(spec.id, spec)),
+                Line::Remove(id) => drop(told.remove(&id)),
+            }
+        }
+    }
+
+    /// Whether the file is to be replaced, rather than added to, where so many endpoints are served.
+    pub(super) fn is_spent(&self, endpoints: usize) -> bool {
+        let past = self.lines.saturating_sub(endpoints);
+        self.end.is_none() || past > endpoints.max(PAST_LINES_MAX)
+    }
+
+    /// Adds changes, and syncs.
+    ///
+    /// # Errors
+    /// Where it cannot be written: then it is to be replaced.
+    pub(super) fn append(&mut self, changes: &Changes) -> Result<(), LastGoodError> {
+        let lines = changes.iter().map(|(id, spec)| match spec {
+            Some(spec) => Line::Put(Arc::clone(spec)),
+            None => Line::Remove(*id),
+        });
+        let written = match self.end.take() {
+            Some(file) => write_lines(file, lines),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        self.end = Some(self.attempt("write", written)?);
+        self.lines += changes.len();
+        Ok(())
     }
 
     /// Replaces it.
     ///
     /// # Errors
     /// Where it cannot be written; the former one is there then.
-    pub(super) fn write(&self, told: &Told) -> Result<(), LastGoodError> {
-        let written = Written {
+    pub(super) fn replace(&mut self, told: &Told) -> Result<(), LastGoodError> {
+        let head = Head {
             version: VERSION,
             node: self.node.clone(),
-            endpoints: told.values().cloned().collect(),
         };
-        let beside = self.path.with_extension("json.new");
+        let beside = self.path.with_extension("new");
         let replace = || {
-            let mut file = BufWriter::new(File::create(&beside)?);
-            serde_json::to_writer(&mut file, &written)?;
-            file.flush()?;
-            file.get_ref().sync_all()?;
+            let mut file = File::create(&beside)?;
+            write_line(&mut file, &head)?;
+            let file = write_lines(file, told.values().map(|spec| Line::Put(Arc::clone(spec))))?;
             fs::rename(&beside, &self.path)?;
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+            Ok(file)
         };
-        self.attempt("write", replace())
+        self.end = Some(self.attempt("write", replace())?);
+        self.lines = told.len();
+        Ok(())
     }
+}
+
+fn write_line(to: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, line)?;
+    to.write_all(b"\n")
+}
+
+/// Writes lines and syncs; answers the file.
+fn write_lines(file: File, mut lines: impl Iterator<Item = Line>) -> io::Result<File> {
+    let mut buffer = BufWriter::new(file);
+    lines.try_for_each(|line| write_line(&mut buffer, &line))?;
+    let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_data()?;
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
+    use adit_model::{
+        feed::{ConsumerLeg, Ingress, ProviderLeg},
+        id::{MarkerId, ServiceId},
+        proxy::ProxyHeader,
+        service::TcpProxy,
+    };
+
     use super::*;
+
+    fn spec(generation: u64) -> Arc<EndpointSpec> {
+        Arc::new(EndpointSpec {
+            id: EndpointId::random(),
+            generation,
+            service: ServiceId::random(),
+            marker: MarkerId::new(7).unwrap(),
+            consumer: ConsumerLeg {
+                namespace: "consumer".to_owned(),
+                vni: None,
+                ingress: Ingress::Blocks(Vec::new()),
+            },
+            provider: ProviderLeg {
+                namespace: "provider".to_owned(),
+                source: [198, 19, 128, 1].into(),
+                backend: None,
+                more_backends: Box::default(),
+            },
+            ports: Vec::new(),
+            tcp_proxy: TcpProxy::Close,
+            proxy: ProxyHeader::default(),
+            connections_max: 1,
+            new_per_second_max: None,
+            drain_s: 0,
+            allowed: None,
+        })
+    }
+
+    fn of(specs: &[Arc<EndpointSpec>]) -> Told {
+        specs.iter().map(|spec| (spec.id, Arc::clone(spec))).collect()
+    }
+
+    #[test]
+    fn changes_are_read_as_if_everything_had_been_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
+        let (stays, goes, comes) = (spec(1), spec(2), spec(3));
+        assert!(file.is_spent(0));
+        file.replace(&of(&[stays.clone(), goes.clone()])).unwrap();
+        assert!(!file.is_spent(2));
+        file.append(&[(goes.id, None)].into()).unwrap();
+        file.append(&[(comes.id, Some(comes.clone()))].into()).unwrap();
+        assert_eq!(file.read().unwrap(), Some(of(&[stays.clone(), comes])));
+        // What a crash cut off was not written yet.
+        let path = folder.path().join("feed.jsonl");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        let left = file.read().unwrap().unwrap();
+        assert_eq!(left, of(&[stays]));
+    }
+
+    #[test]
+    fn a_file_of_the_past_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
+        let one = spec(1);
+        let told = of(std::slice::from_ref(&one));
+        file.replace(&told).unwrap();
+        let mut appended = 0;
+        while !file.is_spent(told.len()) {
+            file.append(&[(one.id, Some(one.clone()))].into()).unwrap();
+            appended += 1;
+        }
+        assert_eq!(appended, PAST_LINES_MAX + 1);
+        file.replace(&told).unwrap();
+        assert!(!file.is_spent(told.len()));
+        assert_eq!(file.read().unwrap(), Some(told));
+    }
 
     #[test]
     fn what_cannot_be_trusted_is_named_and_not_served() {
         let folder = tempfile::tempdir().unwrap();
-        let file = LastGood::new(folder.path(), "one".parse().unwrap());
+        let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
         assert!(file.read().unwrap().is_none());
-        file.write(&Told::new()).unwrap();
+        file.replace(&Told::new()).unwrap();
         assert_eq!(file.read().unwrap(), Some(Told::new()));
         let other = LastGood::new(folder.path(), "two".parse().unwrap());
         assert!(matches!(other.read(), Err(LastGoodError::Stranger { of, .. }) if of.as_str() == "one"));
-        let path = folder.path().join("feed.json");
-        fs::write(&path, r#"{"version":2,"node":"one","endpoints":[]}"#).unwrap();
+        let path = folder.path().join("feed.jsonl");
+        fs::write(&path, "{\"version\":3,\"node\":\"one\"}\n").unwrap();
         assert!(matches!(
             file.read(),
-            Err(LastGoodError::Version { version: 2, .. })
+            Err(LastGoodError::Version { version: 3, .. })
         ));
-        fs::write(&path, "{").unwrap();
-        assert!(matches!(file.read(), Err(LastGoodError::Form { .. })));
+        for bad in ["", "{", "{\"version\":2,\"node\":\"one\"}\n{\n"] {
+            fs::write(&path, bad).unwrap();
+            assert!(matches!(file.read(), Err(LastGoodError::Form { .. })), "{bad:?}");
+        }
     }
 }

@@ -17,7 +17,6 @@ use adit_model::{
     endpoint::EndpointStatus,
     error_chain,
     id::{EndpointId, ServiceId},
-    service::ServiceStatus,
 };
 use adit_store::{Key, Notice};
 use tokio::{task::JoinSet, time::Instant};
@@ -30,6 +29,8 @@ use queue::Queue;
 
 /// How many pieces of work run at a time: enough for their commits to share an fsync.
 const WORKERS_MAX: usize = 64;
+/// How often it is looked for addresses whose endpoint is gone. Only a crash leaves any, and the look is at all of them.
+const ORPHANS_PERIOD: Duration = Duration::from_secs(600);
 
 /// One thing to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,8 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) {
     let mut works = HashMap::new();
     let mut period = tokio::time::interval(app.config.reconcile_period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut orphans = tokio::time::interval(ORPHANS_PERIOD);
+    orphans.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     enqueue_all(&app, &mut queue);
     open_feed(&app).await;
     let nodes = tokio::spawn(nodes::run(Arc::clone(&app)));
@@ -102,10 +105,8 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) {
                     (None, _) => {}
                 }
             }
-            _ = period.tick() => {
-                enqueue_unsettled(&app, &mut queue);
-                release_orphans(&app).await;
-            }
+            _ = period.tick() => enqueue_unsettled(&app, &mut queue),
+            _ = orphans.tick() => release_orphans(&app).await,
             () = sleep_until(queue.next_retry()) => {}
         }
     }
@@ -216,16 +217,12 @@ fn enqueue_all(app: &App, queue: &mut Queue) {
 /// Everything that is on its way to somewhere.
 fn enqueue_unsettled(app: &App, queue: &mut Queue) {
     let state = app.cache.read();
-    let moving = |s: ServiceStatus| matches!(s, ServiceStatus::Creating | ServiceStatus::Deleting);
     state
-        .services()
-        .filter(|s| moving(s.status()))
-        .for_each(|s| queue.add(Work::Service(s.id)));
-    let moving = |s: EndpointStatus| matches!(s, EndpointStatus::Creating | EndpointStatus::Deleting);
+        .moving_services()
+        .for_each(|id| queue.add(Work::Service(id)));
     state
-        .endpoints()
-        .filter(|e| moving(e.status()))
-        .for_each(|e| queue.add(Work::Endpoint(e.id)));
+        .moving_endpoints()
+        .for_each(|id| queue.add(Work::Endpoint(id)));
 }
 
 /// Gives back addresses whose endpoint is gone: what a crash between two steps may leave.

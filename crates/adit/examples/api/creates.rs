@@ -24,7 +24,7 @@ pub(crate) fn run(plan: &Plan) {
     let region = plan.folder.join("region.toml");
     region::write(&region);
     let data = plan.folder.join("creates");
-    fill::fill(&data, 1);
+    fill::fill(&data, 1, 1);
     let order = approved_service(&data, &region);
     let records = records_of_one(&data, &region, &order);
     let mut bare = Bare::open(&plan.folder.join("bare.redb"));

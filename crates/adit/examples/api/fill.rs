@@ -1,7 +1,12 @@
 //! Fills a store with services and endpoints as they are after a long life: `available` and `accepted`, with every key that
 //! goes with them. Straight through the store, many to a transaction; the documents are made by the rules' own types.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+};
 
 use adit_cloud::{Cloud, Region};
 use adit_model::{
@@ -20,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::region::{CONSUMER, PROVIDER, VPCS};
 
-/// How many services share a backend port, and how many endpoints a service has that has any.
+/// How many services share a backend port; one in so many has endpoints.
 const EACH: usize = 10;
 
 /// What was written.
@@ -29,39 +34,43 @@ pub(crate) struct Filled {
     pub(crate) json_bytes: u64,
 }
 
-/// Writes so many services and as many endpoints into the store of a data directory.
-pub(crate) fn fill(data: &Path, count: usize) -> Filled {
+/// Writes so many services, and endpoints to a tenth of them, into the store of a data directory.
+pub(crate) fn fill(data: &Path, services: usize, endpoints: usize) -> Filled {
     std::fs::create_dir_all(data).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(data.join("store.redb")).unwrap());
-        let region = Region::parse(&crate::region::text()).unwrap();
-        let pool = region.pool;
-        let cache = Cache::<State>::start(Arc::clone(&store), "");
-        // The networks, as the region makes them at its first start.
-        drop(Cloud::start(Arc::clone(&store), cache, region).await.unwrap());
-        let mut writer = Writer::new(store);
-        let mut fill = Fill {
-            created: Created::after(1_700_000_000_000_000, 0),
-            services: Vec::new(),
-            json_bytes: 0,
-        };
-        for port in 0..count.div_ceil(EACH) {
-            let entries = fill.backend(port, count.min((port + 1) * EACH) - port * EACH, pool);
-            writer.write(entries).await;
-        }
-        for n in 0..count {
-            let entries = fill.endpoint(n);
-            writer.write(entries).await;
-        }
-        writer.finish().await;
-        Filled {
-            json_bytes: fill.json_bytes,
-        }
-    })
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(data.join("store.redb")).unwrap());
+    runtime.block_on(fill_store(store, services, endpoints))
+}
+
+/// The same, into any store.
+pub(crate) async fn fill_store(store: Arc<dyn Store>, services: usize, endpoints: usize) -> Filled {
+    let region = Region::parse(&crate::region::text()).unwrap();
+    let pool = region.pool;
+    let cache = Cache::<State>::start(Arc::clone(&store), "");
+    // The networks, as the region makes them at its first start.
+    drop(Cloud::start(Arc::clone(&store), cache, region).await.unwrap());
+    let mut writer = Writer::new(store);
+    let mut fill = Fill {
+        created: Created::after(1_700_000_000_000_000, 0),
+        services: Vec::new(),
+        sources: HashMap::new(),
+        json_bytes: 0,
+    };
+    for port in 0..services.div_ceil(EACH) {
+        let entries = fill.backend(port, services.min((port + 1) * EACH) - port * EACH, pool);
+        writer.write(entries).await;
+    }
+    for n in 0..endpoints {
+        let entries = fill.endpoint(n);
+        writer.write(entries).await;
+    }
+    writer.finish().await;
+    Filled {
+        json_bytes: fill.json_bytes,
+    }
 }
 
 /// Keys and what they hold.
@@ -70,6 +79,8 @@ type Entries = Vec<(Key, Arc<[u8]>)>;
 struct Fill {
     created: Created,
     services: Vec<Service>,
+    /// How many source addresses of a provider's VPC are in use.
+    sources: HashMap<VpcId, u32>,
     json_bytes: u64,
 }
 
@@ -171,8 +182,9 @@ impl Fill {
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, vpc as u8, 0, 100)) + (n / VPCS) as u32);
         let created = self.tick();
         let mut endpoint = new_endpoint(&service, vpc, id, n, created);
-        // The number of its provider's VPC has no part in `n`'s last digits: each VPC has room for its own.
-        let source = Ipv4Addr::from(u32::from(RESERVED.network()) + 1 + (n / VPCS) as u32);
+        let used = self.sources.entry(service.vpc).or_default();
+        *used += 1;
+        let source = Ipv4Addr::from(u32::from(RESERVED.network()) + *used);
         if let Leg::Interface(leg) = &mut endpoint.leg {
             leg.ip = Some(ip);
         }

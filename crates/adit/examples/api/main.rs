@@ -6,6 +6,7 @@
 //!
 //! - `reads`: the real process (`adit dev --no-gateway`, store on disk) against a bare axum handler that answers the same bytes;
 //!   with ten services in the store, and with a hundred thousand and as many endpoints.
+//! - `scale`: the control plane with ever more in its store, and gateways that follow its feed.
 //! - `creates`: orders of endpoints by 64 clients against redb alone, which commits the same records for 64 clients.
 
 #![expect(
@@ -21,6 +22,7 @@ mod process;
 mod reads;
 mod redb;
 mod region;
+mod scale;
 mod signed;
 mod table;
 mod wrk;
@@ -50,7 +52,8 @@ fn main() {
         ["bare", files @ ..] => return bare::serve(files),
         ["fill", data, resources] => {
             let data = PathBuf::from(data);
-            fill::fill(&data, resources.parse().unwrap());
+            let resources = resources.parse().unwrap();
+            fill::fill(&data, resources, resources);
             return region::write(&data.join("region.toml"));
         }
         _ => {}
@@ -63,12 +66,18 @@ fn main() {
         folder: folder.join(format!("adit-bench-api-{}", std::process::id())),
     };
     std::fs::create_dir_all(&plan.folder).unwrap();
-    let wanted = |part| arguments.is_empty() || arguments.contains(&part);
-    if wanted("reads") {
-        reads::run(&plan);
-    }
-    if wanted("creates") {
-        creates::run(&plan);
+    match arguments.as_slice() {
+        [] => {
+            reads::run(&plan);
+            creates::run(&plan);
+        }
+        ["reads"] => reads::run(&plan),
+        ["creates"] => creates::run(&plan),
+        ["scale", sizes @ ..] => {
+            let sizes: Vec<usize> = sizes.iter().map(|n| n.parse().unwrap()).collect();
+            scale::run(&plan, if sizes.is_empty() { &scale::SIZES } else { &sizes });
+        }
+        other => panic!("{other:?}: there are reads, creates, and scale with sizes"),
     }
     std::fs::remove_dir_all(&plan.folder).unwrap();
 }

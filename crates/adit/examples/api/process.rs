@@ -64,18 +64,34 @@ impl Process {
         core: Option<usize>,
         tenant: &Tenant,
     ) -> (Self, Duration, Client) {
+        Self::role(&["dev", "--no-gateway"], data, region, core, tenant)
+    }
+
+    /// The control plane alone, on its own store or the one that `more` names.
+    pub(crate) fn control(
+        data: &Path,
+        region: &Path,
+        more: &[&str],
+        tenant: &Tenant,
+    ) -> (Self, Duration, Client) {
+        let words = [&["api", "--node-listen", "127.0.0.1:0"], more].concat();
+        Self::role(&words, data, region, None, tenant)
+    }
+
+    fn role(
+        words: &[&str],
+        data: &Path,
+        region: &Path,
+        core: Option<usize>,
+        tenant: &Tenant,
+    ) -> (Self, Duration, Client) {
         let address = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .unwrap();
         let program = std::env::current_exe().unwrap().parent().unwrap().join("../adit");
         let mut command = pinned(program, core);
-        command.args([
-            "dev",
-            "--no-gateway",
-            "--listen",
-            &address.to_string(),
-            "--region-file",
-        ]);
+        command.args(words);
+        command.args(["--listen", &address.to_string(), "--region-file"]);
         command.arg(region).arg("--data").arg(data);
         // The limits are looked at as on a region that has them, and never reached.
         let no_limit = u32::MAX.to_string();
@@ -89,7 +105,10 @@ impl Process {
             url: format!("http://{address}"),
         };
         while std::net::TcpStream::connect(address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(60), "adit does not start");
+            assert!(
+                started.elapsed() < Duration::from_secs(120),
+                "adit does not start"
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
         let client = Client::new(&server, tenant);
@@ -163,6 +182,18 @@ impl Client {
             agent,
             base: format!("{}/v1/{}", server.url, tenant.project()),
             token,
+        }
+    }
+
+    /// The same on a connection of its own.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            agent: ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into(),
+            base: self.base.clone(),
+            token: self.token.clone(),
         }
     }
 

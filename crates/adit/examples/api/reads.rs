@@ -83,7 +83,7 @@ struct Started {
 impl Started {
     /// Fills a store and starts the program on it, a few times.
     fn on(data: &Path, resources: usize, region: &Path) -> Self {
-        let json = fill::fill(data, resources).json_bytes;
+        let json = fill::fill(data, resources, resources).json_bytes;
         let startup_s = Spread::of((0..STARTS).map(|_| {
             let (server, took, _) = Process::adit(data, region, None, &PROVIDER);
             server.stop();

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use adit_model::id::{DomainId, ProjectId};
 
-/// VPCs of each of the two: a provider's VPC has source addresses for 32,766 endpoints, a subnet /16 has 65,533 addresses.
-pub(crate) const VPCS: usize = 4;
+/// VPCs of each of the two, enough for a million endpoints: a provider's VPC has source addresses for 32,766 of them, a
+/// consumer's subnet 65,533 addresses.
+pub(crate) const VPCS: usize = 40;
 
 /// A tenant.
 pub(crate) struct Tenant {

@@ -44,3 +44,11 @@ pub(crate) fn grouped(number: f64) -> String {
     }
     text
 }
+
+/// The value that so large a share (0 to 1) of sorted ones does not exceed.
+pub(crate) fn percentile<T: Copy>(sorted: &[T], share: f64) -> T {
+    let last = sorted.len() - 1;
+    sorted[((sorted.len() as f64 * share).ceil() as usize)
+        .saturating_sub(1)
+        .min(last)]
+}
