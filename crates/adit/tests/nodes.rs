@@ -98,7 +98,8 @@ fn address(owner: &Client, id: &str) -> Ipv4Addr {
 
 fn written(state: &Path, endpoint: &str) -> Option<()> {
     let text = std::fs::read_to_string(state.join("feed.jsonl")).ok()?;
-    text.contains(endpoint).then_some(())
+    let last = text.lines().rfind(|line| line.contains(endpoint))?;
+    last.contains("put").then_some(())
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Durable creates: orders of endpoints over HTTP, beside redb alone with the same records.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use adit_store::{RedbStore, Store, store::PAGE_ENTRIES_MAX};
 use serde_json::json;
 
 use crate::{
     Plan, fill,
-    process::Process,
+    process::{Client, Process},
     redb::{Bare, Record},
     region::{self, CONSUMER, PROVIDER},
     table::Spread,
@@ -74,16 +74,19 @@ pub(crate) fn run(plan: &Plan) {
 /// Answers the body of an order.
 fn approved_service(data: &Path, region: &Path) -> serde_json::Value {
     let (server, _, client) = Process::adit(data, region, None, &PROVIDER);
-    let services = client.get("vpc-endpoint-services");
-    let id = services["endpoint_services"][0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    client.put(
+    let order = want_approval(&client);
+    server.stop();
+    order
+}
+
+/// Has one service want approval; answers the body of an order.
+pub(crate) fn want_approval(provider: &Client) -> serde_json::Value {
+    let services = provider.get("vpc-endpoint-services");
+    let id = services["endpoint_services"][0]["id"].as_str().unwrap();
+    provider.put(
         &format!("vpc-endpoint-services/{id}"),
         &json!({"approval_enabled": true}),
     );
-    server.stop();
     json!({"endpoint_service_id": id, "vpc_id": CONSUMER.id::<String>(0, 0), "subnet_id": CONSUMER.id::<String>(0, 1)})
 }
 
@@ -94,24 +97,35 @@ fn records_of_one(data: &Path, region: &Path, order: &serde_json::Value) -> Vec<
     assert_eq!(client.post("vpc-endpoints", order)["status"], "pendingAcceptance");
     server.stop();
     let after = entries(data);
+    records_between(&before, &after, HEADER_BYTES)
+}
+
+/// Key, revision and the size of the value of everything in a store.
+pub(crate) type Entries = Vec<(String, u64, usize)>;
+
+/// What was written between two looks; each value with so many bytes more.
+pub(crate) fn records_between(before: &Entries, after: &Entries, more: usize) -> Vec<Record> {
+    let before: HashSet<_> = before.iter().collect();
     let written = after.iter().filter(|entry| !before.contains(entry));
     let records = written.map(|(key, _, bytes)| Record {
         key: key.clone(),
-        bytes: bytes + HEADER_BYTES,
+        bytes: bytes + more,
     });
     records.collect()
 }
 
-/// Every key with its revision and the size of its value.
-fn entries(data: &Path) -> Vec<(String, u64, usize)> {
+fn entries(data: &Path) -> Entries {
     let store = RedbStore::open(data.join("store.redb")).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    runtime.block_on(entries_of(&store))
+}
+
+/// Every key with its revision and the size of its value.
+pub(crate) async fn entries_of(store: &dyn Store) -> Entries {
     let mut entries = Vec::new();
     let mut after = None;
     loop {
-        let page = runtime
-            .block_on(store.list("", after.as_ref(), PAGE_ENTRIES_MAX))
-            .unwrap();
+        let page = store.list("", after.as_ref(), PAGE_ENTRIES_MAX).await.unwrap();
         let entry = |e: &adit_store::Entry| (e.key.to_string(), e.mod_revision.0, e.value.len());
         entries.extend(page.entries.iter().map(entry));
         after = page.next;

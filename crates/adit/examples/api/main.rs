@@ -7,6 +7,7 @@
 //! - `reads`: the real process (`adit dev --no-gateway`, store on disk) against a bare axum handler that answers the same bytes;
 //!   with ten services in the store, and with a hundred thousand and as many endpoints.
 //! - `scale`: the control plane with ever more in its store, and gateways that follow its feed.
+//! - `replicas`: one to three `adit api` on an etcd of three members, and orders beside etcd alone.
 //! - `creates`: orders of endpoints by 64 clients against redb alone, which commits the same records for 64 clients.
 
 #![expect(
@@ -17,11 +18,13 @@
 
 mod bare;
 mod creates;
+mod etcd;
 mod fill;
 mod process;
 mod reads;
 mod redb;
 mod region;
+mod replicas;
 mod scale;
 mod signed;
 mod table;
@@ -73,11 +76,12 @@ fn main() {
         }
         ["reads"] => reads::run(&plan),
         ["creates"] => creates::run(&plan),
+        ["replicas"] => replicas::run(&plan),
         ["scale", sizes @ ..] => {
             let sizes: Vec<usize> = sizes.iter().map(|n| n.parse().unwrap()).collect();
             scale::run(&plan, if sizes.is_empty() { &scale::SIZES } else { &sizes });
         }
-        other => panic!("{other:?}: there are reads, creates, and scale with sizes"),
+        other => panic!("{other:?}: there are reads, creates, replicas, and scale with sizes"),
     }
     std::fs::remove_dir_all(&plan.folder).unwrap();
 }

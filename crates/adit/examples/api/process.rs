@@ -125,11 +125,7 @@ impl Process {
 
     /// User and system time so far, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th fields.
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        let ticks: u64 = fields[11..13].iter().map(|f| f.parse::<u64>().unwrap()).sum();
-        ticks * TICK_US
+        cpu_us_of(self.child.id())
     }
 
     /// Its memory in bytes: anonymous pages, which nothing else pays for.
@@ -151,6 +147,15 @@ impl Process {
         }
         panic!("the server is never idle");
     }
+}
+
+/// User and system time of a process so far, in microseconds.
+pub(crate) fn cpu_us_of(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th fields.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|f| f.parse::<u64>().unwrap()).sum();
+    ticks * TICK_US
 }
 
 /// A tenant's way to a server.

@@ -34,7 +34,7 @@ pub(crate) struct Record {
 impl Record {
     /// The key that another create would have written: guards belong to the parents, which stay the same; slots are numbered;
     /// everything else has a random name of its own.
-    fn key(&self, id: Uuid, number: u64) -> String {
+    pub(crate) fn key(&self, id: Uuid, number: u64) -> String {
         let (path, _) = self.key.rsplit_once('/').unwrap();
         match path.split('/').next() {
             Some("guard") => self.key.clone(),
