@@ -272,7 +272,8 @@ impl Gateway {
                 let post = agent
                     .post(format!("{nodes}/node/v1/status"))
                     .header("authorization", &secret);
-                post.send_json(&status).unwrap();
+                let said = post.send_json(&status);
+                assert!(said.is_ok() || speaker.ended.load(Ordering::Relaxed), "{said:?}");
             }
         });
         let listener = Arc::clone(&gateway);
@@ -319,7 +320,7 @@ impl Gateway {
                     let status = EndpointReport::Removed;
                     let _ = reports.send(Report { id, status });
                 }
-                FeedEvent::Examine { .. } => {}
+                FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => {}
             }
             self.held.store(held.len() as u64, Ordering::Relaxed);
         }
