@@ -207,3 +207,33 @@ async fn a_request_knows_the_address_that_it_comes_from() {
     assert!(reply.ends_with(&format!("\r\n\r\n{own}")), "{reply}");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_on_an_idle_connection_while_the_server_stops_is_answered_as_the_last() {
+    let server = Server::start().await;
+    let mut idle = server.connect();
+    let (reply, mut idle) = blocking(move || {
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut reply = [0; 4096];
+        let n = idle.read(&mut reply).unwrap();
+        (String::from_utf8_lossy(&reply[..n]).into_owned(), idle)
+    })
+    .await;
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && !reply.contains("connection: close"),
+        "{reply}"
+    );
+    server.cancel();
+    let reply = blocking(move || {
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        idle.read_to_string(&mut reply).unwrap();
+        reply
+    });
+    let reply = reply.await;
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && reply.contains("connection: close"),
+        "{reply}"
+    );
+    server.stop().await;
+}
