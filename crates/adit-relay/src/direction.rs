@@ -47,6 +47,8 @@ pub(crate) struct Direction {
     held: u32,
     /// Of `held`, bytes that did not come from the source.
     preface: u32,
+    /// How many bytes the source had the last time that it had any.
+    filled_last: u32,
     readable: bool,
     writable: bool,
     /// The source hung up or has urgent data: a short read does not mean that nothing more is there.
@@ -105,9 +107,13 @@ impl Direction {
             "filled while holding or after the end"
         );
         match filled {
-            Filled::More(n) => self.held = n,
+            Filled::More(n) => {
+                self.held = n;
+                self.filled_last = n;
+            }
             Filled::Short(n) => {
                 self.held = n;
+                self.filled_last = n;
                 self.readable = self.thorough;
             }
             Filled::Dry => self.readable = false,
@@ -138,6 +144,10 @@ impl Direction {
 
     pub(crate) fn moved(&self) -> u64 {
         self.moved
+    }
+
+    pub(crate) fn filled_last(&self) -> u32 {
+        self.filled_last
     }
 
     pub(crate) fn held(&self) -> u32 {

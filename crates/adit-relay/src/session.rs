@@ -1,8 +1,8 @@
 //! One connection: the client's socket, the backend's, and the bytes on their way.
 //!
-//! Each direction copies through the worker's one buffer at first and splices through a pooled pipe
-//! once it has moved [`SPLICE_AFTER_BYTES`]. While nothing is on its way a connection owns no
-//! buffer and no pipe.
+//! Each direction copies through the worker's one buffer at first. Once it has moved
+//! [`SPLICE_AFTER_BYTES`] it splices through a pooled pipe, as long as much comes at once. While
+//! nothing is on its way a connection owns no buffer and no pipe.
 
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
@@ -27,8 +27,11 @@ use crate::toa::{Registrar, Registration};
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 /// A direction that has moved so much is spliced: below it two more system calls cost more than the copy.
 const SPLICE_AFTER_BYTES: u64 = 64 << 10;
-/// What one copy moves when there is no pipe to splice through: bounds what a slow reader can make us hold.
-const COPY_WITHOUT_PIPE_BYTES_MAX: usize = 64 << 10;
+/// A direction of which less came the last time is copied again: requests and answers travel on long connections too, and a
+/// splice takes three system calls for each where a copy takes two.
+const SPLICE_AT_ONCE_BYTES_MIN: u32 = 16 << 10;
+/// What one copy moves then, or when there is no pipe to splice through: bounds what a slow reader can make us hold.
+const LATE_COPY_BYTES_MAX: usize = 64 << 10;
 /// What one splice is asked to move; the pipe takes less.
 const SPLICE_BYTES_MAX: usize = 1 << 20;
 /// What one connection may move before the others of its worker get their turn.
@@ -380,15 +383,10 @@ fn fill(flow: &mut Flow, source: &OwnedFd, sink: &OwnedFd, means: &mut Means, fr
     if flow.direction.moved() < SPLICE_AFTER_BYTES {
         return copy(flow, source, sink, &mut means.buffer, from);
     }
-    match means.pipes.take() {
+    let is_bulk = flow.direction.filled_last() >= SPLICE_AT_ONCE_BYTES_MIN;
+    match is_bulk.then(|| means.pipes.take()).flatten() {
         Some(pipe) => splice_in(flow, pipe, source, means, from),
-        None => copy(
-            flow,
-            source,
-            sink,
-            &mut means.buffer[..COPY_WITHOUT_PIPE_BYTES_MAX],
-            from,
-        ),
+        None => copy(flow, source, sink, &mut means.buffer[..LATE_COPY_BYTES_MAX], from),
     }
 }
 
@@ -510,7 +508,47 @@ fn flush(flow: &mut Flow, sink: &OwnedFd, means: &mut Means, to: Side) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
     use super::*;
+    use crate::descriptors::Budget;
+
+    #[test]
+    fn a_long_direction_is_spliced_while_much_comes_at_once() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let pair = || {
+            let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (far, listener.accept().unwrap().0)
+        };
+        let ((mut client, source), (_backend, sink)) = (pair(), pair());
+        let peeked = source.try_clone().unwrap();
+        let (source, sink) = (OwnedFd::from(source), OwnedFd::from(sink));
+        let mut means = Means {
+            buffer: vec![0; BUFFER_BYTES].into(),
+            pipes: Pipes::new(Arc::new(Budget::new(100))),
+        };
+        let mut flow = Flow::new(Opening::default());
+        flow.direction.sink_ready();
+        flow.direction.source_ready(false);
+        let much = SPLICE_AFTER_BYTES as u32;
+        flow.direction.filled(Filled::More(much));
+        flow.direction.flushed(much);
+        for is_spliced in [true, false, false] {
+            client.write_all(b"ping").unwrap();
+            peeked.peek(&mut [0]).unwrap();
+            flow.direction.source_ready(false);
+            fill(&mut flow, &source, &sink, &mut means, Side::Client).unwrap();
+            assert_eq!(matches!(flow.carry, Carry::Pipe(_)), is_spliced);
+            // What was copied is out already.
+            assert_eq!(flow.direction.next() == Step::Flush, is_spliced);
+            if is_spliced {
+                flush(&mut flow, &sink, &mut means, Side::Backend).unwrap();
+            }
+            assert_eq!(flow.direction.held(), 0);
+        }
+        assert_eq!(flow.direction.moved(), u64::from(much) + 12);
+    }
 
     #[test]
     fn an_idle_connection_is_small() {

@@ -74,9 +74,9 @@ impl Report {
             span.as_secs()
         );
         println!(
-            "| variant | bulk 1, Gb/s | bulk 8, Gb/s | CPU s/GB (8) | conn/s | CPU µs/conn | req/s, 32 conns | p50 / p99 µs at half load | bytes per idle conn |"
+            "| variant | bulk 1, Gb/s | bulk 8, Gb/s | CPU s/GB (8) | conn/s | CPU µs/conn | req/s, 32 conns | CPU µs/req | p50 / p99 µs at half load | bytes per idle conn |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|");
         for variant in Variant::ALL.into_iter().filter(|v| v.is_throughput()) {
             let rate = |kind, scale: f64, digits| show(self.rates.get(&(variant, kind)), scale, digits);
             let cost = |kind, scale: f64, digits| show(self.costs.get(&(variant, kind)), scale, digits);
@@ -86,7 +86,7 @@ impl Report {
                 values.map_or_else(|| "–".to_owned(), |values| format!("{:.0}", median(&values)))
             };
             println!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |",
                 variant.name(),
                 rate(Kind::Bulk1, 8e-9, 1),
                 rate(Kind::Bulk8, 8e-9, 1),
@@ -94,6 +94,7 @@ impl Report {
                 rate(Kind::Connections, 1.0, 0),
                 cost(Kind::Connections, 1e6, 0),
                 rate(Kind::Requests, 1.0, 0),
+                cost(Kind::Requests, 1e6, 1),
                 latency(|l| l.p50),
                 latency(|l| l.p99),
                 self.idle
