@@ -20,9 +20,10 @@ const LATE: &str = "What was ordered is not on the wire";
 /// A gateway that does what it is told, as far as anybody can see.
 fn obey(control: &Arc<Control>, node: &'static str, waits_for: Option<&'static str>) {
     let mut feed = control.follow(node, "");
-    let control = Arc::clone(control);
+    // Who tells it things ends when its test does, not when nobody listens any more.
+    let control = Arc::downgrade(control);
     std::thread::spawn(move || {
-        while let Some(line) = feed.next() {
+        while let (Some(line), Some(control)) = (feed.next(), control.upgrade()) {
             let what = &line["what"];
             let listening = |spec: &Value| {
                 let state = match waits_for {
