@@ -16,10 +16,13 @@ use crate::{
 };
 
 /// A gateway that was not heard of for so long is away, and others get what it served.
-pub const SILENCE: Duration = Duration::from_secs(3);
+///
+/// Four signs of life long, so that a loaded machine is not taken for a dead one; and short enough that traffic goes again within three
+/// seconds of a death.
+pub const SILENCE: Duration = Duration::from_secs(2);
 /// A gateway whose words were not answered for so long is on its own. Reckoned from when it spoke, so that it knows this
 /// before anybody gets what it serves, with time left to stop.
-pub const CONTACT: Duration = Duration::from_secs(2);
+pub const CONTACT: Duration = Duration::from_millis(1250);
 const _: () = assert!(CONTACT.as_millis() < SILENCE.as_millis());
 
 /// The longest name of a gateway, in characters: that of a host.

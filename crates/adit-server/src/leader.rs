@@ -58,10 +58,12 @@ pub async fn lead<W: Future<Output = ()>>(
     cancel: CancellationToken,
     work: impl Fn(CancellationToken) -> W,
 ) {
+    // A lease that could not be given back: it would keep everybody waiting, us too, once the store is there again.
+    let mut owed = None;
     loop {
         let term = tokio::select! {
             () = cancel.cancelled() => return,
-            term = stand(&*store, &cache, standing, &word) => term,
+            term = stand(&*store, &cache, standing, &word, &mut owed) => term,
         };
         let Some(mut term) = term else {
             return;
@@ -85,8 +87,11 @@ pub async fn lead<W: Future<Output = ()>>(
             leading.cancel();
             work.await;
         }
-        // So that the next one need not wait; where that fails, the lease lapses.
-        let _ = timeout(REVOKE_TIMEOUT, store.lease_revoke(term.lease)).await;
+        // So that the next one need not wait.
+        let given_back = timeout(REVOKE_TIMEOUT, store.lease_revoke(term.lease)).await;
+        if !matches!(given_back, Ok(Ok(()))) {
+            owed = Some(term.lease);
+        }
         if !lost {
             return;
         }
@@ -110,9 +115,19 @@ async fn stand(
     cache: &Cache<State>,
     standing: &Lease,
     word: &impl Fn() -> Arc<[u8]>,
+    owed: &mut Option<LeaseId>,
 ) -> Option<Term> {
     let mut notices = cache.subscribe();
     loop {
+        if let Some(lease) = *owed {
+            match store.lease_revoke(lease).await {
+                Ok(()) | Err(StoreError::LeaseNotFound(_)) => *owed = None,
+                Err(_) => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            }
+        }
         match candidate(store, standing, word()).await {
             Ok(Some(term)) => return Some(term),
             Ok(None) => {}

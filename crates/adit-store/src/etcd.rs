@@ -381,21 +381,22 @@ impl Store for EtcdStore {
             let request = LeaseRequest {
                 id: request::lease_number(lease),
             };
+            // Nothing is written for it, so it is answered soon or not at all, and whoever asks has little time.
+            let patience = self.client.soon();
             let (connection, mut answers) = self
                 .client
-                .stream::<_, LeaseKeepAliveResponse>(LEASE_KEEP_ALIVE, request, false)
+                .stream::<_, LeaseKeepAliveResponse>(LEASE_KEEP_ALIVE, request, false, patience)
                 .await
                 .map_err(Failure::into_source)?;
-            let answer = answers.message().await;
-            if answer.is_err() {
+            let answer = timeout(patience, answers.message()).await;
+            if !matches!(answer, Ok(Ok(_))) {
                 self.client.leave(&connection).await;
             }
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer?)
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer??)
         };
-        let answer = match timeout(self.client.call_timeout(), kept).await {
-            Ok(kept) => kept.map_err(|source| StoreError::unavailable(doing, source))?,
-            Err(elapsed) => return Err(StoreError::unavailable(doing, elapsed)),
-        };
+        let answer = kept
+            .await
+            .map_err(|source| StoreError::unavailable(doing, source))?;
         match answer {
             Some(answer) if answer.ttl_s > 0 => Ok(()),
             Some(_) => Err(StoreError::LeaseNotFound(lease)),

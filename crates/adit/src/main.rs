@@ -52,7 +52,8 @@ fn main() -> ExitCode {
             admin::drain(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
         }
         Command::Lab(args) => {
-            lab::command::run(args).map_or_else(|e| fail_with(&e, e.status()), |()| ExitCode::SUCCESS)
+            let ended = lab::command::run(args);
+            ended.map_or_else(|e| fail_with(&e, e.status()), |well| u8::from(!well).into())
         }
         Command::Networks(args) => networks::run(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS),
         Command::Gateway(Gateway::Check(args)) => u8::from(!gateway_check::run(&args)).into(),

@@ -262,19 +262,30 @@ impl Client {
         unary(connection, path, request, until).await
     }
 
-    /// Opens a stream that begins with this message, and stays open on our side if `open`.
+    /// How long one member may take for what it answers out of its memory.
+    pub(crate) fn soon(&self) -> Duration {
+        self.config.attempt_timeout / 3
+    }
+
+    /// How long one member may take.
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.config.attempt_timeout
+    }
+
+    /// Opens a stream that begins with this message, and stays open on our side if `open`. It has to be open within `patience`.
     pub(crate) async fn stream<Req, Res>(
         &self,
         path: &'static str,
         message: Req,
         open: bool,
+        patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
         Req: Message + 'static,
         Res: Message + Default + 'static,
     {
         let asked = Instant::now();
-        let opened = self.open(path, message, open).await;
+        let opened = self.open(path, message, open, patience).await;
         self.metrics.asked(path, &opened, asked.elapsed());
         opened
     }
@@ -284,13 +295,14 @@ impl Client {
         path: &'static str,
         message: Req,
         open: bool,
+        patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
         Req: Message + 'static,
         Res: Message + Default + 'static,
     {
         let connection = self.connection().await.map_err(Failure::NotSent)?;
-        let until = Instant::now() + self.config.attempt_timeout;
+        let until = Instant::now() + patience;
         let request = self.request(&connection, (), until).await?.map(|()| {
             let first = stream::once(std::future::ready(message));
             match open {

@@ -49,6 +49,17 @@ pub enum What {
     Exec(Exec),
     /// End and remove everything, whatever state it is in.
     Down,
+    /// Try every failure in a lab of its own, under load, and print what clients saw, what was lost (nothing may be), and how soon it was
+    /// over.
+    ///
+    /// Every kind of process is killed, stopped, cut off, and given a full disk, while clients create, read and delete through every control
+    /// plane, connect through the endpoint all the time, and ask who has its address. Then gateways are killed over and over, and endpoints
+    /// created. Takes about ten minutes; the exit status is 0 where everything came back and nothing that was answered was lost.
+    #[command(
+        after_help = "Examples:\n  adit lab matrix > failures.md\n  adit lab matrix --only 'gateway' --failovers 0 --endpoints 0\n  \
+        adit lab matrix --list"
+    )]
+    Matrix(Matrix),
     /// The backend's process.
     #[command(hide = true)]
     Serve {
@@ -79,6 +90,26 @@ pub struct Up {
 #[derive(Debug, Args)]
 pub struct Status {
     /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+/// Which failures.
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// Only failures whose name holds this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub only: String,
+    /// Name them, and do nothing.
+    #[arg(long)]
+    pub list: bool,
+    /// How often the gateway that serves is killed, for the times.
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub failovers: usize,
+    /// How many endpoints are created, for the times to the first byte.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub endpoints: usize,
+    /// A table in Markdown, or JSON for programs.
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     pub output: Output,
 }

@@ -77,13 +77,8 @@ impl Caller {
         timeout: Duration,
         patience: Duration,
     ) -> Result<Self, String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(timeout))
-            .build()
-            .into();
         let mut caller = Self {
-            agent,
+            agent: agent(timeout),
             urls: urls.to_vec(),
             at: 0,
             account,
@@ -126,6 +121,16 @@ impl Caller {
         Self {
             urls: vec![url.to_owned()],
             at: 0,
+            ..self.clone()
+        }
+    }
+
+    /// The same, with its own time-out for each request.
+    #[must_use]
+    pub fn within(&self, urls: &[String], timeout: Duration) -> Self {
+        Self {
+            agent: agent(timeout),
+            urls: urls.to_vec(),
             ..self.clone()
         }
     }
@@ -218,6 +223,13 @@ impl Caller {
             std::thread::sleep(POLL);
         }
     }
+}
+
+fn agent(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(timeout));
+    config.build().into()
 }
 
 /// How often what is waited for is asked for.

@@ -9,16 +9,18 @@ use std::{
 };
 
 use adit_cloud::kernel::exec::{self, ExecError};
+use adit_model::error_chain;
 use adit_netns::Directory;
 use serde_json::{Value, json};
 
 use super::{
     Kind, Lab, LabError, Shape, Wish,
-    args::{Exec, LabArgs, Output, Up, What},
+    args::{Exec, LabArgs, Matrix, Output, Up, What},
     plan::{CONSUMER, SERVER_PORT},
     record::Endpoint,
     serve,
     tenants::Tenants,
+    trial::{cells, failover, report::Report, run::Trial},
 };
 use crate::terminal::{self, quoted};
 
@@ -62,12 +64,12 @@ fn default_directory() -> PathBuf {
     crate::data::default_path().with_file_name("adit-lab")
 }
 
-/// Does as told.
+/// Does as told; answers whether all was well.
 ///
 /// # Errors
 /// By what is missing.
-pub fn run(args: LabArgs) -> Result<(), Error> {
-    let directory = args.dir.unwrap_or_else(default_directory);
+pub fn run(args: LabArgs) -> Result<bool, Error> {
+    let directory = args.dir.clone().unwrap_or_else(default_directory);
     let find = || Lab::find(&directory);
     match args.what {
         What::Up(up) => bring_up(&directory, &up)?,
@@ -90,6 +92,77 @@ pub fn run(args: LabArgs) -> Result<(), Error> {
             }
         },
         What::Serve { port } => serve::run(port)?,
+        What::Matrix(matrix) => return Ok(try_all(args.dir.as_deref(), &matrix)?),
+    }
+    Ok(true)
+}
+
+/// Tries the failures, in a lab of its own unless a directory is named.
+fn try_all(directory: Option<&Path>, matrix: &Matrix) -> Result<bool, LabError> {
+    let chosen = cells::all()
+        .into_iter()
+        .filter(|cell| cell.to_string().contains(&matrix.only));
+    let chosen: Vec<_> = chosen.collect();
+    if matrix.list {
+        let names: String = chosen.iter().map(|cell| format!("{cell}\n")).collect();
+        terminal::print(&names);
+        return Ok(true);
+    }
+    let own = || std::env::temp_dir().join(format!("adit-matrix-{}", std::process::id()));
+    let directory = directory.map_or_else(own, Path::to_owned);
+    let mut tell = |line: &str| terminal::warn(line);
+    tell(&format!(
+        "A lab of its own, in {0} (where this is broken off: adit lab --dir {0} down)",
+        quoted(&directory)
+    ));
+    let mut report = Report::default();
+    let tried = Trial::start(&directory, &mut tell).and_then(|mut trial| {
+        let tried = try_in(&mut trial, &chosen, matrix, &mut report, &mut tell);
+        trial.end().and(tried)
+    });
+    if let Err(e) = tried {
+        report.broken_off = Some(error_chain(&e));
+        if let Ok(lab) = Lab::find(&directory) {
+            lab.down()?;
+        }
+    }
+    let text = match matrix.output {
+        Output::Table => report.markdown(),
+        Output::Json => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
+    };
+    terminal::print(&text);
+    Ok(report.is_well())
+}
+
+fn try_in(
+    trial: &mut Trial,
+    chosen: &[cells::Cell],
+    matrix: &Matrix,
+    report: &mut Report,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(), LabError> {
+    for (n, cell) in (1..).zip(chosen) {
+        tell(&format!("{n} of {}: {cell} …", chosen.len()));
+        let outcome = trial.fail(*cell)?;
+        if !outcome.is_well() {
+            tell(&format!(
+                "NOT WELL: {:?} {:?}",
+                outcome.not_recovered, outcome.lost
+            ));
+        }
+        report.cells.push(outcome);
+    }
+    report.promised = trial
+        .callers
+        .take()
+        .map(|callers| callers.promised())
+        .unwrap_or_default();
+    if matrix.failovers > 0 {
+        report.failovers = Some(failover::failovers(trial, matrix.failovers, tell)?);
+    }
+    if matrix.endpoints > 0 {
+        tell(&format!("{} endpoints, one after the other …", matrix.endpoints));
+        report.first_byte = Some(failover::first_bytes(trial, matrix.endpoints)?);
     }
     Ok(())
 }

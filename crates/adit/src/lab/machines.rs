@@ -6,9 +6,7 @@
 use std::{
     fs, io,
     io::Write,
-    net::{SocketAddr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use adit_netns::{Namespace, disk, userns};
@@ -23,14 +21,9 @@ use super::{
 };
 use crate::secret::{self, SecretError};
 
-/// How long a machine's process may take to be there.
-const READY_TIMEOUT: Duration = Duration::from_secs(40);
-/// How often it is looked whether it is.
-const POLL: Duration = Duration::from_millis(10);
-/// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How large a small disk is, in bytes: etcd writes 64 MB ahead, of its log alone; others need next to nothing.
-const ETCD_DISK: u64 = 256 << 20;
+/// How large a small disk is, in bytes: etcd keeps two files of 64 MB ready for its log, and each crash leaves some behind; others need
+/// next to nothing.
+const ETCD_DISK: u64 = 640 << 20;
 const DISK: u64 = 8 << 20;
 /// What fills a disk.
 const FILLER: &str = "filler";
@@ -69,10 +62,12 @@ pub enum LabError {
         why: String,
     },
     /// Something that was waited for did not come about.
-    #[error("{name} is not ready after {} s; its log is {}", READY_TIMEOUT.as_secs(), log.display())]
+    #[error("{name} {how}; its log is {}", log.display())]
     NotReady {
         /// The machine.
         name: String,
+        /// How it is instead.
+        how: String,
         /// Its log.
         log: PathBuf,
     },
@@ -98,7 +93,7 @@ pub enum LabError {
     Api(String),
 }
 
-fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> LabError {
+pub(super) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> LabError {
     let action = action.into();
     move |source| LabError::System { action, source }
 }
@@ -160,13 +155,22 @@ impl Lab {
         lab.prepare()?;
         lab.runtime.block_on(lab.fabric.raise(&lab.plan))?;
         let names: Vec<_> = lab.machines().map(|place| place.name.clone()).collect();
+        let (etcds, others): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| lab.plan.of(Kind::Etcd).any(|place| place.name == *name));
         // Together: members of etcd wait for each other.
-        for name in &names {
+        for name in &etcds {
             tell(&format!("Starting {name} …"));
             lab.launch(name)?;
-            if lab.place(name)?.kind != Kind::Etcd {
-                lab.await_ready(name)?;
-            }
+        }
+        for name in &etcds {
+            lab.await_ready(name)?;
+            lab.await_leader(name)?;
+        }
+        for name in &others {
+            tell(&format!("Starting {name} …"));
+            lab.launch(name)?;
+            lab.await_ready(name)?;
         }
         Ok(lab)
     }
@@ -210,6 +214,11 @@ impl Lab {
     #[must_use]
     pub fn files(&self) -> &Files {
         &self.files
+    }
+
+    /// Its namespaces.
+    pub(super) fn fabric(&self) -> &Fabric {
+        &self.fabric
     }
 
     /// Writes down what a person can connect to.
@@ -537,42 +546,6 @@ impl Lab {
         let name = name.to_owned();
         self.record.started.insert(name, started);
         self.write()
-    }
-
-    /// Waits until a machine's process is there.
-    fn await_ready(&self, name: &str) -> Result<(), LabError> {
-        let deadline = Instant::now() + READY_TIMEOUT;
-        while !self.is_ready(name)? {
-            let ended = self.state(name) == Some(State::Dead);
-            if ended || Instant::now() > deadline {
-                return Err(LabError::NotReady {
-                    name: name.to_owned(),
-                    log: self.files.log(name),
-                });
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(())
-    }
-
-    fn is_ready(&self, name: &str) -> Result<bool, LabError> {
-        let place = self.place(name)?;
-        let Some(process) = &place.process else {
-            return Ok(true);
-        };
-        let Some((ip, port)) = process.accepts else {
-            let pid = self
-                .record
-                .started
-                .get(name)
-                .map(|started| started.pid.unsigned_abs());
-            let run = crate::data::running(&self.files.machine(name).join("data"));
-            return Ok(run.is_ok_and(|run| Some(run.pid) == pid));
-        };
-        let to = SocketAddr::from(SocketAddrV4::new(ip, port));
-        let look = || TcpStream::connect_timeout(&to, LOOK_TIMEOUT).is_ok();
-        let looked = self.fabric.open(&place.namespace)?.run(look);
-        looked.map_err(system(format!("enter the namespace of {name}")))
     }
 }
 

@@ -2,7 +2,7 @@
 //! all of them, each machine a network namespace, each process real.
 //!
 //! Owns what a lab is made of ([`plan`], pure), how it is made ([`fabric`], [`process`]), what is known of it ([`record`]) and what can be
-//! done to it ([`machines`]). Knows of the region's inside nothing: tenants ([`tenants`]) come by the API.
+//! done to it ([`machines`]); [`trial`] breaks one under load and measures. Knows of the region's inside nothing: tenants ([`tenants`]) come by the API.
 
 pub mod args;
 pub mod caller;
@@ -11,9 +11,11 @@ pub mod fabric;
 pub mod machines;
 pub mod plan;
 pub mod process;
+mod ready;
 pub mod record;
 pub mod serve;
 pub mod tenants;
+pub mod trial;
 
 pub use machines::{Lab, LabError, Wish};
 pub use plan::{Kind, Shape, Side};

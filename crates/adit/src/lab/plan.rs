@@ -22,7 +22,7 @@ const EACH_MAX: u8 = 5;
 const API_PORT: u16 = 7117;
 const NODES_PORT: u16 = 7118;
 /// Where etcd serves clients, and its other members.
-const ETCD_PORT: u16 = 2379;
+pub const ETCD_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 /// Where the backend listens, and clients of the endpoint connect to.
 pub const SERVER_PORT: u16 = 80;

@@ -20,8 +20,9 @@ use super::plan::Process;
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(5);
-/// Variables of this program's own, which processes of a lab are not to have from a person's shell.
+/// Variables of this program's own, which processes of a lab are not to have from a person's shell; but how much they log.
 const OWN_VARIABLES: &str = "ADIT_";
+const LOG_VARIABLE: &str = "ADIT_LOG";
 
 /// A process that was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub fn start(namespace: &Namespace, program: &Path, process: &Process, log: &Pat
         // What ends a person's command by its terminal is not meant for it.
         .process_group(0);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(OWN_VARIABLES) {
+        if name != LOG_VARIABLE && name.to_string_lossy().starts_with(OWN_VARIABLES) {
             command.env_remove(name);
         }
     }
