@@ -138,7 +138,8 @@ pub trait Network: Send + Sync + 'static {
     ) -> Result<(), NetworkError>;
 
     /// Keeps an address for an endpoint: the wanted one, or any free one. Asked again for the same endpoint, the answer is
-    /// the same.
+    /// the same. Who asks may be a moment behind: where the network can tell that the endpoint is gone, or about to go, it
+    /// keeps none; elsewhere it is given back once [`Network::list_reserved`] was looked at.
     ///
     /// # Errors
     /// By cause; [`NetworkError::Unavailable`] alone is worth another try.

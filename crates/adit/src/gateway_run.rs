@@ -217,7 +217,14 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             .map(|address| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&watch).serve(address, bound))));
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
         let known = follower.resume().await;
-        let following = tokio::spawn(follower.run(said));
+        // Until then the former gateway follows by this name, and who follows anew displaces it. What is in no file, only the feed tells.
+        let serving = Arc::clone(&gateway);
+        let may = async move {
+            if known.is_some() {
+                serving.serves().await;
+            }
+        };
+        let following = tokio::spawn(follower.run(said, may));
         let work = async {
             // Until then the directory is the former gateway's, if there is one.
             gateway.serves().await;
@@ -226,7 +233,7 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             let asked = questions::open(data.path())?;
             let answering = questions::serve(asked, Some(Arc::clone(&gateway)));
             let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
-            terminal::print(&banner(args, &data, known, started));
+            terminal::print(&banner(args, &data, known.unwrap_or(0), started));
             gateway.followed().await;
             Ok::<_, Error>(())
         };

@@ -63,7 +63,13 @@ fn a_gateway_takes_over_from_another_and_no_client_notices() {
     }
     let folder = tempfile::tempdir().unwrap();
     let [api, networks, state] = ["api", "networks", "state"].map(|name| folder.path().join(name));
-    let control = Control::start(&api, &[]);
+    std::fs::create_dir_all(&api).unwrap();
+    let log = api.join("log");
+    let control = Control::start_logged(&api, &["--log", "info"], std::fs::File::create(&log).unwrap());
+    let followed = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.matches("A gateway follows the feed.").count()
+    };
     let urls = [control.nodes.clone()];
     let token_file = control.token_file();
     let _networks = Role::networks(&urls, &token_file, &networks);
@@ -117,6 +123,8 @@ fn a_gateway_takes_over_from_another_and_no_client_notices() {
         let _second = gateway(&["--take-over", DRAIN[0], DRAIN[1]]);
         assert_ne!(pid(&state), Some(former), "the directory is the second one's");
         more();
+        // Neither displaces the other on the feed: each has come once.
+        until("the second one on the feed", || (followed() == 2).then_some(()));
         // What the first one has goes on there, and ends when its endpoint is rejected.
         echo(&mut old).unwrap();
         echo(&mut cut).unwrap();
@@ -138,6 +146,7 @@ fn a_gateway_takes_over_from_another_and_no_client_notices() {
         let (_, ip) = consumer.connect(&service);
         let to = SocketAddrV4::new(ip, 7000);
         client.run(move || drop(visit(to))).unwrap();
+        assert_eq!(followed(), 2);
         over.store(true, Relaxed);
         for client in clients {
             client

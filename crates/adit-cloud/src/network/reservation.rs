@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use ipnet::Ipv4Net;
 
 use super::{
-    Clash, Failure, own_subnet, own_vpc,
+    Clash, Failure, Kind, own_subnet, own_vpc,
     port::{Picked, plan_removal},
     put_guard,
     route_table::{ROUTES_MAX, own_table},
@@ -174,6 +174,9 @@ impl Cloud {
         if let Some(known) = state.port(&id).and_then(|port| reservation(port)) {
             return Ok((Txn::new(), (known, None)));
         }
+        // What is kept for an endpoint that is gone, or on its way, keeps its address from others for a while.
+        let stands = state.endpoint(&endpoint).filter(|e| e.is_live());
+        let stands = stands.ok_or_else(|| Failure::not_found(Kind::Port, endpoint))?;
         let parent = own_subnet(state, project, subnet)?;
         let (ip, held) = self.choose_for_endpoint(state, &parent, endpoint, wanted)?;
         let created = self.created();
@@ -190,6 +193,7 @@ impl Cloud {
             updated_at: created.at,
         };
         let txn = Txn::new()
+            .unchanged(Key::Endpoint(endpoint), stands.revision)
             .unchanged(Key::Subnet(subnet), parent.revision)
             .absent(Key::Port(id))
             .put(Key::Port(id), encode(&port));

@@ -30,6 +30,42 @@ fn nic() -> PortId {
     "4189d3c2-8882-4871-a3c2-d380272eed88".parse().unwrap()
 }
 
+/// An endpoint that is creating, as its document says.
+async fn endpoint(stage: &Stage) -> EndpointId {
+    let id = EndpointId::random();
+    written(stage, id, "creating").await;
+    id
+}
+
+async fn written(stage: &Stage, id: EndpointId, status: &str) {
+    let document = json!({
+        "id": id, "project": demo(), "domain": "a3f1c2d4e5b60718293a4b5c6d7e8f90", "service": vpc(),
+        "service_name": "eu-de.orders", "vpc": vpc(), "service_type": "interface", "subnet": subnet(),
+        "subnet_cidr": "10.0.0.0/24", "ip": null, "enable_dns": false, "whitelist": [], "enable_whitelist": false,
+        "source": null, "marker": 1, "pool": vpc(), "tags": [], "description": "", "quota_slot": 0, "status": status,
+        "accepted_once": false, "created": {"order": 1, "at": "2026-01-01T00:00:00Z"},
+        "updated_at": "2026-01-01T00:00:00Z",
+    });
+    let put = Txn::new().put(Key::Endpoint(id), encode(&document));
+    let Commit::Committed(revision) = stage.store.commit(put).await.unwrap() else {
+        panic!()
+    };
+    stage.cache.wait_for(revision).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_kept_for_an_endpoint_that_is_gone_or_going() {
+    let stage = Stage::new().await;
+    let never = EndpointId::random();
+    let going = endpoint(&stage).await;
+    written(&stage, going, "deleting").await;
+    for id in [never, going] {
+        let kept = stage.cloud.reserve(id, &demo(), subnet(), None).await;
+        assert_eq!(kept, Err(NetworkError::NotFound(id.to_string())));
+    }
+    assert_eq!(stage.cloud.list_reserved().await, Ok(vec![]));
+}
+
 #[tokio::test]
 async fn look_ups_answer_the_owner_alone_with_fences_that_hold() {
     let stage = Stage::new().await;
@@ -68,7 +104,7 @@ async fn look_ups_answer_the_owner_alone_with_fences_that_hold() {
 async fn a_reservation_is_idempotent_and_given_back_once() {
     let stage = Stage::new().await;
     let cloud = &stage.cloud;
-    let endpoint = EndpointId::random();
+    let endpoint = endpoint(&stage).await;
     let first = cloud.reserve(endpoint, &demo(), subnet(), None).await.unwrap();
     assert_eq!(first.ip.to_string(), "10.0.0.100");
     assert_eq!((first.port.0, first.mtu_bytes), (endpoint.0, 1500));
@@ -90,7 +126,8 @@ async fn a_reservation_is_idempotent_and_given_back_once() {
 async fn an_address_that_was_claimed_is_kept_and_one_of_another_s_is_not_freed() {
     let stage = Stage::new().await;
     let cloud = &stage.cloud;
-    let (endpoint, ip) = (EndpointId::random(), "10.0.0.3".parse().unwrap());
+    let (endpoint, another) = (endpoint(&stage).await, endpoint(&stage).await);
+    let ip = "10.0.0.3".parse().unwrap();
     let address = Key::Address(subnet(), ip);
     let claim = Txn::new()
         .absent(address.clone())
@@ -99,10 +136,8 @@ async fn an_address_that_was_claimed_is_kept_and_one_of_another_s_is_not_freed()
         panic!()
     };
     stage.cache.wait_for(revision).await.unwrap();
-    let another = cloud
-        .reserve(EndpointId::random(), &demo(), subnet(), Some(ip))
-        .await;
-    assert_eq!(another, Err(NetworkError::AddressTaken(ip)));
+    let refused = cloud.reserve(another, &demo(), subnet(), Some(ip)).await;
+    assert_eq!(refused, Err(NetworkError::AddressTaken(ip)));
     assert_eq!(
         cloud
             .reserve(endpoint, &demo(), subnet(), Some(ip))
@@ -136,15 +171,10 @@ async fn an_address_that_was_claimed_is_kept_and_one_of_another_s_is_not_freed()
 #[tokio::test]
 async fn what_cannot_be_reserved_is_named() {
     let stage = Stage::new().await;
-    let cloud = &stage.cloud;
+    let (cloud, id) = (&stage.cloud, endpoint(&stage).await);
     let reserve = |project, subnet, ip: &str| {
         let wanted = ip.parse().ok();
-        async move {
-            cloud
-                .reserve(EndpointId::random(), &project, subnet, wanted)
-                .await
-                .unwrap_err()
-        }
+        async move { cloud.reserve(id, &project, subnet, wanted).await.unwrap_err() }
     };
     let gone = SubnetId::random();
     assert_eq!(

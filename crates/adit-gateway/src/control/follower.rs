@@ -192,17 +192,17 @@ impl Follower {
         }
     }
 
-    /// Has the gateway serve what it was told last, before anybody tells it anything. Answers how many endpoints that are.
+    /// Has the gateway serve what it was told last, before anybody tells it anything. Answers how many endpoints that are; `None`
+    /// where it was never told anything.
     ///
     /// A file that cannot be used is told in the log, and nothing is served by it.
-    pub async fn resume(&self) -> usize {
+    pub async fn resume(&self) -> Option<usize> {
         let read = self.last_good.lock().as_ref().map(LastGood::read).transpose();
         let told = match read.map(Option::flatten) {
-            Ok(Some(told)) => told,
-            Ok(None) => return 0,
+            Ok(told) => told?,
             Err(e) => {
                 tracing::error!(error = error_chain(&e), "What was served last is not known.");
-                return 0;
+                return None;
             }
         };
         let count = told.len();
@@ -210,11 +210,11 @@ impl Follower {
         self.known.lock().told = told;
         self.endpoints.store(count as u64, Ordering::Relaxed);
         let _ = self.events.send(FeedEvent::Snapshot { endpoints }).await;
-        count
+        Some(count)
     }
 
-    /// Follows, until the gateway ends. `reports` is what the gateway says.
-    pub async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<Report>) {
+    /// Follows, once it may, until the gateway ends. `reports` is what the gateway says.
+    pub async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<Report>, may: impl Future<Output = ()>) {
         let mut beside = JoinSet::new();
         beside.spawn(Arc::clone(&self).keep());
         let collector = Arc::clone(&self);
@@ -223,6 +223,7 @@ impl Follower {
                 collector.outbox.put(report);
             }
         });
+        may.await;
         let mut position = None;
         let mut lost = true;
         let mut said = vec![String::new(); self.urls.len()];

@@ -155,6 +155,12 @@ async fn place(
         leg.ip = match reserved {
             Ok(reserved) => Some(reserved.ip),
             Err(e @ (NetworkError::Unavailable(_) | NetworkError::Authentication)) => return Err(e.into()),
+            // Another process has gone on with it, and the network knows.
+            Err(_)
+                if app.cache.read().endpoint(&endpoint.id).map(|e| e.revision) != Some(endpoint.revision) =>
+            {
+                return Ok(Outcome::REST);
+            }
             Err(e) => return fail(app, endpoint, ApiError::because(Code::E2022, format!("{e}."))).await,
         };
     }

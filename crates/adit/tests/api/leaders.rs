@@ -73,7 +73,7 @@ fn once(question: Asked, reached: &Arc<Semaphore>, go: &Arc<Semaphore>) -> impl 
 
 #[tokio::test]
 async fn who_goes_on_after_another_took_over_changes_nothing() {
-    for question in [Asked::Reserve, Asked::Release, Asked::Route] {
+    for question in [Asked::BeforeReserve, Asked::Reserve, Asked::Release, Asked::Route] {
         let app = TestApp::start().await;
         let service = app.service(80, false).await;
         let TestApp { running, other, .. } = app;
@@ -116,5 +116,9 @@ async fn who_goes_on_after_another_took_over_changes_nothing() {
         other.get(&path).await.refused();
         agrees(&region).await;
         stale.stop().await;
+        // Nothing is kept for what is gone, not for a moment.
+        let kept = region.network.list_reserved().await.unwrap();
+        let kept: Vec<_> = kept.iter().map(|kept| kept.endpoint.to_string()).collect();
+        assert_eq!(kept, [next.rsplit('/').next().unwrap()], "{question:?}");
     }
 }

@@ -10,12 +10,13 @@ use adit_server::{Network, NetworkError, Reservation, Seen};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 
-/// What was asked.
+/// What was asked, or is about to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Vpc,
     Subnet,
     Port,
+    BeforeReserve,
     Reserve,
     Release,
     RouteTable,
@@ -103,6 +104,7 @@ impl<H: Fn(Asked) -> Hook + Send + Sync + 'static> Network for Hooked<H> {
         subnet: SubnetId,
         wanted: Option<Ipv4Addr>,
     ) -> Result<Reservation, NetworkError> {
+        (self.hook)(Asked::BeforeReserve).await?;
         let answer = self.network.reserve(endpoint, project, subnet, wanted).await;
         (self.hook)(Asked::Reserve).await?;
         answer
