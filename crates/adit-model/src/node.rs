@@ -3,14 +3,14 @@
 //! The feed's events and reports are [`crate::feed`]'s; here is what they travel in by HTTP: lines of JSON down
 //! ([`FeedLine`]), bodies of JSON up ([`NodeStatus`]). Owns their form; never how often they are sent.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     feed::{Capabilities, FeedEvent, Report},
-    id::Malformed,
+    id::{Malformed, PortId, RouteTableId, SubnetId, VpcId},
     network::{Port, RouteTable, Subnet, Vpc},
     time::Timestamp,
 };
@@ -199,17 +199,39 @@ pub struct Drain {
     pub since: Timestamp,
 }
 
-/// The embedded cloud's networks, whole: for gateways that make its VPCs themselves.
+/// The embedded cloud's networks, or some of them: for gateways that make its VPCs themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Networks {
+    /// Where the stream is with this: whoever comes again with it gets what has changed since. Its numbers are the store's
+    /// revisions, the same in every process of the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<FeedPosition>,
     /// Its VPCs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vpcs: Vec<Arc<Vpc>>,
     /// Their subnets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Arc<Subnet>>,
     /// What is in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Arc<Port>>,
     /// Their routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route_tables: Vec<Arc<RouteTable>>,
+}
+
+/// One of the embedded cloud's networks, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkId {
+    /// A VPC.
+    Vpc(VpcId),
+    /// A subnet.
+    Subnet(SubnetId),
+    /// A port.
+    Port(PortId),
+    /// A route table.
+    RouteTable(RouteTableId),
 }
 
 /// A line of the networks' stream.
@@ -218,8 +240,79 @@ pub struct Networks {
 pub enum NetworksLine {
     /// All of them, as they are now.
     Networks(Networks),
+    /// What has changed.
+    Changes {
+        /// What is new, or another.
+        put: Networks,
+        /// What is no more.
+        gone: Vec<NetworkId>,
+    },
     /// Nothing is new.
     Beat,
+}
+
+/// The networks that somebody was told of, by their ids: what is wanted of the kernel is made of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownNetworks {
+    /// As far as they were told.
+    pub position: Option<FeedPosition>,
+    /// VPCs.
+    pub vpcs: BTreeMap<VpcId, Arc<Vpc>>,
+    /// Subnets.
+    pub subnets: BTreeMap<SubnetId, Arc<Subnet>>,
+    /// Ports.
+    pub ports: BTreeMap<PortId, Arc<Port>>,
+    /// Route tables.
+    pub route_tables: BTreeMap<RouteTableId, Arc<RouteTable>>,
+}
+
+impl KnownNetworks {
+    /// Takes in what a line says. Answers whether anything is another.
+    pub fn learn(&mut self, line: NetworksLine) -> bool {
+        match line {
+            NetworksLine::Beat => return false,
+            NetworksLine::Networks(all) => {
+                *self = Self::default();
+                self.put(all);
+            }
+            NetworksLine::Changes { put, gone } => {
+                let nothing = gone.is_empty()
+                    && put
+                        == (Networks {
+                            position: put.position,
+                            ..Networks::default()
+                        });
+                self.put(put);
+                for id in gone {
+                    match id {
+                        NetworkId::Vpc(id) => drop(self.vpcs.remove(&id)),
+                        NetworkId::Subnet(id) => drop(self.subnets.remove(&id)),
+                        NetworkId::Port(id) => drop(self.ports.remove(&id)),
+                        NetworkId::RouteTable(id) => drop(self.route_tables.remove(&id)),
+                    }
+                }
+                return !nothing;
+            }
+        }
+        true
+    }
+
+    fn put(&mut self, networks: Networks) {
+        let Networks {
+            position,
+            vpcs,
+            subnets,
+            ports,
+            route_tables,
+        } = networks;
+        self.position = position;
+        self.vpcs.extend(vpcs.into_iter().map(|vpc| (vpc.id, vpc)));
+        self.subnets
+            .extend(subnets.into_iter().map(|subnet| (subnet.id, subnet)));
+        self.ports.extend(ports.into_iter().map(|port| (port.id, port)));
+        self.route_tables
+            .extend(route_tables.into_iter().map(|table| (table.id, table)));
+    }
 }
 
 #[cfg(test)]
@@ -246,5 +339,40 @@ mod tests {
         for bad in ["", ".", "1", "7.", "x.1", "00000000000000000000000000000007.+1"] {
             assert_eq!(bad.parse::<FeedPosition>(), Err(Malformed), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_known_follows_what_is_said() {
+        let vpc = |n: u128, name: &str| {
+            let vpc = serde_json::json!({"id": Uuid::from_u128(n), "project": "6e9dfd51d1124e8d8498dce894923a0d",
+                "name": name, "description": "", "cidr": null, "vni": 7,
+                "created": {"order": 1, "at": "2026-01-01T00:00:00Z"}, "updated_at": "2026-01-01T00:00:00Z"});
+            Arc::new(serde_json::from_value::<Vpc>(vpc).unwrap())
+        };
+        let position = |revision| {
+            Some(FeedPosition {
+                incarnation: Uuid::from_u128(1),
+                revision,
+            })
+        };
+        let some = |revision, vpcs: &[&Arc<Vpc>]| Networks {
+            position: position(revision),
+            vpcs: vpcs.iter().map(|vpc| Arc::clone(vpc)).collect(),
+            ..Networks::default()
+        };
+        let (one, other, renamed) = (vpc(1, "one"), vpc(2, "two"), vpc(2, "other"));
+        let mut known = KnownNetworks::default();
+        assert!(known.learn(NetworksLine::Networks(some(1, &[&one, &other]))));
+        assert!(!known.learn(NetworksLine::Beat));
+        let changes = |put, gone| NetworksLine::Changes { put, gone };
+        assert!(!known.learn(changes(some(2, &[]), Vec::new())));
+        assert_eq!(known.position, position(2), "also where nothing is another");
+        let gone = vec![NetworkId::Vpc(one.id), NetworkId::Vpc(VpcId(Uuid::from_u128(9)))];
+        assert!(known.learn(changes(some(3, &[&renamed]), gone)));
+        let names: Vec<_> = known.vpcs.values().map(|vpc| vpc.name.as_str()).collect();
+        assert_eq!(names, ["other"]);
+        // All of them: what is not among them is not there.
+        assert!(known.learn(NetworksLine::Networks(some(4, &[&one]))));
+        assert_eq!((known.vpcs.len(), known.position), (1, position(4)));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! GET  /node/v1/feed?node=NAME&from=POSITION   what to serve, as lines of JSON, for as long as both live
 //! POST /node/v1/status                         what is served
-//! GET  /node/v1/networks                       the embedded cloud's networks, for gateways that make its VPCs themselves
+//! GET  /node/v1/networks?from=POSITION         the embedded cloud's networks, for gateways that make its VPCs themselves
 //! ```
 //!
 //! Owns the paths and who may use them: whoever has the nodes' secret, or a certificate of the nodes' authority, and nobody
@@ -11,13 +11,14 @@
 //! another name nobody follows the feed. What is sent is [`crate::feed`]'s. Only the process whose reconcilers run has a feed; any other answers 503, and
 //! the gateway asks the next.
 
+mod networks;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use adit_model::{
     body,
-    node::{FeedLine, Networks, NetworksLine, Node, NodeName, NodeStatus},
+    node::{FeedLine, Node, NodeName, NodeStatus},
 };
-use adit_store::{Key, Notice, Notices};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -39,6 +40,8 @@ use crate::{
     feed::Subscription,
     replica,
 };
+
+pub use networks::is_network;
 
 /// How often a line is sent where nothing is new.
 pub const BEAT: Duration = Duration::from_secs(1);
@@ -112,7 +115,7 @@ pub fn router(app: Arc<App>, access: NodeAccess, stopping: CancellationToken) ->
     let router = Router::new()
         .route("/node/v1/feed", get(feed))
         .route("/node/v1/status", post(status))
-        .route("/node/v1/networks", get(networks))
+        .route("/node/v1/networks", get(networks::networks))
         .fallback(async || Refused(StatusCode::NOT_FOUND, "There is nothing here.".to_owned()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&nodes), guard))
@@ -250,58 +253,6 @@ async fn status(
 /// How much of a gateway's version, and of its machine's name, is kept.
 const VERSION_CHARS_MAX: usize = 64;
 const MACHINE_CHARS_MAX: usize = 512;
-
-async fn networks(State(nodes): State<Arc<Nodes>>) -> Response {
-    let notices = nodes.app.cache.subscribe();
-    let state = (nodes, notices, true);
-    lines(stream::unfold(state, async |(nodes, mut notices, first)| {
-        let changed = match first {
-            true => true,
-            false => tokio::select! {
-                () = nodes.stopping.cancelled() => return None,
-                changed = change(&mut notices) => changed?,
-                () = tokio::time::sleep(BEAT) => false,
-            },
-        };
-        let line = match changed {
-            true => NetworksLine::Networks(all_networks(&nodes.app)),
-            false => NetworksLine::Beat,
-        };
-        Some((written(&line), (nodes, notices, false)))
-    }))
-}
-
-/// Waits until networks have changed; `None` once nothing changes any more.
-async fn change(notices: &mut Notices) -> Option<bool> {
-    loop {
-        match notices.next().await? {
-            Notice::Resync => return Some(true),
-            Notice::Changed(keys) if keys.iter().any(|key| is_network(key)) => return Some(true),
-            Notice::Changed(_) => {}
-        }
-    }
-}
-
-/// Whether a key is of something that a VPC is made of in the kernel.
-pub fn is_network(key: &str) -> bool {
-    matches!(
-        Key::parse(key),
-        Some(Key::Vpc(_) | Key::Subnet(_) | Key::Port(_) | Key::RouteTable(_))
-    )
-}
-
-fn all_networks(app: &App) -> Networks {
-    let state = app.cache.read();
-    Networks {
-        vpcs: state.vpcs().map(|stored| Arc::clone(&stored.value)).collect(),
-        subnets: state.subnets().map(|stored| Arc::clone(&stored.value)).collect(),
-        ports: state.ports().map(|stored| Arc::clone(&stored.value)).collect(),
-        route_tables: state
-            .route_tables()
-            .map(|stored| Arc::clone(&stored.value))
-            .collect(),
-    }
-}
 
 type Line = Result<Bytes, Infallible>;
 

@@ -65,7 +65,7 @@ struct Inner<V> {
     state: Arc<RwLock<State<V>>>,
     /// The revision that the view has reached; `None` before the first load. Closed if the follower has ended.
     reached: watch::Receiver<Option<Revision>>,
-    notices: broadcast::WeakSender<Notice>,
+    notices: broadcast::WeakSender<(Revision, Notice)>,
     barriers: Barriers,
     follower: AbortHandle,
 }
@@ -203,23 +203,40 @@ impl<V: View> Cache<V> {
     pub fn subscribe(&self) -> Notices {
         Notices {
             receiver: self.inner.notices.upgrade().map(|notices| notices.subscribe()),
+            reached: Revision(0),
         }
     }
 }
 
 /// A subscription to a cache's notices. Lossless in effect: what was missed arrives as one [`Notice::Resync`].
 pub struct Notices {
-    receiver: Option<broadcast::Receiver<Notice>>,
+    receiver: Option<broadcast::Receiver<(Revision, Notice)>>,
+    reached: Revision,
 }
 
 impl Notices {
     /// The next notice, sent after the view shows it; `None` once the cache has stopped. May be dropped half-way.
     pub async fn next(&mut self) -> Option<Notice> {
         match self.receiver.as_mut()?.recv().await {
-            Ok(notice) => Some(notice),
+            Ok((revision, notice)) => {
+                self.reach(revision);
+                Some(notice)
+            }
             Err(broadcast::error::RecvError::Lagged(_)) => Some(Notice::Resync),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+impl Notices {
+    /// The revision up to which everything was told; 0 before the first notice.
+    pub fn reached(&self) -> Revision {
+        self.reached
+    }
+
+    /// Everything up to this revision is known from elsewhere.
+    pub fn reach(&mut self, revision: Revision) {
+        self.reached = self.reached.max(revision);
     }
 }
 
@@ -256,7 +273,7 @@ struct Follower<V> {
     prefix: Arc<str>,
     state: Arc<RwLock<State<V>>>,
     reached: watch::Sender<Option<Revision>>,
-    notices: broadcast::Sender<Notice>,
+    notices: broadcast::Sender<(Revision, Notice)>,
     /// Whether the last thing asked of the store failed; logged when it changes.
     failing: bool,
 }
@@ -319,7 +336,7 @@ impl<V: View> Follower<V> {
         );
         drop(old);
         self.reached.send_replace(Some(token.revision));
-        let _ = self.notices.send(Notice::Resync);
+        let _ = self.notices.send((token.revision, Notice::Resync));
         Ok(token)
     }
 
@@ -371,7 +388,7 @@ impl<V: View> Follower<V> {
         for batch in batches {
             if !batch.changes.is_empty() && self.notices.receiver_count() > 0 {
                 let keys = batch.changes.iter().map(|change| change.key.clone()).collect();
-                let _ = self.notices.send(Notice::Changed(keys));
+                let _ = self.notices.send((batch.revision, Notice::Changed(keys)));
             }
         }
         Some(reached)

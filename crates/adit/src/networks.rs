@@ -12,7 +12,7 @@ use adit_cloud::kernel::{
 use adit_gateway::control::{Certificates, Control, ControlError, ControlUrl, TrustError};
 use adit_model::{
     error_chain,
-    node::{Networks as Documents, NetworksLine},
+    node::{KnownNetworks, NetworksLine},
 };
 use adit_netns::DirectoryError;
 use tokio::{
@@ -107,8 +107,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
             namespaces: Some(directory.path().to_owned()),
             rootless: networks.is_rootless(),
         })?;
-        let (documents, wanted) = watch::channel(None);
-        let followed = follow(&control, &args.control.control, &documents);
+        let (known, wanted) = watch::channel(None);
+        let followed = follow(&control, &args.control.control, &known);
         let introduced = Arc::new(tokio::sync::Notify::new());
         let making = make(&kernel, wanted, &introduced);
         let say = async {
@@ -131,11 +131,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// Learns of the networks from whichever address answers, for ever.
-async fn follow(control: &Control, urls: &[ControlUrl], documents: &watch::Sender<Option<Documents>>) {
+async fn follow(control: &Control, urls: &[ControlUrl], known: &watch::Sender<Option<KnownNetworks>>) {
     let mut said = vec![String::new(); urls.len()];
     loop {
         for (url, said) in urls.iter().zip(&mut said) {
-            let why = error_chain(&learn(control, url, documents).await);
+            let why = error_chain(&learn(control, url, known).await);
             // Once, and not four times a second.
             if *said != why {
                 tracing::warn!(control.url = %url, error = why, "Networks stay as they were told last.");
@@ -149,18 +149,27 @@ async fn follow(control: &Control, urls: &[ControlUrl], documents: &watch::Sende
 async fn learn(
     control: &Control,
     url: &ControlUrl,
-    documents: &watch::Sender<Option<Documents>>,
+    known: &watch::Sender<Option<KnownNetworks>>,
 ) -> ControlError {
-    let mut lines = match control.lines(url, "/node/v1/networks").await {
+    let position = known.borrow().as_ref().and_then(|known| known.position);
+    let from = position.map(|position| position.to_string()).unwrap_or_default();
+    let mut lines = match control
+        .lines(url, &format!("/node/v1/networks?from={from}"))
+        .await
+    {
         Ok(lines) => lines,
         Err(e) => return e,
     };
     loop {
         match lines.next().await {
-            Ok(NetworksLine::Networks(new)) => {
-                documents.send_replace(Some(new));
+            Ok(line) => {
+                // Before all of them, nothing is known: not even that there are none.
+                known.send_if_modified(|known| match (known, line) {
+                    (known, line @ NetworksLine::Networks(_)) => known.get_or_insert_default().learn(line),
+                    (Some(known), line) => known.learn(line),
+                    (None, _) => false,
+                });
             }
-            Ok(NetworksLine::Beat) => {}
             Err(e) => return e,
         }
     }
@@ -169,13 +178,13 @@ async fn learn(
 /// Keeps the kernel as it is wanted, for ever; says when it is so for the first time.
 async fn make(
     kernel: &Kernel,
-    mut wanted: watch::Receiver<Option<Documents>>,
+    mut wanted: watch::Receiver<Option<KnownNetworks>>,
     introduced: &tokio::sync::Notify,
 ) {
     loop {
         let made = {
-            let documents = wanted.borrow_and_update().clone();
-            match documents.map(|documents| of(kernel, &documents)) {
+            let desired = wanted.borrow_and_update().as_ref().map(|known| of(kernel, known));
+            match desired {
                 Some(desired) => kernel
                     .apply(&desired)
                     .await
@@ -192,18 +201,12 @@ async fn make(
     }
 }
 
-fn of(kernel: &Kernel, documents: &Documents) -> Desired {
-    let Documents {
-        vpcs,
-        subnets,
-        ports,
-        route_tables,
-    } = documents;
+fn of(kernel: &Kernel, known: &KnownNetworks) -> Desired {
     desired(
         kernel.instance(),
-        vpcs.iter().map(Arc::as_ref),
-        subnets.iter().map(Arc::as_ref),
-        ports.iter().map(Arc::as_ref),
-        route_tables.iter().map(Arc::as_ref),
+        known.vpcs.values().map(Arc::as_ref),
+        known.subnets.values().map(Arc::as_ref),
+        known.ports.values().map(Arc::as_ref),
+        known.route_tables.values().map(Arc::as_ref),
     )
 }

@@ -1,5 +1,5 @@
 //! A control plane whose etcd has lost most of its members: it says so, and answers every request in bounded time.
-#![expect(clippy::unwrap_used, reason = "a test's panic is its verdict")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
 
 #[path = "../../adit-store/tests/etcd/cluster.rs"]
 #[expect(dead_code, reason = "this test uses its own part of it")]

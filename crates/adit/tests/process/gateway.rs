@@ -78,6 +78,10 @@ impl Drop for Alive {
 pub(crate) struct Lines(BufReader<Box<dyn std::io::Read + Send>>);
 
 impl Lines {
+    pub(crate) fn of(lines: BufReader<Box<dyn std::io::Read + Send>>) -> Self {
+        Self(lines)
+    }
+
     /// The next line that says something; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Value> {
         loop {
