@@ -210,8 +210,10 @@ impl Gateway {
                     at_work.insert(work.id(), id);
                 }
             }
+            // Fenced, it has looked at everything and serves nothing.
             if told
                 && running.is_empty()
+                && !self.is_fenced()
                 && let Some(inherited) = inherited.take()
             {
                 served(&inherited);

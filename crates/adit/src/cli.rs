@@ -24,7 +24,9 @@ use crate::{
     top::Top,
 };
 
-pub use nodes::{ControlArgs, Gateway, GatewayCheck, GatewayDrain, GatewayRun, Gateways, Networks, NodeArgs};
+pub use nodes::{
+    ControlArgs, Gateway, GatewayCheck, GatewayDrain, GatewayRun, Gateways, Networks, NodeArgs, OnControlLoss,
+};
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
 #[derive(Debug, Parser)]

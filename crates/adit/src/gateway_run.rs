@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    cli::GatewayRun,
+    cli::{GatewayRun, OnControlLoss},
     control as questions,
     data::{self, DataDir, DataError, Run},
     dev::modes,
@@ -217,10 +217,11 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             .map(|address| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&watch).serve(address, bound))));
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
         let known = follower.resume().await;
-        // Until then the former gateway follows by this name, and who follows anew displaces it. What is in no file, only the feed tells.
-        let serving = Arc::clone(&gateway);
+        // Until then the former gateway follows by this name, and who follows anew displaces it. What is in no file, only the feed
+        // tells; and who serves nothing without a control plane needs it first.
+        let (serving, holds) = (Arc::clone(&gateway), args.on_control_loss == OnControlLoss::Hold);
         let may = async move {
-            if known.is_some() {
+            if known.is_some() && holds {
                 serving.serves().await;
             }
         };
