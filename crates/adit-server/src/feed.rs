@@ -8,6 +8,7 @@
 mod examine;
 mod node;
 mod specify;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
@@ -18,15 +19,14 @@ use std::{
 };
 
 use adit_model::{
-    diagnosis::Examination,
-    feed::{EndpointReport, EndpointSpec, FeedEvent, ProbedPort, Report},
+    feed::{EndpointReport, EndpointSpec, ProbedPort, Report},
     id::{EndpointId, ServiceId},
     node::{FeedPosition, NodeName},
     placement::Placement,
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
     time::Instant,
 };
 
@@ -35,6 +35,7 @@ use examine::Examinations;
 use node::{Node, is_same};
 pub(crate) use specify::drain_s;
 pub use specify::specify;
+pub use subscription::{Subscription, carry, null_gateway};
 
 /// Who serves what.
 #[derive(Debug)]
@@ -547,130 +548,6 @@ impl Inner {
         let ids: Vec<_> = self.wanted.keys().copied().collect();
         for id in ids {
             self.settle(id);
-        }
-    }
-}
-
-/// What one gateway is told, in order.
-pub struct Subscription {
-    feed: Arc<Feed>,
-    changed: watch::Receiver<()>,
-    name: NodeName,
-    serial: u64,
-    /// The last change that was read; `None` before the snapshot.
-    read: Option<u64>,
-    /// What is left of the snapshot.
-    first: VecDeque<FeedEvent>,
-}
-
-impl Subscription {
-    /// Whether it goes on where a former one was.
-    pub fn resumes(&self) -> bool {
-        self.read.is_some()
-    }
-
-    /// The next event, once there is one, and where the feed is after it; `None` once this gateway has subscribed anew, was
-    /// let go of, or the feed is closed.
-    pub async fn next(&mut self) -> Option<(FeedPosition, FeedEvent)> {
-        loop {
-            self.changed.borrow_and_update();
-            if let Some(found) = self.look()? {
-                return Some(found);
-            }
-            self.changed.changed().await.ok()?;
-        }
-    }
-
-    /// What there is now; `None` inside where that is nothing yet.
-    #[expect(clippy::option_option, reason = "the end is not the same as nothing yet")]
-    fn look(&mut self) -> Option<Option<(FeedPosition, FeedEvent)>> {
-        let mut inner = self.feed.inner.lock();
-        let open = inner.open;
-        let node = inner.nodes.get_mut(&self.name);
-        let node = node.filter(|node| node.subscription == self.serial)?;
-        if !open {
-            return Some(None);
-        }
-        let read = match self.read {
-            Some(read) => read,
-            None => {
-                let (events, revision) = node.snapshot();
-                self.first = events.into();
-                *self.read.insert(revision)
-            }
-        };
-        if let Some(event) = self.first.pop_front() {
-            // Only with all of it is everything known.
-            let reached = if self.first.is_empty() { read } else { 0 };
-            return Some(Some((node.position(reached), event)));
-        }
-        if let Some(question) = node.questions.pop_front() {
-            return Some(Some((node.position(read), question)));
-        }
-        Some(node.after(read).map(|(revision, event)| {
-            self.read = Some(revision);
-            (node.position(revision), event)
-        }))
-    }
-}
-
-/// Carries the feed to a gateway of this process, and its reports back, until either ends.
-pub async fn carry(
-    feed: Arc<Feed>,
-    name: NodeName,
-    mut subscription: Subscription,
-    events: mpsc::Sender<FeedEvent>,
-    mut reports: mpsc::Receiver<Report>,
-) {
-    let down = async {
-        while let Some((_, event)) = subscription.next().await {
-            if events.send(event).await.is_err() {
-                return;
-            }
-        }
-    };
-    let up = async {
-        while let Some(report) = reports.recv().await {
-            feed.report(&name, report);
-        }
-    };
-    tokio::join!(down, up);
-}
-
-/// Stands in for a gateway where there is none: reports every endpoint as served, and serves nothing.
-///
-/// For regions that run the control plane alone, which say so loudly.
-pub fn null_gateway(feed: Arc<Feed>, name: NodeName) -> impl Future<Output = ()> + Send {
-    let subscription = feed.subscribe_alone(name.clone());
-    agree(feed, name, subscription)
-}
-
-async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) {
-    let listening = |e: &EndpointSpec| Report {
-        id: e.id,
-        status: EndpointReport::Listening {
-            generation: e.generation,
-        },
-    };
-    while let Some((_, event)) = subscription.next().await {
-        let answers = match &event {
-            FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
-            FeedEvent::Put { endpoint } => vec![listening(endpoint)],
-            FeedEvent::Remove { id, .. } => vec![Report {
-                id: *id,
-                status: EndpointReport::Removed,
-            }],
-            FeedEvent::Examine { id, number, .. } => vec![Report {
-                id: *id,
-                status: EndpointReport::Examined {
-                    number: *number,
-                    examination: Examination::NoNetworks,
-                },
-            }],
-            FeedEvent::Defend { .. } => Vec::new(),
-        };
-        for answer in answers {
-            feed.report(&name, answer);
         }
     }
 }

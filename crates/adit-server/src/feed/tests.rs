@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_model::{
-    feed::{ConsumerLeg, Ingress, ProviderLeg},
+    feed::{ConsumerLeg, FeedEvent, Ingress, ProviderLeg},
     id::{MarkerId, ServiceId},
     proxy::ProxyHeader,
     service::TcpProxy,
