@@ -47,6 +47,11 @@ pub(crate) enum ApplyError {
     /// A descriptor of a namespace.
     #[error("no descriptor can be had")]
     Descriptor(#[source] std::io::Error),
+    /// Every source address is another endpoint's.
+    #[error(
+        "no address of {slice}, this gateway's part of the source addresses, is free in namespace {namespace}"
+    )]
+    NoSource { namespace: String, slice: Ipv4Net },
     /// A socket for address resolution.
     #[error("the neighbours cannot be spoken to")]
     Neighbours(#[source] std::io::Error),
@@ -90,8 +95,8 @@ struct Entered {
     subnets: Arc<Mutex<HashMap<Ipv4Net, String>>>,
     /// By link, who else is on it.
     neighbours: Arc<tokio::sync::Mutex<HashMap<String, Arc<Neighbours>>>>,
-    /// Whether the source range is local here: done once, when it is first a provider's.
-    provider: Arc<tokio::sync::OnceCell<()>>,
+    /// The source addresses that are local here: made so when it is first a provider's.
+    sources: Arc<tokio::sync::Mutex<HashSet<Ipv4Net>>>,
 }
 
 impl Entered {
@@ -106,6 +111,20 @@ impl Entered {
         })?;
         self.subnets.lock().insert(subnet, link.name.clone());
         Ok(link.name)
+    }
+
+    /// Makes a gateway's source addresses local: `ip route add local 198.19.128.0/17 dev lo`.
+    async fn make_local(&self, slice: Ipv4Net) -> Result<(), LinkError> {
+        let mut sources = self.sources.lock().await;
+        if !sources.contains(&slice) {
+            let route = Route {
+                destination: IpNet::V4(slice),
+                next_hop: NextHop::Local,
+            };
+            self.links.route_add(&route).await?;
+            sources.insert(slice);
+        }
+        Ok(())
     }
 }
 
@@ -203,9 +222,13 @@ impl Apply {
     pub(crate) async fn find(&self, spec: &EndpointSpec) -> Result<Wanted, ApplyError> {
         let consumer = self.enter(&spec.consumer.namespace).await?;
         let provider = self.enter(&spec.provider.namespace).await?;
+        if spec.provider.source.is_unspecified() {
+            let (namespace, slice) = (spec.provider.namespace.clone(), spec.provider.slice);
+            let slice = slice.unwrap_or(RESERVED);
+            return Err(ApplyError::NoSource { namespace, slice });
+        }
         provider
-            .provider
-            .get_or_try_init(|| make_sources_local(&provider.links))
+            .make_local(spec.provider.slice.unwrap_or(RESERVED))
             .await?;
         let (link, at) = match &spec.consumer.ingress {
             Ingress::Address { ip, subnet } => (consumer.link_in(*subnet).await?, At::Address(*ip)),
@@ -276,7 +299,7 @@ impl Apply {
             links,
             subnets: Arc::default(),
             neighbours: Arc::default(),
-            provider: Arc::default(),
+            sources: Arc::default(),
         };
         entered.insert(name.to_owned(), fresh.clone());
         Ok(fresh)
@@ -425,14 +448,4 @@ impl Apply {
         self.listeners.lock().remove(&(id, port));
         Ok(())
     }
-}
-
-/// Makes the source range local in a provider's namespace: `ip route add local 198.19.128.0/17 dev lo`.
-async fn make_sources_local(links: &Links) -> Result<(), LinkError> {
-    links
-        .route_add(&Route {
-            destination: IpNet::V4(RESERVED),
-            next_hop: NextHop::Local,
-        })
-        .await
 }

@@ -11,6 +11,8 @@
 mod certificates;
 mod follower;
 mod last_good;
+mod legs;
+mod sources;
 
 use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 
@@ -36,6 +38,7 @@ use tokio_rustls::{
 pub use certificates::{Certificates, TrustError};
 pub use follower::{Follower, Node};
 pub use last_good::{LastGood, LastGoodError};
+pub use legs::{VpcOf, Vpcs};
 
 /// How long an address may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

@@ -122,6 +122,8 @@ pub struct Gateway {
     lines: Mutex<HashMap<EndpointId, Line>>,
     claims: Mutex<Claims>,
     contact: Arc<Contact>,
+    /// Whether there is contact, and everything is known that was told with it.
+    in_contact: watch::Sender<bool>,
     on_control_loss: OnControlLoss,
     /// Whether nothing is served for want of a control plane.
     fenced: Mutex<bool>,
@@ -169,6 +171,7 @@ impl Gateway {
             probe_period: config.probe_period,
             lines: Mutex::default(),
             claims: Mutex::default(),
+            in_contact: watch::Sender::new(config.contact.is_there()),
             contact: config.contact,
             on_control_loss: config.on_control_loss,
             fenced: Mutex::new(fenced),
@@ -183,7 +186,7 @@ impl Gateway {
     pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<FeedEvent>, reports: mpsc::Sender<Report>) {
         let _serving = self.serving.lock().await;
         let mut conflicts = self.conflicts.lock().await;
-        let mut in_contact = self.contact.is_there();
+        let mut in_contact = *self.in_contact.borrow();
         let mut queue = Queue::default();
         let mut running = JoinSet::new();
         let mut at_work = HashMap::new();
@@ -323,7 +326,7 @@ impl Gateway {
             FeedEvent::Put { endpoint } => want(endpoint.id, endpoint.drain_s, Some(endpoint)),
             FeedEvent::Remove { id, drain_s } => want(id, drain_s, None),
             // Nothing changes by them.
-            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => {}
+            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } | FeedEvent::Peers { .. } => {}
             FeedEvent::Snapshot { endpoints } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
                 endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));

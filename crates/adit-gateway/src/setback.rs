@@ -74,6 +74,7 @@ impl Setback {
             ApplyError::Open(OpenError::Stopped | OpenError::Stalled | OpenError::Other { .. })
             | ApplyError::Link(_)
             | ApplyError::Descriptor(_)
+            | ApplyError::NoSource { .. }
             | ApplyError::Neighbours(_)
             | ApplyError::Setting(_)
             | ApplyError::NoLinkAddress(_)

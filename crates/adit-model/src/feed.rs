@@ -80,8 +80,11 @@ pub enum Ingress {
 pub struct ProviderLeg {
     /// The name of the VPC's namespace on the node.
     pub namespace: String,
-    /// The address that connections come from, out of 198.19.128.0/17.
+    /// The address that connections come from, out of 198.19.128.0/17; where the gateway has a slice it picks one itself.
     pub source: Ipv4Addr,
+    /// The part of that range that is the gateway's own; absent where all of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Ipv4Net>,
     /// The backend port's address; absent where it is the one that the client connects to.
     pub backend: Option<Ipv4Addr>,
     /// Further backends: connections go to each of all of them in turn.
@@ -124,12 +127,28 @@ pub enum FeedEvent {
         /// By which the answer is known.
         number: u64,
     },
+    /// Who else is in a VPC that the gateway has a namespace of.
+    Peers {
+        /// The VPC: [`crate::network::vpc_hash`] of its id.
+        vpc: String,
+        /// The other gateways.
+        peers: Vec<Peer>,
+    },
     /// The answer to [`EndpointReport::Contested`] for whoever serves the endpoint by the present placement: the address is
     /// its own, and it may say so once more.
     Defend {
         /// The endpoint.
         id: EndpointId,
     },
+}
+
+/// Another gateway in a VPC: what is sent to its source addresses has to get there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its source addresses.
+    pub slice: Ipv4Net,
+    /// Its own addresses in the VPC.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// What a gateway says of one endpoint.

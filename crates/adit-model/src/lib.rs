@@ -28,6 +28,7 @@ pub mod proxy;
 pub mod quota;
 pub mod service;
 pub mod sink;
+pub mod slices;
 pub mod superset;
 pub mod tag;
 pub mod tag_action;

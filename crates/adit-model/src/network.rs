@@ -8,6 +8,7 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     id::{
@@ -23,6 +24,13 @@ pub const RESERVED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 128, 0)
 /// Whether two blocks share at least one address.
 pub fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
+}
+
+/// What stands for a VPC in the name of its namespace: eight hexadecimal digits of the SHA-256 of its id.
+#[must_use]
+pub fn vpc_hash(vpc: VpcId) -> String {
+    let digest = Sha256::digest(vpc.0.as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `device_owner` of the port that holds an endpoint's address; such a port has no namespace of its own.

@@ -3,7 +3,7 @@
 //! The feed's events and reports are [`crate::feed`]'s; here is what they travel in by HTTP: lines of JSON down
 //! ([`FeedLine`]), bodies of JSON up ([`NodeStatus`]). Owns their form; never how often they are sent.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -161,6 +161,31 @@ pub struct NodeStatus {
     /// What it has done.
     #[serde(default)]
     pub reports: Vec<Report>,
+    /// Which VPCs have come or gone there since it said so last; absent where none have. Whoever never says anything of them
+    /// has all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legs: Option<Legs>,
+}
+
+/// A VPC that a gateway has a namespace of, and so can have a leg in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// Which: [`crate::network::vpc_hash`] of its id.
+    pub vpc: String,
+    /// The gateway's own addresses there, by which others reach it.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// What has changed of a gateway's legs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Legs {
+    /// Whether `here` is all that there is.
+    pub all: bool,
+    /// Those that are new, or have other addresses.
+    pub here: Vec<Leg>,
+    /// Those that are no more: [`Leg::vpc`].
+    #[serde(default)]
+    pub gone: Vec<String>,
 }
 
 /// What a gateway does.

@@ -1,13 +1,15 @@
 //! Which gateway serves which endpoint: shards of endpoints, each on one gateway.
 //!
-//! Owns the hash of an endpoint's id to its shard, and the planner of a placement from the one before ([`Placement::next`],
-//! pure). Only the reconcilers' leader plans; gateways are told what is theirs and never compute it.
+//! Owns the hash of an endpoint's id to its shard, the planner of a placement from the one before ([`Placement::next`],
+//! pure), and who serves an endpoint that its shard's gateway cannot serve ([`Placement::serving`]). Only the reconcilers'
+//! leader plans; gateways are told what is theirs and never compute it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{id::EndpointId, node::NodeName};
+use crate::{id::EndpointId, node::NodeName, slices::Slices};
 
 /// Into how many shards a pool's endpoints are divided. Part of the placement's meaning: it must never change.
 pub const SHARDS: usize = 4096;
@@ -20,6 +22,8 @@ pub struct Placement {
     epoch: u64,
     /// Each shard's gateway, and the epoch in which it came there; empty where no gateway has ever been.
     shards: Vec<Option<(NodeName, u64)>>,
+    /// Which part of the range of source addresses each gateway has.
+    slices: Slices,
 }
 
 /// A placement as it is written: each name once.
@@ -29,6 +33,8 @@ struct Written {
     nodes: Vec<NodeName>,
     /// The place of its name in `nodes`, and its epoch.
     shards: Vec<Option<(usize, u64)>>,
+    #[serde(default)]
+    slices: Slices,
 }
 
 impl From<Placement> for Written {
@@ -44,6 +50,7 @@ impl From<Placement> for Written {
                 .map(|shard| shard.as_ref().and_then(written))
                 .collect(),
             nodes: names.into_iter().cloned().collect(),
+            slices: placement.slices,
         }
     }
 }
@@ -52,7 +59,12 @@ impl TryFrom<Written> for Placement {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { epoch, nodes, shards } = written;
+        let Written {
+            epoch,
+            nodes,
+            shards,
+            slices,
+        } = written;
         if !shards.is_empty() && shards.len() != SHARDS {
             return Err(format!("a placement has {SHARDS} shards, not {}", shards.len()));
         }
@@ -64,7 +76,11 @@ impl TryFrom<Written> for Placement {
             }
         };
         let shards = shards.into_iter().map(read).collect::<Result<_, String>>()?;
-        Ok(Self { epoch, shards })
+        Ok(Self {
+            epoch,
+            shards,
+            slices,
+        })
     }
 }
 
@@ -112,6 +128,38 @@ impl Placement {
         self.node(shard(id))
     }
 
+    /// The gateway that serves an endpoint which not every gateway can serve: its shard's, where that `can`; else, of the
+    /// `others` that can, the one that wants the shard most. So an endpoint moves only from a gateway that cannot serve it any
+    /// more, or to one that now can. Where none can it is its shard's, which says what is missing.
+    pub fn serving<'a>(
+        &'a self,
+        id: EndpointId,
+        others: impl IntoIterator<Item = &'a NodeName>,
+        can: impl Fn(&NodeName) -> bool,
+    ) -> Option<&'a NodeName> {
+        let shard = shard(id);
+        let own = self.node(shard)?;
+        if can(own) {
+            return Some(own);
+        }
+        let others = others.into_iter().filter(|node| can(node));
+        others
+            .max_by_key(|node| (weight(node, shard), *node))
+            .or(Some(own))
+    }
+
+    /// Which source addresses each gateway has.
+    #[must_use]
+    pub fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
+    /// The source addresses that a gateway has for its endpoints.
+    #[must_use]
+    pub fn slice(&self, node: &NodeName) -> Option<Ipv4Net> {
+        self.slices.of(node)
+    }
+
     /// Every gateway that has shards, with how many.
     #[must_use]
     pub fn loads(&self) -> BTreeMap<&NodeName, usize> {
@@ -126,9 +174,12 @@ impl Placement {
     ///
     /// Each gateway gets at most its even share, rounded up. A shard moves only where its gateway is gone or has more than
     /// that, and then to the gateway that wants it most among those with room. Without any gateway everything stays as it
-    /// was: whoever comes back first finds its own.
+    /// was: whoever comes back first finds its own. Each of them has a slice of the source addresses, or else no shards.
     #[must_use]
     pub fn next(&self, live: &BTreeSet<NodeName>) -> Option<Placement> {
+        let slices = self.slices.with(live);
+        let mut live = live.clone();
+        live.retain(|node| slices.of(node).is_some());
         if live.is_empty() {
             return None;
         }
@@ -151,7 +202,7 @@ impl Placement {
                 free.extend(own.split_off(most));
             }
         }
-        if free.is_empty() {
+        if free.is_empty() && slices == self.slices {
             return None;
         }
         free.sort_unstable();
@@ -163,7 +214,11 @@ impl Placement {
                 shards[at] = Some(((*node).clone(), epoch));
             }
         }
-        Some(Placement { epoch, shards })
+        Some(Placement {
+            epoch,
+            shards,
+            slices,
+        })
     }
 }
 
@@ -258,6 +313,31 @@ mod tests {
         }
 
         #[test]
+        fn an_endpoint_moves_only_where_it_must_or_to_who_now_can_serve_it(
+            live in nodes(), id in any::<u128>(), able in nodes(), changed in 0..20_u8
+        ) {
+            let (placement, id, changed) = (after(std::slice::from_ref(&live)), EndpointId(Uuid::from_u128(id)), name(changed));
+            let serving = |able: &BTreeSet<NodeName>| {
+                placement.serving(id, &live, |node| able.contains(node)).unwrap().clone()
+            };
+            let before = serving(&able);
+            let shard_s = placement.owner(id).unwrap();
+            let any = able.intersection(&live).next().is_some();
+            prop_assert!(live.contains(&before));
+            prop_assert_eq!(able.contains(&before), any);
+            prop_assert!(!able.contains(shard_s) || before == *shard_s);
+            prop_assert!(any || before == *shard_s);
+            let mut now = able.clone();
+            if !now.remove(&changed) {
+                now.insert(changed.clone());
+            }
+            let after = serving(&now);
+            if after != before && any && now.intersection(&live).next().is_some() {
+                prop_assert!(before == changed || after == changed);
+            }
+        }
+
+        #[test]
         fn it_is_read_as_it_is_written(steps in proptest::collection::vec(nodes(), 0..4)) {
             let placement = after(&steps);
             let json = serde_json::to_string(&placement).unwrap();
@@ -269,6 +349,19 @@ mod tests {
     fn without_gateways_everything_stays() {
         let placement = after(&[[name(1), name(2)].into()]);
         assert_eq!(placement.next(&BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_placement_without_slices_gets_them_and_nothing_moves() {
+        let live = [name(1), name(2)].into();
+        let placement = after(std::slice::from_ref(&live));
+        let mut json: serde_json::Value = serde_json::to_value(&placement).unwrap();
+        json.as_object_mut().unwrap().remove("slices");
+        let former: Placement = serde_json::from_value(json).unwrap();
+        assert_eq!(former.slice(&name(1)), None);
+        let next = former.next(&live).unwrap();
+        assert!(next.slice(&name(1)).is_some() && next.epoch() == former.epoch() + 1);
+        assert!(moved(&former, &next).is_empty());
     }
 
     #[test]

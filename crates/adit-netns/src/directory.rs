@@ -119,6 +119,12 @@ impl Directory {
             .map_err(|source| self.error("remove the network namespace", name, source))
     }
 
+    /// Whether `name` is a namespace, and not only a file that was left behind.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        is_namespace(&self.path.join(name))
+    }
+
     /// The names that start with `prefix`, sorted; among them files whose namespace is gone.
     ///
     /// # Errors

@@ -66,21 +66,26 @@ impl Config {
                 ),
             );
         }
-        let can: Vec<_> = self.gateways.tcp_proxy.iter().map(|mode| mode.as_str()).collect();
-        let can = can.join(", ");
-        let mut missing = self.gateways.missing.iter();
-        let message = match missing.find(|missing| missing.tcp_proxy == mode) {
-            None => format!("cannot serve {mode}; they can serve: {can}."),
-            Some(m) => format!(
-                "cannot serve {mode}: {}. {} They can serve: {can}.",
-                m.reason, m.remedy
-            ),
-        };
-        ApiError::because(
-            Code::E0002,
-            format!("tcp_proxy: the gateways of this region {message}"),
-        )
+        refuse(mode, &self.gateways)
     }
+}
+
+/// What is said of a mode that gateways which can do no more than this cannot serve.
+pub(crate) fn refuse(mode: TcpProxy, gateways: &Capabilities) -> ApiError {
+    let can: Vec<_> = gateways.tcp_proxy.iter().map(|mode| mode.as_str()).collect();
+    let can = can.join(", ");
+    let mut missing = gateways.missing.iter();
+    let message = match missing.find(|missing| missing.tcp_proxy == mode) {
+        None => format!("cannot serve {mode}; they can serve: {can}."),
+        Some(m) => format!(
+            "cannot serve {mode}: {}. {} They can serve: {can}.",
+            m.reason, m.remedy
+        ),
+    };
+    ApiError::because(
+        Code::E0002,
+        format!("tcp_proxy: the gateways of this region {message}"),
+    )
 }
 
 impl std::fmt::Debug for Config {

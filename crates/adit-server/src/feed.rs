@@ -7,6 +7,7 @@
 
 mod examine;
 mod node;
+mod owners;
 mod specify;
 mod subscription;
 #[cfg(test)]
@@ -15,7 +16,6 @@ mod tests;
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
 use adit_model::{
@@ -33,25 +33,23 @@ use tokio::{
 pub(crate) use examine::EXAMINATION_TIMEOUT;
 use examine::Examinations;
 use node::{Node, is_same};
+use owners::{Owners, Spots, Vpcs};
 pub(crate) use specify::drain_s;
 pub use specify::specify;
 pub use subscription::{Subscription, carry, null_gateway};
-
-/// Who serves what.
-#[derive(Debug)]
-enum Owners {
-    /// One gateway in this process, everything.
-    Alone(NodeName),
-    /// Each shard's.
-    Placed(Arc<Placement>),
-}
 
 struct Inner {
     /// Whether what should be is known: nobody is told anything before.
     open: bool,
     wanted: HashMap<EndpointId, EndpointSpec>,
+    /// The VPCs of what is wanted.
+    vpcs: Vpcs,
     owners: Owners,
     nodes: HashMap<NodeName, Node>,
+    /// Gateways that are there and are to stay.
+    staying: BTreeSet<NodeName>,
+    /// Where gateways are in VPCs.
+    spots: Spots,
     /// How the backends of services have answered when they were asked last.
     backends: HashMap<ServiceId, Vec<ProbedPort>>,
     /// Changes with them; begins anywhere, so that two processes' numbers differ.
@@ -99,8 +97,11 @@ impl Feed {
             inner: Mutex::new(Inner {
                 open: false,
                 wanted: HashMap::new(),
+                vpcs: Vpcs::default(),
                 owners: Owners::Placed(Arc::default()),
                 nodes: HashMap::new(),
+                staying: BTreeSet::new(),
+                spots: Spots::new(),
                 backends: HashMap::new(),
                 backends_number: rand::random(),
                 overlaps: VecDeque::new(),
@@ -116,7 +117,8 @@ impl Feed {
     }
 
     /// Begins to tell gateways what to do: `wanted` is all that is to be served, `leaving` what is on its way out and may be
-    /// served yet. Gateways that `placement` names are waited for as if they had been heard of just now.
+    /// served yet. Gateways that `placement` names are waited for as if they had been heard of just now, and none is told
+    /// anything before all of them have said what they can serve, or are let go of.
     pub fn open(
         &self,
         wanted: impl IntoIterator<Item = EndpointSpec>,
@@ -126,10 +128,15 @@ impl Feed {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.wanted = wanted.into_iter().map(|spec| (spec.id, spec)).collect();
+        inner.vpcs = Vpcs::default();
+        inner.wanted.values().for_each(|spec| inner.vpcs.insert(spec));
+        inner.staying.clear();
         if let (Owners::Placed(owners), Some(placement)) = (&mut inner.owners, placement) {
             for name in placement.loads().into_keys() {
                 let node = inner.nodes.entry(name.clone()).or_insert_with(Node::new);
+                node.is_awaited = node.about.is_none();
                 leaving.iter().for_each(|id| node.tell_gone(*id));
+                inner.staying.insert(name.clone());
             }
             *owners = placement;
         }
@@ -146,8 +153,11 @@ impl Feed {
         let mut inner = self.inner.lock();
         inner.open = false;
         inner.wanted.clear();
+        inner.vpcs = Vpcs::default();
         inner.nodes.clear();
         inner.overlaps.clear();
+        inner.staying.clear();
+        inner.spots.clear();
         inner.examinations = Examinations::default();
         inner.backends.clear();
         inner.dirty.clear();
@@ -191,101 +201,13 @@ impl Feed {
         }
     }
 
-    /// A gateway says of itself that it is there; `false` where it is none that has come.
-    pub fn heard(&self, about: adit_model::node::Node) -> bool {
-        let mut inner = self.inner.lock();
-        let Some(node) = inner.nodes.get_mut(&about.name) else {
-            return false;
-        };
-        node.heard = Instant::now();
-        node.about = Some(about);
-        true
-    }
-
-    /// Every gateway that has said something of itself.
-    pub fn nodes(&self) -> Vec<adit_model::node::Node> {
-        let inner = self.inner.lock();
-        inner
-            .nodes
-            .values()
-            .filter_map(|node| node.about.clone())
-            .collect()
-    }
-
-    /// How many gateways have come, and were heard of since.
-    pub fn followers(&self) -> u64 {
-        let inner = self.inner.lock();
-        inner.nodes.values().filter(|node| node.subscription > 0).count() as u64
-    }
-
-    /// How many endpoints gateways were told to let go of since others have them.
-    pub fn moves(&self) -> u64 {
-        self.inner.lock().moves
-    }
-
-    /// Lets go of gateways that were not heard of for so long. What they served is others' from now on, and what they were
-    /// to let go of counts as let go of. Answers the names of those that are left.
-    pub fn expire(&self, silence: Duration) -> BTreeSet<NodeName> {
-        let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        if let Owners::Alone(name) = &inner.owners {
-            return [name.clone()].into();
-        }
-        let gone: Vec<_> = inner
-            .nodes
-            .extract_if(|_, node| node.heard.elapsed() > silence)
-            .collect();
-        for (name, node) in gone {
-            tracing::warn!(gateway.name = %name, "A gateway was not heard of for {} s.", silence.as_secs());
-            inner.dirty.extend(node.told.into_keys());
-            self.said();
-        }
-        inner.nodes.keys().cloned().collect()
-    }
-
-    /// Has gateways let go of what another one has listened for as long as `overlap`. Until then neighbours may not have heard
-    /// that the address has moved, and both serve.
-    pub fn let_go(&self, overlap: Duration) {
-        let mut inner = self.inner.lock();
-        let mut said = false;
-        while let Some((since, ..)) = inner.overlaps.front()
-            && since.elapsed() >= overlap
-            && let Some((_, name, id, revision)) = inner.overlaps.pop_front()
-        {
-            let told = inner.nodes.get_mut(&name).and_then(|node| node.told.get_mut(&id));
-            if let Some(told) = told.filter(|told| told.revision() == revision) {
-                told.is_known = true;
-                said |= inner.settle(id);
-            }
-        }
-        if said {
-            self.told.send_replace(());
-        }
-    }
-
-    /// Whether one gateway of this process serves everything.
-    pub fn is_alone(&self) -> bool {
-        matches!(self.inner.lock().owners, Owners::Alone(_))
-    }
-
-    /// Follows a placement from now on; the same again is nothing new.
-    pub fn place(&self, placement: Arc<Placement>) {
-        let mut inner = self.inner.lock();
-        if let Owners::Placed(owners) = &mut inner.owners
-            && owners.epoch() != placement.epoch()
-        {
-            *owners = placement;
-            inner.settle_all();
-            self.told.send_replace(());
-        }
-    }
-
     /// Says what should be served for an endpoint; the same again is nothing new.
     pub fn put(&self, spec: EndpointSpec) {
         let mut inner = self.inner.lock();
         let id = spec.id;
         // A document may change without a change of what is served: then there is nothing to say.
         if !is_same(inner.wanted.get(&id), Some(&spec)) {
+            inner.vpcs.insert(&spec);
             inner.wanted.insert(id, spec);
         }
         if inner.settle(id) {
@@ -298,6 +220,7 @@ impl Feed {
     pub fn remove(&self, id: EndpointId, drain_s: u32) -> bool {
         let mut inner = self.inner.lock();
         inner.wanted.remove(&id);
+        inner.vpcs.remove(id);
         let mut told = false;
         let mut held = false;
         for node in inner.nodes.values_mut() {
@@ -466,88 +389,12 @@ impl Feed {
             Some(EndpointReport::Listening { .. }) => Serving::Yes,
             Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(match &inner.owners {
                 Owners::Alone(_) => reason.clone(),
-                Owners::Placed(_) => format!("gateway {owner}: {reason}"),
+                Owners::Placed(_) => match inner.lack(id) {
+                    None => format!("gateway {owner}: {reason}"),
+                    Some(lack) => format!("gateway {owner}: {reason}; {lack}"),
+                },
             })),
-            _ => Serving::NotYet(None),
-        }
-    }
-}
-
-impl Inner {
-    fn owner(&self, id: EndpointId) -> Option<&NodeName> {
-        match &self.owners {
-            Owners::Alone(name) => Some(name),
-            Owners::Placed(placement) => placement.owner(id),
-        }
-    }
-
-    /// Whether another gateway may serve an endpoint, too.
-    fn is_elsewhere(&self, name: &NodeName, id: EndpointId) -> bool {
-        let mut others = self.nodes.iter().filter(|(other, _)| *other != name);
-        others.any(|(_, other)| other.told.contains_key(&id))
-    }
-
-    /// A gateway has said how it serves an endpoint: where others serve it yet, the time begins in which both do.
-    fn overlap(&mut self, name: &NodeName, id: EndpointId) {
-        let elsewhere = self.is_elsewhere(name, id);
-        let told = self.nodes.get_mut(name).and_then(|node| node.told.get_mut(&id));
-        let Some(told) = told.filter(|told| told.listens() && !told.is_known) else {
-            return;
-        };
-        match elsewhere {
-            false => told.is_known = true,
-            true => {
-                let entry = (Instant::now(), name.clone(), id, told.revision());
-                self.overlaps.push_back(entry);
-            }
-        }
-    }
-
-    /// Another gateway has let go of an endpoint. Whoever has asked for its address meanwhile may have heard of that one.
-    fn announce(&mut self, id: EndpointId) {
-        let Some(owner) = self.owner(id).cloned() else {
-            return;
-        };
-        let node = self.nodes.get_mut(&owner);
-        let listens = |node: &&mut Node| node.told.get(&id).is_some_and(node::Told::listens);
-        if let Some(node) = node.filter(listens) {
-            node.defend(id);
-        }
-    }
-
-    /// Tells gateways what follows for one endpoint: its owner is to serve it, and whoever else does is to let go of it, but
-    /// not before its owner has listened for a while, unless it cannot listen beside the other, or would serve it in a
-    /// way that is over. Answers whether anything was said.
-    fn settle(&mut self, id: EndpointId) -> bool {
-        let (Some(spec), Some(owner)) = (self.wanted.get(&id), self.owner(id).cloned()) else {
-            return false;
-        };
-        let (spec, drain_s) = (spec.clone(), spec.drain_s);
-        let Some(node) = self.nodes.get_mut(&owner) else {
-            return false;
-        };
-        let mut said = node.tell(id, Some(spec), drain_s);
-        let told = node.told.get(&id).filter(|told| told.listens());
-        let (listens, is_known) = (told.is_some(), told.is_some_and(|told| told.is_known));
-        let wanted = self.wanted.get(&id);
-        let machine = node.about.as_ref().map(|about| about.machine.clone());
-        let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
-        for (_, other) in others {
-            let is_over = |told: &node::Told| !is_same(told.spec.as_ref(), wanted);
-            let over = listens && other.told.get(&id).is_some_and(is_over);
-            if is_known || over || other.is_beside(machine.as_deref()) {
-                let told = other.tell(id, None, 0);
-                self.moves += u64::from(told);
-                said |= told;
-            }
-        }
-        said
-    }
-
-    fn settle_all(&mut self) {
-        let ids: Vec<_> = self.wanted.keys().copied().collect();
-        for id in ids {
-            self.settle(id);
+            _ => Serving::NotYet(inner.lack(id)),
         }
     }
 }

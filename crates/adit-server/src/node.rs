@@ -202,10 +202,18 @@ async fn feed(
 }
 
 async fn next_line(subscription: &mut Subscription, stopping: &CancellationToken) -> Option<FeedLine> {
-    tokio::select! {
-        () = stopping.cancelled() => None,
-        next = subscription.next() => next.map(|(position, what)| FeedLine::Event { position, what: Box::new(what) }),
-        () = tokio::time::sleep(BEAT) => Some(FeedLine::Beat),
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return None,
+            next = subscription.next() => {
+                let event = |(position, what)| FeedLine::Event { position, what: Box::new(what) };
+                return next.map(event);
+            }
+            // Who hears a beat knows everything: nothing is heard before the snapshot.
+            () = tokio::time::sleep(BEAT) => if subscription.is_told() {
+                return Some(FeedLine::Beat);
+            },
+        }
     }
 }
 
@@ -221,9 +229,10 @@ async fn status(
         node: name,
         version,
         machine,
+        capabilities,
         load,
         reports,
-        ..
+        legs,
     } = status;
     nodes.check_name(&name, certificate.as_deref())?;
     let app = &nodes.app;
@@ -240,7 +249,7 @@ async fn status(
         load,
         seen_at: app.now(),
     };
-    if !app.feed.heard(about) {
+    if !app.feed.heard(about, capabilities, legs) {
         let why = format!("node: {name} does not follow the feed here (any more).");
         return Err(Refused(StatusCode::CONFLICT, why));
     }

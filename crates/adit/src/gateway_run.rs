@@ -9,7 +9,7 @@ use adit_cloud::kernel::Instance;
 use adit_gateway::{
     Contact, Gateway, StartError,
     connection_log::ConnectionLog,
-    control::{Follower, LastGood, Node, TrustError},
+    control::{Follower, LastGood, Node, TrustError, Vpcs},
     succession::{Succession, TakeOverError, take_over},
 };
 use adit_model::error_chain;
@@ -140,6 +140,11 @@ async fn start(
     let kind = args.work.toa_kind;
     let toa = tokio::task::spawn_blocking(move || Sender::start(kind)).await;
     let (capabilities, toa) = modes(Some(toa.map_err(io::Error::other)?));
+    let named = pattern.clone();
+    let vpcs = Vpcs {
+        directory: directory.clone(),
+        of: Box::new(move |name| named.vpc(name)),
+    };
     let gateway = Arc::new(Gateway::start(adit_gateway::Config {
         relay: adit_relay::Config {
             toa,
@@ -168,6 +173,7 @@ async fn start(
             let id = vpc.parse();
             id.map_or_else(|_| vpc.to_owned(), |id| pattern.namespace(id))
         }),
+        vpcs,
         connections: Box::new(move || counted.connections()),
     };
     Ok((gateway, node))

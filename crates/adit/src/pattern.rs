@@ -55,6 +55,26 @@ impl Pattern {
             .replace(HASH.0, &vpc_hash(vpc))
     }
 
+    /// The VPC that a name is of, by its hash; `None` where it is of none.
+    #[must_use]
+    pub fn vpc(&self, name: &str) -> Option<String> {
+        let first = |(token, length): (&str, usize)| {
+            let at = self.0.find(token)?;
+            // Only tokens are before the first of its kind that make it longer.
+            let before = self.0[..at].matches(HASH.0).count() * (HASH.1 - HASH.0.len());
+            name.get(at + before..at + before + length)
+        };
+        if self.0.contains(ID.0) {
+            let vpc: VpcId = first(ID)?.parse().ok()?;
+            return (self.namespace(vpc) == name).then(|| vpc_hash(vpc));
+        }
+        let hash = first(HASH)?;
+        let is_hash = hash
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        (is_hash && self.0.replace(HASH.0, hash) == name).then(|| hash.to_owned())
+    }
+
     /// The pattern of what `adit networks` makes.
     #[must_use]
     pub fn of(instance: &Instance) -> Self {
@@ -75,6 +95,20 @@ mod tests {
             named("qrouter-{vpc}"),
             "qrouter-4189d3c2-8882-4871-a3c2-d380272eed80"
         );
+        for text in ["qrouter-{vpc}", "{hash}", "a-{hash}-{vpc}.{hash}", "t1m0v{hash}"] {
+            let pattern: Pattern = text.parse().unwrap();
+            let name = pattern.namespace(vpc);
+            assert_eq!(pattern.vpc(&name), Some(vpc_hash(vpc)), "{name}");
+            for other in [
+                "",
+                "qrouter-",
+                &name[1..],
+                &format!("{name}0"),
+                &name.to_uppercase(),
+            ] {
+                assert_eq!(pattern.vpc(other), None, "{text}: {other}");
+            }
+        }
         let instance: Instance = "q7x2m".parse().unwrap();
         let pattern = Pattern::of(&instance);
         assert_eq!(pattern.namespace(vpc), vpc_namespace(&instance, vpc));

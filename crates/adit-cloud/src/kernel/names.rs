@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use adit_model::id::{Malformed, PortId, SubnetId, VpcId};
+pub use adit_model::network::vpc_hash;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -54,13 +55,7 @@ impl fmt::Display for Instance {
 /// The name of a VPC's namespace, as in `aq7x2mv1f3870be`.
 #[must_use]
 pub fn vpc_namespace(instance: &Instance, vpc: VpcId) -> String {
-    format!("{}v{}", instance.prefix(), hash(vpc.0))
-}
-
-/// What stands for a VPC in the name of its namespace: eight hexadecimal digits of the SHA-256 of its id.
-#[must_use]
-pub fn vpc_hash(vpc: VpcId) -> String {
-    hash(vpc.0)
+    format!("{}v{}", instance.prefix(), vpc_hash(vpc))
 }
 
 /// The name of a port's namespace, as in `aq7x2mp1f3870be`.

@@ -14,7 +14,7 @@ use adit_model::{
     error_chain,
     feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
     id::EndpointId,
-    node::{FeedLine, FeedPosition, Load, NodeName, NodeStatus},
+    node::{FeedLine, FeedPosition, Legs, Load, NodeName, NodeStatus},
 };
 use hyper::{Method, body::Bytes};
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ use crate::contact::Contact;
 use super::{
     Connection, Control, ControlError, ControlUrl, Lines,
     last_good::{Changes, LastGood, LastGoodError, Told},
+    legs::{Vpcs, Watch},
+    sources::Sources,
 };
 
 /// How often a gateway says that it is there.
@@ -50,19 +52,33 @@ pub struct Node {
     pub capabilities: Capabilities,
     /// The name of a VPC's namespace here, out of what the control plane calls it.
     pub namespace: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// The VPCs that are here.
+    pub vpcs: Vpcs,
     /// How many connections it has.
     pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// The same, but for what is watched.
+struct About {
+    name: NodeName,
+    version: String,
+    machine: String,
+    capabilities: Capabilities,
+    namespace: Box<dyn Fn(&str) -> String + Send + Sync>,
+    connections: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// Follows a control plane.
 pub struct Follower {
     control: Control,
     urls: Vec<ControlUrl>,
-    node: Node,
+    node: About,
     /// The file; away while it is written.
     last_good: Mutex<Option<LastGood>>,
     events: mpsc::Sender<FeedEvent>,
     known: Mutex<Known>,
+    sources: Mutex<Sources>,
+    legs: Watch,
     /// The file has something to learn.
     unwritten: Notify,
     endpoints: AtomicU64,
@@ -177,6 +193,15 @@ impl Follower {
         events: mpsc::Sender<FeedEvent>,
         contact: Arc<Contact>,
     ) -> Self {
+        let legs = Watch::new(node.vpcs);
+        let node = About {
+            name: node.name,
+            version: node.version,
+            machine: node.machine,
+            capabilities: node.capabilities,
+            namespace: node.namespace,
+            connections: node.connections,
+        };
         Self {
             control,
             urls,
@@ -184,6 +209,8 @@ impl Follower {
             last_good: Mutex::new(Some(last_good)),
             events,
             known: Mutex::default(),
+            sources: Mutex::default(),
+            legs,
             unwritten: Notify::new(),
             endpoints: AtomicU64::new(0),
             following: AtomicBool::new(false),
@@ -206,6 +233,10 @@ impl Follower {
             }
         };
         let count = told.len();
+        {
+            let mut sources = self.sources.lock();
+            told.values().for_each(|spec| sources.note(spec));
+        }
         let endpoints = told.values().map(|spec| self.here(spec)).collect();
         self.known.lock().told = told;
         self.endpoints.store(count as u64, Ordering::Relaxed);
@@ -220,10 +251,17 @@ impl Follower {
         let collector = Arc::clone(&self);
         beside.spawn(async move {
             while let Some(report) = reports.recv().await {
+                if report.status == EndpointReport::Removed {
+                    collector.let_go(report.id).await;
+                }
                 collector.outbox.put(report);
             }
         });
         may.await;
+        // Before the first word: what is not said then counts as not there.
+        self.legs.scan().await;
+        let watch = Arc::clone(&self);
+        beside.spawn(async move { watch.legs.run().await });
         let mut position = None;
         let mut lost = true;
         let mut said = vec![String::new(); self.urls.len()];
@@ -273,6 +311,7 @@ impl Follower {
         if std::mem::take(lost) {
             tracing::info!(control.url = %url, "The feed is followed.");
         }
+        self.legs.begin();
         self.following.store(true, Ordering::Relaxed);
         let ended = tokio::select! {
             ended = self.listen(lines, position) => ended,
@@ -303,8 +342,9 @@ impl Follower {
                 FeedLine::Event { position: at, what } => {
                     // Where it goes on where it was, it is not known how much is to come yet.
                     let is_all = matches!(*what, FeedEvent::Snapshot { .. });
-                    let what = self.learn(*what);
-                    if self.events.send(what).await.is_err() {
+                    if let Some(what) = self.learn(*what)
+                        && self.events.send(what).await.is_err()
+                    {
                         return Ok(());
                     }
                     *position = Some(at);
@@ -316,34 +356,59 @@ impl Follower {
         }
     }
 
-    /// Notes what is told, and makes of it what is meant here.
-    fn learn(&self, event: FeedEvent) -> FeedEvent {
+    /// Notes what is told, and makes of it what is meant here; `None` where it is nothing for the gateway.
+    fn learn(&self, event: FeedEvent) -> Option<FeedEvent> {
         let mut known = self.known.lock();
+        let mut sources = self.sources.lock();
+        let mut meant = |mut spec: EndpointSpec| {
+            sources.pick(&mut spec);
+            (self.here(&spec), (spec.id, Arc::new(spec)))
+        };
         let event = match event {
             FeedEvent::Snapshot { endpoints } => {
-                let here = endpoints.iter().map(|spec| self.here(spec)).collect();
-                known.told = endpoints
-                    .into_iter()
-                    .map(|spec| (spec.id, Arc::new(spec)))
-                    .collect();
+                let (here, all): (Vec<_>, Vec<_>) = endpoints.into_iter().map(meant).unzip();
+                known.told = all.into_iter().collect();
                 known.unwritten = Unwritten::All;
                 FeedEvent::Snapshot { endpoints: here }
             }
             FeedEvent::Put { endpoint } => {
-                let here = self.here(&endpoint);
-                known.change(endpoint.id, Some(Arc::new(endpoint)));
+                let (here, (id, spec)) = meant(endpoint);
+                known.change(id, Some(spec));
                 FeedEvent::Put { endpoint: here }
             }
             FeedEvent::Remove { id, .. } => {
                 known.change(id, None);
                 event
             }
-            // Changes nothing, and so is nothing for the file.
-            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => return event,
+            FeedEvent::Peers { vpc, peers } => {
+                self.legs.meet(vpc, peers);
+                return None;
+            }
+            // They change nothing, and so are nothing for the file.
+            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => return Some(event),
         };
         self.endpoints.store(known.told.len() as u64, Ordering::Relaxed);
         self.unwritten.notify_one();
-        event
+        Some(event)
+    }
+
+    /// The gateway has let go of an endpoint: others may wait for its source address.
+    async fn let_go(&self, id: EndpointId) {
+        let waiting = {
+            let known = self.known.lock();
+            // It may have been told to serve it again meanwhile.
+            if known.told.contains_key(&id) {
+                return;
+            }
+            let waiting = self.sources.lock().release(id);
+            let specs = waiting.iter().filter_map(|id| known.told.get(id));
+            specs.map(|spec| EndpointSpec::clone(spec)).collect::<Vec<_>>()
+        };
+        for endpoint in waiting {
+            if let Some(event) = self.learn(FeedEvent::Put { endpoint }) {
+                let _ = self.events.send(event).await;
+            }
+        }
     }
 
     fn here(&self, spec: &EndpointSpec) -> EndpointSpec {
@@ -361,10 +426,12 @@ impl Follower {
             tokio::select! {
                 _ = beat.tick() => {}
                 () = self.outbox.filled.notified() => {}
+                () = self.legs.changed.notified() => {}
             }
+            let legs = self.legs.news();
             let reports = self.outbox.take();
             let spoken = Instant::now();
-            if let Err(e) = self.say(&mut connection, &reports).await {
+            if let Err(e) = self.say(&mut connection, &reports, legs).await {
                 self.outbox.put_back(reports);
                 return e;
             }
@@ -372,7 +439,12 @@ impl Follower {
         }
     }
 
-    async fn say(&self, connection: &mut Connection, reports: &[Report]) -> Result<(), ControlError> {
+    async fn say(
+        &self,
+        connection: &mut Connection,
+        reports: &[Report],
+        legs: Option<Legs>,
+    ) -> Result<(), ControlError> {
         let status = NodeStatus {
             node: self.node.name.clone(),
             version: self.node.version.clone(),
@@ -383,6 +455,7 @@ impl Follower {
                 connections: (self.node.connections)(),
             },
             reports: reports.to_vec(),
+            legs,
         };
         let body = Bytes::from(serde_json::to_vec(&status)?);
         connection

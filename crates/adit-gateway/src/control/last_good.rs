@@ -243,6 +243,7 @@ mod tests {
             provider: ProviderLeg {
                 namespace: "provider".to_owned(),
                 source: [198, 19, 128, 1].into(),
+                slice: None,
                 backend: None,
                 more_backends: Box::default(),
             },

@@ -58,7 +58,7 @@ impl Gateway {
             return None;
         }
         let now = Instant::now();
-        if !self.contact.is_there() {
+        if !self.is_in_contact() {
             tracing::warn!(
                 endpoint.id = %id, endpoint.ip = %conflict.ip, station.mac = %by,
                 "Another station has an endpoint's address, and no control plane says that it is ours: it is left to it."
@@ -116,6 +116,7 @@ impl Gateway {
             );
         }
         *self.fenced.lock() = fences && !there;
+        self.in_contact.send_replace(there);
         for (id, line) in self.lines.lock().iter_mut() {
             let contest = line.contest.take_if(|contest| !there && contest.open);
             if let Some(contest) = contest.filter(|_| line.address().is_some()) {
@@ -126,6 +127,11 @@ impl Gateway {
                 queue.add(*id);
             }
         }
+    }
+
+    /// Whether a control plane's word counts, which is what this gateway knows to be wanted.
+    pub(super) fn is_in_contact(&self) -> bool {
+        *self.in_contact.borrow() && self.contact.is_there()
     }
 
     /// Why an endpoint is not served, though it is wanted.
@@ -146,11 +152,12 @@ impl Gateway {
     pub(super) async fn look_who_has(&self, wanted: &HeldAddress) -> Result<Option<Station>, Obstacle> {
         // The process before this one, which is about to hand over, has it on this very machine.
         let succeeds = *self.stage.borrow() == Stage::Taking;
-        if self.contact.is_there() || succeeds {
+        if self.is_in_contact() || succeeds {
             return Ok(None);
         }
+        let mut told = self.in_contact.subscribe();
         tokio::select! {
-            _ = self.contact.turned(false) => Err(Obstacle::Told),
+            _ = told.wait_for(|told| *told) => Err(Obstacle::Told),
             found = self.apply.probe(wanted) => Ok(found?),
         }
     }

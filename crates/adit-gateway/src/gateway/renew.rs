@@ -43,7 +43,7 @@ impl Gateway {
                 self.late.notify_one();
             }
             renewed = begun;
-            if !self.contact.is_there() && asked.elapsed() >= ASK_INTERVAL {
+            if !self.is_in_contact() && asked.elapsed() >= ASK_INTERVAL {
                 asked = begun;
                 for held in self.held() {
                     self.apply.ask(&held).await;

@@ -370,6 +370,7 @@ pub(crate) fn spec() -> EndpointSpec {
         provider: ProviderLeg {
             namespace: PROVIDER.to_owned(),
             source: SOURCE,
+            slice: None,
             backend: Some(BACKEND_IP),
             more_backends: Box::default(),
         },

@@ -9,7 +9,7 @@ use adit_model::{
     diagnosis::{Examination, Findings},
     endpoint::{Endpoint, EndpointStatus, Source},
     feed::{
-        Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, MissingMode,
+        Capabilities, ConsumerLeg, EndpointReport, EndpointSpec, FeedEvent, Ingress, MissingMode, Peer,
         ProviderLeg, Report,
     },
     id::{EndpointId, MarkerId, ServiceId, Vni, VpcId},
@@ -89,6 +89,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         provider: ProviderLeg {
             namespace: "vpc-2".to_owned(),
             source: [198, 19, 128, 1].into(),
+            slice: Some("198.19.128.0/22".parse().unwrap()),
             backend: Some([192, 168, 0, 10].into()),
             more_backends: Box::default(),
         },
@@ -111,6 +112,13 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             id,
             port: 7000,
             number: 1,
+        },
+        FeedEvent::Peers {
+            vpc: "1f3870be".to_owned(),
+            peers: vec![Peer {
+                slice: "198.19.132.0/22".parse().unwrap(),
+                addresses: vec![[192, 168, 0, 3].into()],
+            }],
         },
         FeedEvent::Defend { id },
     ];

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use adit_model::{
-    feed::{EndpointReport, EndpointSpec, FeedEvent},
+    feed::{EndpointReport, EndpointSpec, FeedEvent, Peer},
     id::EndpointId,
     node::FeedPosition,
 };
+use ipnet::Ipv4Net;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use super::owners::Abilities;
 
 /// What a gateway was told of one endpoint, and has answered.
 #[derive(Clone, Debug)]
@@ -29,6 +32,10 @@ pub(super) struct Told {
 }
 
 impl Told {
+    fn slice(&self) -> Option<Ipv4Net> {
+        slice_of(&self.spec)
+    }
+
     /// Whether it listens as it was told.
     pub(super) fn listens(&self) -> bool {
         self.spec.is_some() && matches!(self.report, Some(EndpointReport::Listening { .. }))
@@ -46,7 +53,9 @@ pub(super) struct Node {
     incarnation: Uuid,
     revision: u64,
     pub(super) told: HashMap<EndpointId, Told>,
-    changes: BTreeMap<u64, EndpointId>,
+    changes: BTreeMap<u64, Subject>,
+    /// By VPC, what it was told of who else is there, and by which change.
+    peers: HashMap<String, (u64, Vec<Peer>)>,
     /// Questions, and answers to its own, that are told once, and to nobody who comes later.
     pub(super) questions: VecDeque<FeedEvent>,
     /// Counts its subscriptions: the last one is the one that counts.
@@ -55,6 +64,18 @@ pub(super) struct Node {
     pub(super) heard: Instant,
     /// What it says of itself.
     pub(super) about: Option<adit_model::node::Node>,
+    /// What it says that it can serve.
+    pub(super) abilities: Abilities,
+    /// Whether nobody is told anything before it has said that.
+    pub(super) is_awaited: bool,
+}
+
+/// What a change is about.
+#[derive(Clone, Debug)]
+enum Subject {
+    Endpoint(EndpointId),
+    /// Who else is in a VPC.
+    Vpc(String),
 }
 
 impl Node {
@@ -64,10 +85,13 @@ impl Node {
             revision: 0,
             told: HashMap::new(),
             changes: BTreeMap::new(),
+            peers: HashMap::new(),
             questions: VecDeque::new(),
             subscription: 0,
             heard: Instant::now(),
             about: None,
+            abilities: Abilities::default(),
+            is_awaited: false,
         }
     }
 
@@ -81,7 +105,11 @@ impl Node {
     pub(super) fn tell(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) -> bool {
         match (self.told.get(&id), &spec) {
             (None, None) => return false,
-            (Some(told), _) if is_same(told.spec.as_ref(), spec.as_ref()) => return false,
+            (Some(told), _)
+                if is_same(told.spec.as_ref(), spec.as_ref()) && told.slice() == slice_of(&spec) =>
+            {
+                return false;
+            }
             _ => {}
         }
         self.note(id, spec, drain_s);
@@ -95,7 +123,7 @@ impl Node {
 
     fn note(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) {
         self.revision += 1;
-        self.changes.insert(self.revision, id);
+        self.changes.insert(self.revision, Subject::Endpoint(id));
         let told = Told {
             revision: self.revision,
             spec,
@@ -106,6 +134,20 @@ impl Node {
         if let Some(former) = self.told.insert(id, told) {
             self.changes.remove(&former.revision);
         }
+    }
+
+    /// Tells it who else is in a VPC; the same again is nothing new.
+    pub(super) fn tell_peers(&mut self, vpc: &str, peers: Vec<Peer>) {
+        let former = self.peers.get(vpc);
+        if former.map_or(&[][..], |(_, peers)| peers) == peers {
+            return;
+        }
+        if let Some((revision, _)) = former {
+            self.changes.remove(revision);
+        }
+        self.revision += 1;
+        self.changes.insert(self.revision, Subject::Vpc(vpc.to_owned()));
+        self.peers.insert(vpc.to_owned(), (self.revision, peers));
     }
 
     /// Tells it once that an endpoint's address is its own, whoever else has announced it.
@@ -145,12 +187,24 @@ impl Node {
         }
         let mut events = vec![FeedEvent::Snapshot { endpoints }];
         events.append(&mut removed);
+        events.extend(self.peers.iter().map(|(vpc, (_, peers))| FeedEvent::Peers {
+            vpc: vpc.clone(),
+            peers: peers.clone(),
+        }));
         (events, self.revision)
     }
 
     /// The first change after one.
     pub(super) fn after(&self, revision: u64) -> Option<(u64, FeedEvent)> {
-        let (revision, id) = self.changes.range(revision + 1..).next()?;
+        let (revision, subject) = self.changes.range(revision + 1..).next()?;
+        let id = match subject {
+            Subject::Endpoint(id) => id,
+            Subject::Vpc(vpc) => {
+                let (_, peers) = self.peers.get(vpc)?;
+                let (vpc, peers) = (vpc.clone(), peers.clone());
+                return Some((*revision, FeedEvent::Peers { vpc, peers }));
+            }
+        };
         let told = self.told.get(id)?;
         let event = match &told.spec {
             Some(spec) => FeedEvent::Put {
@@ -173,16 +227,20 @@ impl Node {
     }
 }
 
-/// Whether two specifications ask for the same, whichever documents they were made from.
+fn slice_of(spec: &Option<EndpointSpec>) -> Option<Ipv4Net> {
+    spec.as_ref()?.provider.slice
+}
+
+/// Whether two specifications ask for the same, whichever documents they were made from, and whatever source addresses their
+/// gateways have.
 pub(super) fn is_same(one: Option<&EndpointSpec>, other: Option<&EndpointSpec>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => {
-            let generation = one.generation;
-            *one == EndpointSpec {
-                generation,
-                ..other.clone()
-            }
+            let mut other = other.clone();
+            other.generation = one.generation;
+            other.provider.slice = one.provider.slice;
+            *one == other
         }
         _ => false,
     }

@@ -59,6 +59,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         provider: ProviderLeg {
             namespace: (config.namespace)(service.vpc),
             source: endpoint.source?.ip,
+            slice: None,
             backend,
             more_backends: service.more_backends.iter().map(|more| more.ip).collect(),
         },

@@ -29,6 +29,11 @@ impl Subscription {
         self.read.is_some()
     }
 
+    /// Whether it has had everything, up to the present.
+    pub fn is_told(&self) -> bool {
+        self.read.is_some() && self.first.is_empty()
+    }
+
     /// The next event, once there is one, and where the feed is after it; `None` once this gateway has subscribed anew, was
     /// let go of, or the feed is closed.
     pub async fn next(&mut self) -> Option<(FeedPosition, FeedEvent)> {
@@ -45,7 +50,7 @@ impl Subscription {
     #[expect(clippy::option_option, reason = "the end is not the same as nothing yet")]
     pub(super) fn look(&mut self) -> Option<Option<(FeedPosition, FeedEvent)>> {
         let mut inner = self.feed.inner.lock();
-        let open = inner.open;
+        let open = inner.open && !inner.nodes.values().any(|node| node.is_awaited);
         let node = inner.nodes.get_mut(&self.name);
         let node = node.filter(|node| node.subscription == self.serial)?;
         if !open {
@@ -127,7 +132,7 @@ async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) 
                     examination: Examination::NoNetworks,
                 },
             }],
-            FeedEvent::Defend { .. } => Vec::new(),
+            FeedEvent::Peers { .. } | FeedEvent::Defend { .. } => Vec::new(),
         };
         for answer in answers {
             feed.report(&name, answer);

@@ -1,10 +1,11 @@
 //! Several gateways on one feed: who is told what, and when.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use adit_model::{
-    feed::{ConsumerLeg, FeedEvent, Ingress, ProviderLeg},
+    feed::{Capabilities, ConsumerLeg, FeedEvent, Ingress, Peer, ProviderLeg},
     id::{MarkerId, ServiceId},
+    node::{Leg, Legs},
     proxy::ProxyHeader,
     service::TcpProxy,
 };
@@ -37,6 +38,7 @@ fn spec(n: u128, generation: u64) -> EndpointSpec {
         provider: ProviderLeg {
             namespace: "provider".to_owned(),
             source: [198, 19, 128, 1].into(),
+            slice: None,
             backend: None,
             more_backends: Box::default(),
         },
@@ -62,6 +64,43 @@ fn moved_to(former: &Placement, names: &[&str]) -> Arc<Placement> {
     Arc::new(former.next(&live).unwrap())
 }
 
+fn names(all: &[&str]) -> BTreeSet<NodeName> {
+    all.iter().map(|text| name(text)).collect()
+}
+
+/// A gateway comes, and says that it is there.
+fn come(feed: &Arc<Feed>, text: &str, from: Option<FeedPosition>) -> Subscription {
+    let subscription = feed.subscribe(name(text), from);
+    assert!(says(feed, text, Capabilities::default(), None));
+    subscription
+}
+
+/// A gateway says what it can do, and which VPCs it has.
+fn says(feed: &Feed, text: &str, capabilities: Capabilities, legs: Option<Legs>) -> bool {
+    let about = adit_model::node::Node {
+        name: name(text),
+        address: String::new(),
+        version: String::new(),
+        machine: text.to_owned(),
+        load: adit_model::node::Load::default(),
+        seen_at: adit_model::time::Timestamp::from_unix_s(0),
+    };
+    feed.heard(about, capabilities, legs)
+}
+
+fn leg(vpc: &str, address: u8) -> Leg {
+    Leg {
+        vpc: vpc.to_owned(),
+        addresses: vec![[10, 0, 0, address].into()],
+    }
+}
+
+/// Just these legs.
+fn all(here: Vec<Leg>) -> Option<Legs> {
+    let (all, gone) = (true, Vec::new());
+    Some(Legs { all, here, gone })
+}
+
 fn listening(n: u128, generation: u64) -> Report {
     Report {
         id: id(n),
@@ -69,10 +108,17 @@ fn listening(n: u128, generation: u64) -> Report {
     }
 }
 
-/// Everything that there is to hear.
+/// Everything that there is to hear, without the slices that are named.
 fn heard(subscription: &mut Subscription) -> Vec<FeedEvent> {
     let mut events = Vec::new();
-    while let Some(Some((_, event))) = subscription.look() {
+    while let Some(Some((_, mut event))) = subscription.look() {
+        match &mut event {
+            FeedEvent::Put { endpoint } => endpoint.provider.slice = None,
+            FeedEvent::Snapshot { endpoints } => {
+                endpoints.iter_mut().for_each(|spec| spec.provider.slice = None);
+            }
+            _ => {}
+        }
         events.push(event);
     }
     events
@@ -126,13 +172,13 @@ fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
     feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
-    let mut one = feed.subscribe(name("one"), None);
-    let mut two = feed.subscribe(name("two"), None);
+    let mut one = come(&feed, "one", None);
+    let mut two = come(&feed, "two", None);
     heard(&mut one);
     heard(&mut two);
     feed.report(&name("one"), listening(1, 1));
     assert_eq!(feed.serving(id(1)), Serving::Yes);
-    feed.place(moved_to(&placed, &["two"]));
+    feed.place(moved_to(&placed, &["two"]), &names(&["two"]));
     assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![put(1, 1)]));
     assert_eq!(feed.serving(id(1)), Serving::NotYet(None));
     feed.report(&name("two"), listening(1, 1));
@@ -166,11 +212,11 @@ fn what_is_changed_while_two_serve_it_is_served_by_its_owner_alone() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
     feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
-    let mut one = feed.subscribe(name("one"), None);
-    let mut two = feed.subscribe(name("two"), None);
+    let mut one = come(&feed, "one", None);
+    let mut two = come(&feed, "two", None);
     heard(&mut one);
     feed.report(&name("one"), listening(1, 1));
-    feed.place(moved_to(&placed, &["two"]));
+    feed.place(moved_to(&placed, &["two"]), &names(&["two"]));
     heard(&mut two);
     feed.report(&name("two"), listening(1, 1));
     feed.put(spec(1, 2));
@@ -184,15 +230,15 @@ fn what_moves_back_while_two_serve_it_is_left_by_the_other() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
     feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
-    let mut one = feed.subscribe(name("one"), None);
-    let mut two = feed.subscribe(name("two"), None);
+    let mut one = come(&feed, "one", None);
+    let mut two = come(&feed, "two", None);
     heard(&mut one);
     feed.report(&name("one"), listening(1, 1));
     let there = moved_to(&placed, &["two"]);
-    feed.place(Arc::clone(&there));
+    feed.place(Arc::clone(&there), &names(&["two"]));
     heard(&mut two);
     feed.report(&name("two"), listening(1, 1));
-    feed.place(moved_to(&there, &["one"]));
+    feed.place(moved_to(&there, &["one"]), &names(&["one"]));
     feed.let_go(Duration::ZERO);
     assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![removal(1)]));
 }
@@ -202,8 +248,8 @@ fn a_contested_address_is_defended_by_its_owner_alone() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
     feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
-    let mut one = feed.subscribe(name("one"), None);
-    let mut two = feed.subscribe(name("two"), None);
+    let mut one = come(&feed, "one", None);
+    let mut two = come(&feed, "two", None);
     heard(&mut one);
     heard(&mut two);
     let contested = || Report {
@@ -217,7 +263,7 @@ fn a_contested_address_is_defended_by_its_owner_alone() {
     }
     assert_eq!(heard(&mut one), [FeedEvent::Defend { id: id(1) }]);
     // The next owner is about to listen: the former is told nothing, until it is to let go.
-    feed.place(moved_to(&placed, &["two"]));
+    feed.place(moved_to(&placed, &["two"]), &names(&["two"]));
     feed.report(&name("one"), contested());
     assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![put(1, 1)]));
 }
@@ -230,7 +276,7 @@ fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
         !feed.remove(id(1), 0),
         "the gateway that is waited for may serve it"
     );
-    let mut one = feed.subscribe(name("one"), None);
+    let mut one = come(&feed, "one", None);
     assert_eq!(
         heard(&mut one),
         [FeedEvent::Snapshot { endpoints: vec![] }, removal(1)]
@@ -247,7 +293,7 @@ fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
 async fn a_silent_gateway_has_let_go_of_everything() {
     let feed = Arc::new(Feed::new());
     feed.open([spec(1, 1)], &[], Some(on(&["one"])));
-    let mut one = feed.subscribe(name("one"), None);
+    let mut one = come(&feed, "one", None);
     heard(&mut one);
     assert!(!feed.remove(id(1), 0));
     assert_eq!(feed.expire(Duration::MAX).len(), 1);
@@ -261,18 +307,18 @@ async fn a_silent_gateway_has_let_go_of_everything() {
 fn a_gateway_that_comes_again_goes_on_where_it_was() {
     let feed = Arc::new(Feed::new());
     feed.open([spec(1, 1)], &[], Some(on(&["one"])));
-    let mut first = feed.subscribe(name("one"), None);
+    let mut first = come(&feed, "one", None);
     let Some(Some((position, FeedEvent::Snapshot { .. }))) = first.look() else {
         panic!("a snapshot");
     };
     feed.report(&name("one"), listening(1, 1));
     feed.put(spec(2, 1));
-    let mut second = feed.subscribe(name("one"), Some(position));
+    let mut second = come(&feed, "one", Some(position));
     assert!(first.look().is_none());
     assert!(second.resumes());
     assert_eq!(heard(&mut second), [put(2, 1)]);
     assert_eq!(feed.serving(id(1)), Serving::Yes, "it is the same gateway");
-    let mut third = feed.subscribe(name("one"), None);
+    let mut third = come(&feed, "one", None);
     assert!(matches!(&heard(&mut third)[..], [FeedEvent::Snapshot { endpoints }] if endpoints.len() == 2));
     assert_eq!(feed.serving(id(1)), Serving::NotYet(None), "it may be another");
 }
@@ -282,8 +328,8 @@ fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
     feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
-    let mut one = feed.subscribe(name("one"), None);
-    let mut two = feed.subscribe(name("two"), None);
+    let mut one = come(&feed, "one", None);
+    let mut two = come(&feed, "two", None);
     for node in ["one", "two"] {
         let about = adit_model::node::Node {
             name: name(node),
@@ -293,14 +339,146 @@ fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
             load: adit_model::node::Load::default(),
             seen_at: adit_model::time::Timestamp::default(),
         };
-        assert!(feed.heard(about));
+        assert!(feed.heard(about, Capabilities::default(), None));
     }
     heard(&mut one);
     heard(&mut two);
     feed.report(&name("one"), listening(1, 1));
-    feed.place(moved_to(&placed, &["two"]));
+    feed.place(moved_to(&placed, &["two"]), &names(&["two"]));
     assert_eq!(
         (heard(&mut one), heard(&mut two)),
         (vec![removal(1)], vec![put(1, 1)])
+    );
+}
+
+fn snapshot(ids: &[u128]) -> FeedEvent {
+    FeedEvent::Snapshot {
+        endpoints: ids.iter().map(|n| spec(*n, 1)).collect(),
+    }
+}
+
+#[test]
+fn an_endpoint_is_on_a_gateway_that_has_both_its_vpcs() {
+    let feed = Arc::new(Feed::new());
+    // Nobody has an address there that others could reach.
+    let leg = |vpc: &str| Leg {
+        vpc: vpc.to_owned(),
+        addresses: vec![],
+    };
+    let both = || vec![leg("consumer"), leg("provider")];
+    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.place(on(&["one"]), &names(&["one", "two", "three"]));
+    let mut one = feed.subscribe(name("one"), None);
+    assert_eq!(heard(&mut one), [], "it has not said what it has");
+    assert!(says(
+        &feed,
+        "one",
+        Capabilities::default(),
+        all(vec![leg("consumer")])
+    ));
+    let first = heard(&mut one);
+    assert_eq!(
+        first,
+        [snapshot(&[1])],
+        "its shard's gateway, as long as nobody has both"
+    );
+    let serving = feed.serving(id(1));
+    assert_eq!(
+        serving,
+        Serving::NotYet(Some("no gateway (one) has VPC provider".to_owned()))
+    );
+    let mut two = feed.subscribe(name("two"), None);
+    assert!(says(&feed, "two", Capabilities::default(), all(both())));
+    assert_eq!(heard(&mut two), [snapshot(&[1])]);
+    feed.report(&name("two"), listening(1, 1));
+    feed.let_go(Duration::ZERO);
+    assert_eq!(heard(&mut one), [removal(1)]);
+    // Its shard's gateway gets the VPC, and with that the endpoint.
+    let more = Legs {
+        all: false,
+        here: vec![leg("provider")],
+        gone: vec![],
+    };
+    assert!(says(&feed, "one", Capabilities::default(), Some(more)));
+    assert_eq!(heard(&mut one)[..1], [put(1, 1)]);
+    // And loses it again.
+    let less = Legs {
+        all: false,
+        here: vec![],
+        gone: vec!["consumer".to_owned()],
+    };
+    assert!(says(&feed, "one", Capabilities::default(), Some(less)));
+    assert_eq!(
+        feed.serving(id(1)),
+        Serving::Yes,
+        "the other has not let go of it"
+    );
+}
+
+#[test]
+fn an_endpoint_is_on_a_gateway_that_can_serve_its_mode() {
+    let feed = Arc::new(Feed::new());
+    let mut wanted = spec(1, 1);
+    wanted.tcp_proxy = TcpProxy::ToaOpen;
+    feed.open([wanted], &[], Some(on(&["one"])));
+    feed.place(on(&["one"]), &names(&["one", "two"]));
+    let can = |tcp_proxy: &[TcpProxy]| Capabilities {
+        tcp_proxy: tcp_proxy.to_vec(),
+        missing: vec![],
+    };
+    let mut one = feed.subscribe(name("one"), None);
+    assert!(says(&feed, "one", can(&[TcpProxy::Close]), None));
+    heard(&mut one);
+    let lack = "no gateway (one) can serve tcp_proxy toa_open".to_owned();
+    assert_eq!(feed.serving(id(1)), Serving::NotYet(Some(lack)));
+    assert!(feed.lacks_mode(TcpProxy::ToaOpen).is_some() && feed.lacks_mode(TcpProxy::Close).is_none());
+    let mut two = feed.subscribe(name("two"), None);
+    assert!(says(
+        &feed,
+        "two",
+        can(&[TcpProxy::Close, TcpProxy::ToaOpen]),
+        None
+    ));
+    assert!(matches!(&heard(&mut two)[..], [FeedEvent::Snapshot { endpoints }] if endpoints.len() == 1));
+    assert_eq!(feed.lacks_mode(TcpProxy::ToaOpen), None);
+}
+
+#[test]
+fn gateways_in_one_vpc_know_where_the_others_sources_are() {
+    let feed = Arc::new(Feed::new());
+    let placed = on(&["one", "two"]);
+    feed.open([], &[], Some(Arc::clone(&placed)));
+    let [mut one, mut two] = ["one", "two"].map(|text| feed.subscribe(name(text), None));
+    assert!(says(
+        &feed,
+        "one",
+        Capabilities::default(),
+        all(vec![leg("shared", 1), leg("own", 1)])
+    ));
+    assert!(says(
+        &feed,
+        "two",
+        Capabilities::default(),
+        all(vec![leg("shared", 2)])
+    ));
+    let peers = |of: &str, address: u8| FeedEvent::Peers {
+        vpc: "shared".to_owned(),
+        peers: vec![Peer {
+            slice: placed.slice(&name(of)).unwrap(),
+            addresses: vec![[10, 0, 0, address].into()],
+        }],
+    };
+    assert_eq!(heard(&mut one), [snapshot(&[]), peers("two", 2)]);
+    assert_eq!(heard(&mut two), [snapshot(&[]), peers("one", 1)]);
+    let moved = Legs {
+        all: false,
+        here: vec![leg("shared", 3)],
+        gone: vec![],
+    };
+    assert!(says(&feed, "two", Capabilities::default(), Some(moved.clone())));
+    assert!(says(&feed, "two", Capabilities::default(), Some(moved)));
+    assert_eq!(
+        (heard(&mut one), heard(&mut two)),
+        (vec![peers("two", 3)], vec![])
     );
 }

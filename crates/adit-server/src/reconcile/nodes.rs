@@ -67,7 +67,7 @@ async fn place(app: &App, live: &BTreeSet<NodeName>) -> Result<(), Failure> {
     let placement = known.as_ref().map(|stored| Arc::clone(&stored.value));
     let placement = placement.unwrap_or_default();
     let Some(next) = placement.next(live) else {
-        app.feed.place(placement);
+        app.feed.place(placement, live);
         return Ok(());
     };
     let key = Key::Placement(pool);
@@ -75,7 +75,7 @@ async fn place(app: &App, live: &BTreeSet<NodeName>) -> Result<(), Failure> {
     if app.commit(txn).await? {
         let epoch = next.epoch();
         tracing::info!(placement.epoch = epoch, placement.loads = ?next.loads(), "Endpoints were placed anew.");
-        app.feed.place(Arc::new(next));
+        app.feed.place(Arc::new(next), live);
     }
     // Else somebody else has planned: the next look is at what came of it.
     Ok(())

@@ -11,6 +11,7 @@ use adit_store::{Key, Stored, Txn, keys::encode};
 use super::{Outcome, Work, delay};
 use crate::{
     app::{App, compare_guard, service::drop_claims},
+    config::refuse,
     error::Failure,
 };
 
@@ -33,7 +34,11 @@ pub(super) async fn reconcile(app: &App, id: ServiceId) -> Result<Outcome, Failu
             match app.failures.why(id.0) {
                 Some(fault) => fail(app, &service, fault).await,
                 None if !can_serve => fail(app, &service, cannot_serve()).await,
-                None => build(app, &service).await,
+                // Before any gateway has come nobody knows; later on it may pass, and its endpoints wait.
+                None => match app.feed.lacks_mode(service.tcp_proxy) {
+                    Some(gateways) => fail(app, &service, refuse(service.tcp_proxy, &gateways)).await,
+                    None => build(app, &service).await,
+                },
             }
         }
         ServiceStatus::Available if !can_serve => fail(app, &service, cannot_serve()).await,

@@ -256,6 +256,7 @@ impl Gateway {
             capabilities: Capabilities::default(),
             load: Load::default(),
             reports: Vec::new(),
+            legs: None,
         };
         let speaker = Arc::clone(&gateway);
         std::thread::spawn(move || {
@@ -320,7 +321,7 @@ impl Gateway {
                     let status = EndpointReport::Removed;
                     let _ = reports.send(Report { id, status });
                 }
-                FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => {}
+                FeedEvent::Examine { .. } | FeedEvent::Defend { .. } | FeedEvent::Peers { .. } => {}
             }
             self.held.store(held.len() as u64, Ordering::Relaxed);
         }

@@ -125,14 +125,9 @@ impl Machines {
         self.directory.open(&self.vpc(machine, 0)).unwrap()
     }
 
-    /// A machine's part of the backend's VPC.
-    pub(crate) fn provider(&self, machine: u8) -> Namespace {
-        self.directory.open(&self.vpc(machine, 1)).unwrap()
-    }
-
-    /// Takes a machine's part of the backend's VPC away.
-    pub(crate) fn remove_provider(&self, machine: u8) {
-        self.directory.remove(&self.vpc(machine, 1)).unwrap();
+    /// Takes a machine's part of the client's VPC away.
+    pub(crate) fn remove_consumer(&self, machine: u8) {
+        self.directory.remove(&self.vpc(machine, 0)).unwrap();
     }
 
     /// Cuts a machine off from the client's VPC, or joins it again.
@@ -150,6 +145,19 @@ impl Machines {
             links.addresses().await.unwrap()
         });
         addresses.iter().any(|address| address.network.addr() == ip)
+    }
+
+    /// Whether a machine has a route to another one's source addresses.
+    pub(crate) fn knows_others(&self, machine: u8) -> bool {
+        let inside = self.directory.open(&self.vpc(machine, 1)).unwrap();
+        let routes = self.runtime.block_on(async {
+            let links = Links::open(&inside).await.unwrap();
+            links.routes().await.unwrap()
+        });
+        let mut routes = routes.iter();
+        routes.any(|route| {
+            matches!(route.next_hop, NextHop::Gateway(_)) && route.destination.prefix_len() == 22
+        })
     }
 
     /// The hardware address that the client has for an address, by its neighbour table.

@@ -34,7 +34,7 @@ pub(crate) struct InspectedEndpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     service_project_id: Option<ProjectId>,
-    /// The address that the backend sees, once it has one.
+    /// The address that the backend sees, once it has one; where gateways are processes of their own they alone know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "ipv4")]
     source_ip: Option<Ipv4Addr>,
@@ -48,7 +48,7 @@ impl InspectedEndpoint {
         let document = &inspected.seen.endpoint;
         Self {
             domain_id: document.domain.clone(),
-            source_ip: document.source.map(|source| source.ip),
+            source_ip: inspected.source,
             service_project_id: inspected.service_project,
             waiting_for: inspected.waiting_for,
             endpoint: Endpoint::of(&inspected.seen, config),

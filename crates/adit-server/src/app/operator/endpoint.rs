@@ -1,6 +1,6 @@
 //! Endpoints of all projects, and their switch.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use adit_model::{
     ApiError, Code,
@@ -30,6 +30,8 @@ pub struct EndpointInspected {
     pub service_project: Option<ProjectId>,
     /// Why it does not answer yet, as far as a gateway has said.
     pub waiting_for: Option<String>,
+    /// The address that the backend sees; a gateway of its own process knows it alone.
+    pub source: Option<Ipv4Addr>,
 }
 
 impl App {
@@ -37,12 +39,18 @@ impl App {
         EndpointInspected {
             service_project: state.service(&endpoint.service).map(|s| s.project.clone()),
             waiting_for: None,
+            source: None,
             seen: EndpointSeen::of(state, endpoint),
         }
     }
 
-    /// Adds what those wait for that are not ready.
-    async fn ask_what_for(&self, mut inspected: Vec<EndpointInspected>) -> Vec<EndpointInspected> {
+    /// Adds what the documents do not say: what those wait for that are not ready, and where connections come from.
+    async fn ask_about(&self, mut inspected: Vec<EndpointInspected>) -> Vec<EndpointInspected> {
+        if self.feed.is_alone() {
+            for endpoint in &mut inspected {
+                endpoint.source = endpoint.seen.endpoint.source.map(|source| source.ip);
+            }
+        }
         let creating = |e: &&mut EndpointInspected| e.seen.endpoint.status() == EndpointStatus::Creating;
         let waiting = inspected.iter_mut().filter(creating);
         let waiting: Vec<_> = waiting.collect();
@@ -101,7 +109,7 @@ impl App {
                 .map(|e| Self::inspect(&state, Arc::clone(&e.value)));
             (seen.collect(), total)
         };
-        Ok((self.ask_what_for(seen).await, total))
+        Ok((self.ask_about(seen).await, total))
     }
 
     /// Any endpoint.
@@ -115,7 +123,7 @@ impl App {
             let endpoint = state.endpoint(&id).ok_or_else(|| absent(id))?;
             Self::inspect(&state, Arc::clone(&endpoint.value))
         };
-        let mut seen = self.ask_what_for(vec![seen]).await;
+        let mut seen = self.ask_about(vec![seen]).await;
         seen.pop().ok_or_else(|| absent(id).into())
     }
 
