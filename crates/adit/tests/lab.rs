@@ -73,7 +73,12 @@ fn a_lab_survives_what_is_done_to_it_and_leaves_nothing() {
     assert_eq!(lab.state(&killed), Some(State::Dead));
     until("a byte through another gateway", || passes(&lab));
     assert_ne!(server(&lab), killed);
-    assert!(lab.kill(&killed).unwrap_err().to_string().contains("adit lab start"));
+    assert!(
+        lab.kill(&killed)
+            .unwrap_err()
+            .to_string()
+            .contains("adit lab start")
+    );
     lab.start(&killed).unwrap();
 
     // A control plane and a member of etcd fewer, and a gateway that nobody reaches.
