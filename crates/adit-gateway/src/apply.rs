@@ -18,7 +18,7 @@ use adit_model::{
     network::RESERVED,
 };
 use adit_netns::{
-    Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route, sysctl::SysctlError,
+    Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Renewal, Route, sysctl::SysctlError,
 };
 use adit_relay::{
     Admission, Backend, Close, Consumer, Inherited, Listener, ListenerId, OpenError, Owner, Relay,
@@ -95,6 +95,8 @@ struct Entered {
     subnets: Arc<Mutex<HashMap<Ipv4Net, String>>>,
     /// By link, who else is on it.
     neighbours: Arc<tokio::sync::Mutex<HashMap<String, Arc<Neighbours>>>>,
+    /// By which addresses here are renewed.
+    renewal: Arc<tokio::sync::OnceCell<Renewal>>,
     /// The source addresses that are local here: made so when it is first a provider's.
     sources: Arc<tokio::sync::Mutex<HashSet<Ipv4Net>>>,
 }
@@ -299,6 +301,7 @@ impl Apply {
             links,
             subnets: Arc::default(),
             neighbours: Arc::default(),
+            renewal: Arc::default(),
             sources: Arc::default(),
         };
         entered.insert(name.to_owned(), fresh.clone());

@@ -83,6 +83,11 @@ impl Neighbours {
         self.listening.is_finished()
     }
 
+    /// The kernel's number of the link.
+    pub(crate) fn link(&self) -> u32 {
+        self.arp.link()
+    }
+
     /// An endpoint has an address here.
     pub(crate) fn hold(&self, ip: Ipv4Addr) {
         self.known.lock().held.insert(ip);

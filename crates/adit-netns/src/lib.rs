@@ -24,6 +24,6 @@ pub use arp::{Arp, Elsewhere};
 pub use directory::{Directory, DirectoryError};
 pub use enter::enter;
 pub use fresh::in_fresh_network;
-pub use links::{Address, Link, LinkError, Links, NextHop, Route, Veth};
+pub use links::{Address, Link, LinkError, Links, NextHop, Renewal, Route, Veth};
 pub use namespace::Namespace;
 pub use unshare::unshare_network;

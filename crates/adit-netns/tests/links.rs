@@ -193,6 +193,41 @@ async fn another_station_that_has_an_address_is_heard() {
 }
 
 #[tokio::test]
+async fn many_addresses_are_renewed_at_once() {
+    let Some(sandbox) = Sandbox::new("many_addresses_are_renewed_at_once") else {
+        return;
+    };
+    let Net { router, .. } = net(&sandbox).await;
+    let link = router.link("br").await.unwrap().unwrap().index;
+    let all: Vec<(u32, std::net::Ipv4Addr)> = (0..600_u32)
+        .map(|n| (link, std::net::Ipv4Addr::from(0x0a00_0400 + n)))
+        .collect();
+    let renewal = router.renewal().await.unwrap();
+    let lives = async || {
+        let addresses = router.addresses().await.unwrap();
+        addresses
+            .iter()
+            .filter_map(|address| address.valid_s)
+            .collect::<Vec<_>>()
+    };
+    assert!(renewal.renew(&all, 1000).unwrap().is_empty());
+    let now = lives().await;
+    assert!(now.len() == 600 && now.iter().all(|s| *s <= 1000), "{now:?}");
+    assert!(renewal.renew(&all, 2000).unwrap().is_empty());
+    let now = lives().await;
+    assert!(now.len() == 600 && now.iter().all(|s| *s > 1000), "{now:?}");
+    // What the kernel refuses is named, and all else is done.
+    let (nowhere, lost) = (link + 1000, all[300].1);
+    let mut some = all.clone();
+    some[300] = (nowhere, lost);
+    let refused = renewal.renew(&some, 3000).unwrap();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].0, lost);
+    let now = lives().await;
+    assert_eq!(now.iter().filter(|s| **s > 2000).count(), 599);
+}
+
+#[tokio::test]
 async fn an_address_lapses_unless_it_is_renewed() {
     let Some(sandbox) = Sandbox::new("an_address_lapses_unless_it_is_renewed") else {
         return;

@@ -2,7 +2,7 @@
 //! spoken of with the neighbours.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -54,15 +54,53 @@ impl Apply {
         self.address_life_s
     }
 
-    /// Has an address that is held live on. One whose namespace is gone needs none.
-    pub(crate) async fn renew(&self, held: &HeldAddress) -> Result<(), ApplyError> {
-        let (At::Address(ip), Some(entered)) = (&held.at, self.still(&held.place).await) else {
+    /// Has addresses that are held live on, all of a namespace at once. Those whose namespace is gone need none.
+    pub(crate) async fn renew(&self, held: &[HeldAddress]) {
+        let mut places: HashMap<&Place, HashMap<&str, Vec<Ipv4Addr>>> = HashMap::new();
+        for address in held {
+            if let At::Address(ip) = address.at {
+                let links = places.entry(&address.place).or_default();
+                links.entry(&address.link).or_default().push(ip);
+            }
+        }
+        for (place, links) in places {
+            if let Some(entered) = self.still(place).await
+                && let Err(e) = self.renew_in(&entered, links).await
+            {
+                tracing::warn!(
+                    netns.name = place.name,
+                    error = error_chain(&e),
+                    "Addresses could not be renewed."
+                );
+            }
+        }
+    }
+
+    async fn renew_in(
+        &self,
+        entered: &Entered,
+        links: HashMap<&str, Vec<Ipv4Addr>>,
+    ) -> Result<(), ApplyError> {
+        let Some(life) = self.address_life_s else {
             return Ok(());
         };
-        let address = entered
-            .links
-            .address_add(&held.link, host(*ip), self.address_life_s);
-        Ok(address.await?)
+        let renewal = entered
+            .renewal
+            .get_or_try_init(|| entered.links.renewal())
+            .await?;
+        let mut all = Vec::new();
+        for (link, addresses) in links {
+            // Its socket knows the link's number, and is closed once that is another's.
+            let neighbours = self.neighbours(entered, link).await?;
+            let number = neighbours.link();
+            all.extend(addresses.into_iter().map(|ip| (number, ip)));
+        }
+        let renewal = renewal.clone();
+        let refused = tokio::task::spawn_blocking(move || renewal.renew(&all, life)).await??;
+        for (ip, e) in refused {
+            tracing::warn!(endpoint.ip = %ip, error = %e, "An address could not be renewed.");
+        }
+        Ok(())
     }
 
     pub(super) async fn add_address(&self, id: EndpointId, held: &HeldAddress) -> Result<(), ApplyError> {

@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adit_model::error_chain;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Gateway, Line, dispute::ASK_INTERVAL};
@@ -15,7 +14,7 @@ use crate::plan::HeldAddress;
 const RENEWALS: u32 = 4;
 
 /// How often it is said that an address is here: twice would do (RFC 5227, section 1.1), but either may get lost.
-const ANNOUNCEMENTS: u8 = 3;
+pub(super) const ANNOUNCEMENTS: u8 = 3;
 
 impl Gateway {
     /// Renews what is held, for ever; ends at once where addresses live for ever.
@@ -56,11 +55,7 @@ impl Gateway {
         if self.is_fenced() {
             return;
         }
-        for held in self.held() {
-            if let Err(e) = self.apply.renew(&held).await {
-                tracing::warn!(error = error_chain(&e), "An address could not be renewed.");
-            }
-        }
+        self.apply.renew(&self.held()).await;
         let fresh: Vec<HeldAddress> = {
             let mut lines = self.lines.lock();
             let is_fresh = |line: &&mut Line| (1..ANNOUNCEMENTS).contains(&line.announced);

@@ -1,6 +1,7 @@
 //! What is inside a namespace: links (here), addresses and routes, by netlink.
 
 mod address;
+mod renewal;
 mod route;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use crate::Namespace;
 
 pub use address::Address;
+pub use renewal::Renewal;
 pub use route::{NextHop, Route};
 
 /// A namespace's links, addresses and routes: a handle on one netlink socket that lives inside it. Cheap to clone. The
