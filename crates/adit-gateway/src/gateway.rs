@@ -232,6 +232,7 @@ impl Gateway {
                         examining.spawn(Arc::clone(&self).examine(id, port, number));
                     }
                     Some(FeedEvent::Defend { id }) => self.defend(id),
+                    Some(FeedEvent::Announce { id }) => self.announce_anew(id),
                     Some(event) => {
                         self.take_in(event, &mut queue);
                         // The first is a snapshot of everything.
@@ -326,7 +327,10 @@ impl Gateway {
             FeedEvent::Put { endpoint } => want(endpoint.id, endpoint.drain_s, Some(endpoint)),
             FeedEvent::Remove { id, drain_s } => want(id, drain_s, None),
             // Nothing changes by them.
-            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } | FeedEvent::Peers { .. } => {}
+            FeedEvent::Examine { .. }
+            | FeedEvent::Defend { .. }
+            | FeedEvent::Announce { .. }
+            | FeedEvent::Peers { .. } => {}
             FeedEvent::Snapshot { endpoints } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
                 endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));

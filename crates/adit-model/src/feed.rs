@@ -140,6 +140,12 @@ pub enum FeedEvent {
         /// The endpoint.
         id: EndpointId,
     },
+    /// Say once more where the endpoint's address is: another gateway serves it, too, or has until now, and clients may know the
+    /// address as that one's.
+    Announce {
+        /// The endpoint.
+        id: EndpointId,
+    },
 }
 
 /// Another gateway in a VPC: what is sent to its source addresses has to get there.

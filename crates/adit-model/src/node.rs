@@ -211,6 +211,9 @@ pub struct Node {
     pub machine: String,
     /// What it does.
     pub load: Load,
+    /// The epoch of the placement that it was last told by.
+    #[serde(default)]
+    pub epoch: u64,
     /// When it was last heard of.
     pub seen_at: Timestamp,
 }

@@ -56,6 +56,8 @@ struct Inner {
     backends_number: u64,
     /// Who has begun to listen for what others serve yet, since when, and on which word.
     overlaps: VecDeque<(Instant, NodeName, EndpointId, u64)>,
+    /// Of whom it was said once more that they listen, before others let go.
+    announced: Vec<(NodeName, EndpointId, u64)>,
     /// Endpoints whose reconciler has something new to look at.
     dirty: HashSet<EndpointId>,
     examinations: Examinations,
@@ -105,6 +107,7 @@ impl Feed {
                 backends: HashMap::new(),
                 backends_number: rand::random(),
                 overlaps: VecDeque::new(),
+                announced: Vec::new(),
                 dirty: HashSet::new(),
                 examinations: Examinations::default(),
                 subscriptions: 0,
@@ -156,6 +159,7 @@ impl Feed {
         inner.vpcs = Vpcs::default();
         inner.nodes.clear();
         inner.overlaps.clear();
+        inner.announced.clear();
         inner.staying.clear();
         inner.spots.clear();
         inner.examinations = Examinations::default();

@@ -247,6 +247,7 @@ async fn status(
         version: version.chars().take(VERSION_CHARS_MAX).collect(),
         machine: machine.chars().take(MACHINE_CHARS_MAX).collect(),
         load,
+        epoch: 0,
         seen_at: app.now(),
     };
     if !app.feed.heard(about, capabilities, legs) {

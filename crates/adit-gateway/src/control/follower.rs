@@ -385,7 +385,9 @@ impl Follower {
                 return None;
             }
             // They change nothing, and so are nothing for the file.
-            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } => return Some(event),
+            FeedEvent::Examine { .. } | FeedEvent::Defend { .. } | FeedEvent::Announce { .. } => {
+                return Some(event);
+            }
         };
         self.endpoints.store(known.told.len() as u64, Ordering::Relaxed);
         self.unwritten.notify_one();

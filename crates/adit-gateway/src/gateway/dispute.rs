@@ -21,7 +21,7 @@ use adit_model::{
 };
 use tokio::time::Instant;
 
-use super::{Gateway, OnControlLoss, work::Obstacle};
+use super::{Gateway, OnControlLoss, renew::ANNOUNCEMENTS, work::Obstacle};
 use crate::{
     neighbours::{Conflict, Station},
     plan::{At, Held, HeldAddress},
@@ -67,6 +67,8 @@ impl Gateway {
             queue.add(id);
             return None;
         }
+        // Whoever is right, two that go on announcing would draw clients to and fro.
+        line.announced = line.announced.max(ANNOUNCEMENTS);
         let former = line.contest.replace(Contest {
             by,
             asked: now,
@@ -103,6 +105,20 @@ impl Gateway {
             return;
         };
         line.defended = Some(now);
+        let apply = Arc::clone(&self.apply);
+        tokio::spawn(async move { apply.announce(&held).await });
+    }
+
+    /// The address is announced as if it had just come, whatever was announced before.
+    pub(super) fn announce_anew(&self, id: EndpointId) {
+        let mut lines = self.lines.lock();
+        let Some(line) = lines.get_mut(&id) else {
+            return;
+        };
+        let Some(held) = line.address().cloned() else {
+            return;
+        };
+        line.announced = 1;
         let apply = Arc::clone(&self.apply);
         tokio::spawn(async move { apply.announce(&held).await });
     }

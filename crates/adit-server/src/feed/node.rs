@@ -29,6 +29,8 @@ pub(super) struct Told {
     pub(super) report: Option<EndpointReport>,
     /// Whether it has listened for so long that everybody has heard of it, or was never anybody's before.
     pub(super) is_known: bool,
+    /// Whether it is the one to serve the endpoint, as it was looked at last.
+    pub(super) is_owner: bool,
 }
 
 impl Told {
@@ -130,6 +132,7 @@ impl Node {
             drain_s,
             report: None,
             is_known: false,
+            is_owner: false,
         };
         if let Some(former) = self.told.insert(id, told) {
             self.changes.remove(&former.revision);
@@ -153,6 +156,14 @@ impl Node {
     /// Tells it once that an endpoint's address is its own, whoever else has announced it.
     pub(super) fn defend(&mut self, id: EndpointId) {
         let word = FeedEvent::Defend { id };
+        if !self.questions.contains(&word) {
+            self.questions.push_back(word);
+        }
+    }
+
+    /// Tells it once to say where an endpoint's address is.
+    pub(super) fn announce(&mut self, id: EndpointId) {
+        let word = FeedEvent::Announce { id };
         if !self.questions.contains(&word) {
             self.questions.push_back(word);
         }

@@ -138,11 +138,21 @@ impl Feed {
         true
     }
 
-    /// Every gateway that has said something of itself.
+    /// Every gateway that has said something of itself, with how many endpoints are its: those that it has yet to let go of
+    /// count, so that nobody thinks too early that it has none.
     pub fn nodes(&self) -> Vec<adit_model::node::Node> {
         let inner = self.inner.lock();
-        let about = inner.nodes.values().filter_map(|node| node.about.clone());
-        about.collect()
+        let epoch = match &inner.owners {
+            Owners::Alone(_) => 0,
+            Owners::Placed(placement) => placement.epoch(),
+        };
+        let seen = |node: &Node| {
+            let mut about = node.about.clone()?;
+            about.load.endpoints = node.told.len() as u64;
+            about.epoch = epoch;
+            Some(about)
+        };
+        inner.nodes.values().filter_map(seen).collect()
     }
 
     /// How many gateways have come, and were heard of since.
@@ -192,20 +202,26 @@ impl Feed {
         inner.nodes.keys().cloned().collect()
     }
 
-    /// Has gateways let go of what another one has listened for as long as `overlap`. Until then neighbours may not have heard
-    /// that the address has moved, and both serve.
+    /// Has whoever has listened for as long as `overlap` for what others serve, too, announce that once more, and at the next
+    /// call has those let go. Until then neighbours may not have heard that the address has moved, and both serve.
     pub fn let_go(&self, overlap: Duration) {
         let mut inner = self.inner.lock();
         let mut said = false;
+        for (name, id, revision) in std::mem::take(&mut inner.announced) {
+            let told = inner.nodes.get_mut(&name).and_then(|node| node.told.get_mut(&id));
+            // It may have lost it again meanwhile.
+            if let Some(told) = told.filter(|told| told.revision() == revision && told.is_owner) {
+                told.is_known = true;
+                said |= inner.settle(id);
+            }
+        }
         while let Some((since, ..)) = inner.overlaps.front()
             && since.elapsed() >= overlap
             && let Some((_, name, id, revision)) = inner.overlaps.pop_front()
         {
-            let told = inner.nodes.get_mut(&name).and_then(|node| node.told.get_mut(&id));
-            if let Some(told) = told.filter(|told| told.revision() == revision) {
-                told.is_known = true;
-                said |= inner.settle(id);
-            }
+            inner.announce(id);
+            inner.announced.push((name, id, revision));
+            said = true;
         }
         if said {
             self.told.send_replace(());
@@ -318,7 +334,7 @@ impl Inner {
         }
     }
 
-    /// Another gateway has let go of an endpoint. Whoever has asked for its address meanwhile may have heard of that one.
+    /// Another gateway serves an endpoint, too, or has until now: whoever has asked for its address may have heard of that one.
     pub(super) fn announce(&mut self, id: EndpointId) {
         let Some(owner) = self.owner(id).cloned() else {
             return;
@@ -326,7 +342,7 @@ impl Inner {
         let node = self.nodes.get_mut(&owner);
         let listens = |node: &&mut Node| node.told.get(&id).is_some_and(node::Told::listens);
         if let Some(node) = node.filter(listens) {
-            node.defend(id);
+            node.announce(id);
         }
     }
 
@@ -345,12 +361,20 @@ impl Inner {
             return false;
         };
         let mut said = node.tell(id, Some(spec), drain_s);
-        let told = node.told.get(&id).filter(|told| told.listens());
-        let (listens, is_known) = (told.is_some(), told.is_some_and(|told| told.is_known));
+        let Some(told) = node.told.get_mut(&id) else {
+            return said;
+        };
+        // It is back where it was before anybody let go of it: who has heard of the other hears of this one again first.
+        let returns = !std::mem::replace(&mut told.is_owner, true) && told.listens();
+        told.is_known &= !returns;
+        let (listens, is_known) = (told.listens(), told.is_known);
         let wanted = self.wanted.get(&id);
         let machine = node.about.as_ref().map(|about| about.machine.clone());
         let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
         for (_, other) in others {
+            if let Some(told) = other.told.get_mut(&id) {
+                told.is_owner = false;
+            }
             let is_over = |told: &node::Told| !is_same(told.spec.as_ref(), wanted);
             let over = listens && other.told.get(&id).is_some_and(is_over);
             if is_known || over || other.is_beside(machine.as_deref()) {
@@ -359,7 +383,11 @@ impl Inner {
                 said |= told;
             }
         }
-        said
+        if returns {
+            self.announce(id);
+            self.overlap(&owner, id);
+        }
+        said || returns
     }
 
     pub(super) fn settle_all(&mut self) {

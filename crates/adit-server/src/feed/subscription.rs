@@ -132,7 +132,7 @@ async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) 
                     examination: Examination::NoNetworks,
                 },
             }],
-            FeedEvent::Peers { .. } | FeedEvent::Defend { .. } => Vec::new(),
+            FeedEvent::Peers { .. } | FeedEvent::Defend { .. } | FeedEvent::Announce { .. } => Vec::new(),
         };
         for answer in answers {
             feed.report(&name, answer);

@@ -109,8 +109,11 @@ async fn list(
         let listed = app.cache.read().node(&node.name).cloned();
         let fresh = listed.is_some_and(|listed| {
             let age = node.seen_at.unix_s() - listed.seen_at.unix_s();
+            // Whoever drains a gateway waits for these.
+            let has = (listed.epoch, listed.load.endpoints) == (node.epoch, node.load.endpoints);
             let load = listed.load == node.load || age < 1;
-            load && age < AGE_S_MAX && (&listed.address, &listed.version) == (&node.address, &node.version)
+            let same = (&listed.address, &listed.version) == (&node.address, &node.version);
+            has && load && same && age < AGE_S_MAX
         });
         if !fresh {
             write(app, &node, lease).await?;

@@ -10,7 +10,7 @@ mod client;
 mod order;
 mod view;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
     cli::{GatewayDrain, Gateways},
@@ -26,6 +26,9 @@ pub(crate) use {
     client::{agent, fetch},
     view::plain,
 };
+
+/// How often it is looked how far something has come.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a command was not carried out. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +115,11 @@ pub enum Error {
         /// What was answered.
         why: String,
     },
+    /// A gateway whose endpoints nobody else can take.
+    #[error(
+        "no other gateway is up, so {0} keeps its endpoints; they go once another comes (or take it back: adit gateway drain {0} --undo)"
+    )]
+    NobodyElse(String),
     /// The API's own no.
     #[error("{why}{}", advice(*status, code, url))]
     Refused {
@@ -166,17 +174,54 @@ pub fn gateways(args: &Gateways) -> Result<(), Error> {
 /// # Errors
 /// By what was missing or refused; nothing was changed then.
 pub fn drain(args: &GatewayDrain) -> Result<(), Error> {
-    perform(&args.access, args.output, &Order::drain(&args.name, !args.undo))
+    let client = Client::login(Access::of(&args.access)?)?;
+    let order = Order::drain(&args.name, !args.undo);
+    let mut seen = client.perform(&order)?;
+    if !args.undo && !args.no_wait {
+        seen = wait_until_drained(&client, seen)?;
+    }
+    show(args.output, &order, &seen);
+    Ok(())
+}
+
+/// Waits until a gateway has no endpoints any more, and tells how many it has yet.
+fn wait_until_drained(client: &Client, mut seen: Value) -> Result<Value, Error> {
+    let name = seen["name"].clone();
+    let mut told = None;
+    while seen["status"] != "drained" {
+        let listed = client.perform(&Order::gateways())?;
+        let gateways = listed["gateways"].as_array().map_or(&[][..], Vec::as_slice);
+        let Some(now) = gateways.iter().find(|gateway| gateway["name"] == name) else {
+            return Ok(seen);
+        };
+        seen = now.clone();
+        if seen["shards"] != 0 && !gateways.iter().any(|gateway| gateway["status"] == "up") {
+            return Err(Error::NobodyElse(name.as_str().unwrap_or_default().to_owned()));
+        }
+        let left = seen["endpoints"].as_u64();
+        if seen["status"] != "drained" && told != Some(left) {
+            told = Some(left);
+            let left = left.map_or_else(|| "its".to_owned(), |left| left.to_string());
+            terminal::warn(&format!(
+                "Waiting for {left} endpoints to be served by other gateways."
+            ));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(seen)
 }
 
 fn perform(access: &AccessArgs, output: Output, order: &Order) -> Result<(), Error> {
     let client = Client::login(Access::of(access)?)?;
-    let reply = client.perform(order)?;
+    show(output, order, &client.perform(order)?);
+    Ok(())
+}
+
+fn show(output: Output, order: &Order, reply: &Value) {
     let text = match output {
-        Output::Table => order.view.text(&reply),
+        Output::Table => order.view.text(reply),
         Output::Json if reply.is_null() => String::new(),
         Output::Json => format!("{reply:#}\n"),
     };
     terminal::print(&text);
-    Ok(())
 }

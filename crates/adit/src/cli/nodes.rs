@@ -53,6 +53,9 @@ pub enum Gateway {
     /// no control plane answers it serves what it was told last, also after its own restart.
     Run(Box<GatewayRun>),
     /// Take all endpoints off a gateway, each once another gateway listens for it; its connections are cut then.
+    ///
+    /// Waits until it has none, and may be stopped without anybody's noticing. Ended before, it goes on by itself: `adit gateways`
+    /// says when it is `drained`.
     Drain(Box<GatewayDrain>),
 }
 
@@ -75,6 +78,9 @@ pub struct GatewayDrain {
     /// Let it have its share of the endpoints again.
     #[arg(long)]
     pub undo: bool,
+    /// Do not wait until it has no endpoints any more.
+    #[arg(long, conflicts_with = "undo")]
+    pub no_wait: bool,
     /// A table for people, or JSON for programs.
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     pub output: AdminOutput,

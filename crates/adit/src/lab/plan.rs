@@ -418,6 +418,9 @@ impl Plan {
                 &file("node-token"),
                 "--namespaces",
                 &self.leg(&name, "{vpc}"),
+                // What is open when another process takes over goes on for so long.
+                "--stop-drain-s",
+                "60",
             ]),
             accepts: None,
         }

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -72,18 +72,29 @@ impl Control {
 
     /// What a command of the operator's prints, as JSON.
     pub(crate) fn operator(&self, words: &[&str]) -> Value {
-        let printed = Command::new(env!("CARGO_BIN_EXE_adit"))
-            .args(words)
-            .args(["-o", "json", "--data"])
-            .arg(&self.data)
-            .output()
-            .unwrap();
+        let printed = self.command(words);
         assert!(
             printed.status.success(),
             "{}",
             String::from_utf8_lossy(&printed.stderr)
         );
         serde_json::from_slice(&printed.stdout).unwrap()
+    }
+
+    /// What a command says that is not carried out.
+    pub(crate) fn refused(&self, words: &[&str]) -> String {
+        let printed = self.command(words);
+        assert!(!printed.status.success());
+        String::from_utf8_lossy(&printed.stderr).into_owned()
+    }
+
+    fn command(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(words)
+            .args(["-o", "json", "--data"])
+            .arg(&self.data)
+            .output()
+            .unwrap()
     }
 
     /// What `adit gateways` lists of one.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its verdict")]
 
 mod control_planes;
+mod gateways;
 #[path = "../process/mod.rs"]
 mod process;
 

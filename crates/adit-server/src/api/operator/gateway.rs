@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Gateway {
     #[schema(value_type = String)]
     name: NodeName,
-    /// `up`, `draining` (it gets no endpoints), or `away` (it was not heard of of late).
+    /// `up`, `draining` (it gets no endpoints, and has some yet), `drained` (it has none), or `away` (it was not heard of of late).
     status: &'static str,
     /// Where it was heard from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ pub(crate) struct Gateway {
     version: Option<String>,
     /// How many of all 4,096 shards of endpoints are its.
     shards: usize,
-    /// Endpoints that it was told to serve.
+    /// Endpoints that it was told to serve, or has yet to let go of.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoints: Option<u64>,
     /// Connections that are open.
@@ -49,6 +49,7 @@ impl From<GatewaySeen> for Gateway {
         let seen_at: Option<Timestamp> = node.map(|node| node.seen_at);
         Self {
             status: match (node, seen.draining) {
+                (_, true) if seen.drained => "drained",
                 (_, true) => "draining",
                 (Some(_), false) => "up",
                 (None, false) => "away",

@@ -26,6 +26,8 @@ pub struct GatewaySeen {
     pub shards: usize,
     /// Whether it is to get none.
     pub draining: bool,
+    /// Whether it is to get none, and has let go of all that it had.
+    pub drained: bool,
 }
 
 impl App {
@@ -53,11 +55,20 @@ impl App {
             .collect();
         names.extend(state.drains().map(|drain| drain.name.clone()));
         let names: BTreeSet<_> = names.into_iter().collect();
-        let seen = |name: NodeName| GatewaySeen {
-            node: state.node(&name).map(|node| Arc::clone(&node.value)),
-            shards: shards.get(&name).copied().unwrap_or(0),
-            draining: state.drain(&name).is_some(),
-            name,
+        let epoch = placement.map_or(0, |placement| placement.epoch());
+        let seen = |name: NodeName| {
+            let node = state.node(&name).map(|node| Arc::clone(&node.value));
+            let shards = shards.get(&name).copied().unwrap_or(0);
+            let draining = state.drain(&name).is_some();
+            // Of what it had by a former placement nothing follows.
+            let has_none = |node: &Arc<Node>| node.epoch >= epoch && node.load.endpoints == 0;
+            GatewaySeen {
+                drained: draining && shards == 0 && node.as_ref().is_none_or(has_none),
+                node,
+                shards,
+                draining,
+                name,
+            }
         };
         names.into_iter().map(seen).collect()
     }
@@ -103,6 +114,7 @@ impl App {
                     node: None,
                     shards: 0,
                     draining: false,
+                    drained: false,
                 }));
             }
         }

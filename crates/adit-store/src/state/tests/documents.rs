@@ -65,6 +65,7 @@ pub(super) fn node(id: u8, [a, b, ..]: Seed) -> Node {
             endpoints: u64::from(b),
             ..Load::default()
         },
+        epoch: u64::from(a),
         seen_at: Timestamp::from_unix_s(i64::from(a)),
     }
 }
