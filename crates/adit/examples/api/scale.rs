@@ -321,7 +321,10 @@ impl Gateway {
                     let status = EndpointReport::Removed;
                     let _ = reports.send(Report { id, status });
                 }
-                FeedEvent::Examine { .. } | FeedEvent::Defend { .. } | FeedEvent::Peers { .. } => {}
+                FeedEvent::Examine { .. }
+                | FeedEvent::Defend { .. }
+                | FeedEvent::Announce { .. }
+                | FeedEvent::Peers { .. } => {}
             }
             self.held.store(held.len() as u64, Ordering::Relaxed);
         }
