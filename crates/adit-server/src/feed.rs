@@ -56,6 +56,8 @@ struct Inner {
     backends_number: u64,
     /// Who has begun to listen for what others serve yet, since when, and on which word.
     overlaps: VecDeque<(Instant, NodeName, EndpointId, u64)>,
+    /// When it was last looked who is silent.
+    looked: Instant,
     /// Of whom it was said once more that they listen, before others let go.
     announced: Vec<(NodeName, EndpointId, u64)>,
     /// Endpoints whose reconciler has something new to look at.
@@ -107,6 +109,7 @@ impl Feed {
                 backends: HashMap::new(),
                 backends_number: rand::random(),
                 overlaps: VecDeque::new(),
+                looked: Instant::now(),
                 announced: Vec::new(),
                 dirty: HashSet::new(),
                 examinations: Examinations::default(),
@@ -144,6 +147,7 @@ impl Feed {
             *owners = placement;
         }
         inner.open = true;
+        inner.looked = Instant::now();
         let ids: Vec<_> = inner.wanted.keys().copied().collect();
         for id in ids {
             inner.settle(id);

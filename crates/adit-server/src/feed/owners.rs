@@ -188,6 +188,10 @@ impl Feed {
         if let Owners::Alone(name) = &inner.owners {
             return [name.clone()].into();
         }
+        // What came in while this process was held up itself (a million endpoints to place, a stop) is nobody's silence.
+        let late = inner.looked.elapsed().saturating_sub(silence / 4);
+        inner.looked = Instant::now();
+        inner.nodes.values_mut().for_each(|node| node.heard += late);
         let gone: Vec<_> = inner
             .nodes
             .extract_if(|_, node| node.heard.elapsed() > silence)

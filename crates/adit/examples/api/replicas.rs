@@ -48,7 +48,7 @@ pub(crate) fn run(plan: &Plan) {
         ..EtcdConfig::default()
     };
     let store: Arc<dyn Store> = Arc::new(runtime.block_on(EtcdStore::open(config)).unwrap());
-    runtime.block_on(fill::fill_store(Arc::clone(&store), 10, 10));
+    runtime.block_on(fill::fill_store(Arc::clone(&store), 1, 1));
     let flag = format!("etcd:{}", etcd.urls().join(","));
     let start = |n: usize| {
         Process::control(

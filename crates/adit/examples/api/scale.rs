@@ -116,6 +116,10 @@ fn measure(data: &Path, region: &Path, size: usize) -> Column {
     ));
     let create = || drop(consumer.post("vpc-endpoints", &order));
     column.push(("POST an endpoint, ms", timed(create)));
+    // The rest takes a while, and may come to nothing.
+    column
+        .iter()
+        .for_each(|(name, value)| eprintln!("  {name}: {value}"));
     column.extend(feed(
         &server,
         data,

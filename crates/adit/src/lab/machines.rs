@@ -23,7 +23,7 @@ use crate::secret::{self, SecretError};
 
 /// How large a small disk is, in bytes: etcd keeps two files of 64 MB ready for its log, and each crash leaves some behind; others need
 /// next to nothing.
-const ETCD_DISK: u64 = 640 << 20;
+const ETCD_DISK: u64 = 2 << 30;
 const DISK: u64 = 8 << 20;
 /// What fills a disk.
 const FILLER: &str = "filler";
