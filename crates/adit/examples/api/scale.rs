@@ -1,4 +1,4 @@
-//! The same control plane with ten thousand endpoints, a hundred thousand, a million, and a tenth as many services: what a
+//! The same control plane with ten thousand endpoints, a hundred thousand or more, and a tenth as many services: what a
 //! start, a request and a gateway's share of the feed cost. What is on the way of a request must not grow with the total.
 
 use std::{
@@ -26,8 +26,8 @@ use crate::{
     table::{grouped, percentile},
 };
 
-/// Endpoints, where no sizes are named.
-pub(crate) const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
+/// Endpoints, where no sizes are named. Gateways that come to a million hold the control plane up for too long (docs/benchmarks.md).
+pub(crate) const SIZES: [usize; 2] = [10_000, 100_000];
 /// Endpoints for each service.
 const OF_SERVICE: usize = 10;
 /// How often each request is made.
