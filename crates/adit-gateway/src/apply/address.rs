@@ -90,10 +90,18 @@ impl Apply {
             .await?;
         let mut all = Vec::new();
         for (link, addresses) in links {
-            // Its socket knows the link's number, and is closed once that is another's.
-            let neighbours = self.neighbours(entered, link).await?;
-            let number = neighbours.link();
-            all.extend(addresses.into_iter().map(|ip| (number, ip)));
+            // Its socket knows the link's number, and is closed once that is another's. What is on a link that is gone is
+            // lost, and takes nothing else along.
+            match self.neighbours(entered, link).await {
+                Ok(neighbours) => all.extend(addresses.into_iter().map(|ip| (neighbours.link(), ip))),
+                Err(e) => {
+                    tracing::warn!(
+                        link.name = link,
+                        error = error_chain(&e),
+                        "Addresses could not be renewed."
+                    );
+                }
+            }
         }
         let renewal = renewal.clone();
         let refused = tokio::task::spawn_blocking(move || renewal.renew(&all, life)).await??;
