@@ -67,8 +67,10 @@ impl Gateway {
             queue.add(id);
             return None;
         }
-        // Whoever is right, two that go on announcing would draw clients to and fro.
-        line.announced = line.announced.max(ANNOUNCEMENTS);
+        // Whoever is right, two that go on announcing would draw clients to and fro. What was not announced yet still is, once.
+        if line.announced > 0 {
+            line.announced = ANNOUNCEMENTS;
+        }
         let former = line.contest.replace(Contest {
             by,
             asked: now,
