@@ -17,6 +17,7 @@ use process::{
     etcd::Etcd,
     skip_without, skip_without_root, until,
 };
+use rustix::process::Signal;
 use serde_json::json;
 
 /// The endpoint's port.
@@ -251,9 +252,55 @@ fn a_killed_gateway_s_endpoints_are_served_by_another() {
         (control.listed(left)?["shards"] == 4096).then_some(())
     });
     until("traffic through the other", || connect(&client, ip).ok());
-    until("it to be gone from the list", || {
-        control.listed(killed).is_none().then_some(())
+    until("it to be listed as away", || {
+        let listed = control.listed(killed)?;
+        (listed["status"] == "away" && listed["shards"] == 0).then_some(())
     });
+}
+
+#[test]
+fn gateways_that_are_all_away_are_listed_so_and_come_back() {
+    if skip_without_root("gateways_that_are_all_away_are_listed_so_and_come_back") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [api, networks] = ["api", "networks"].map(|name| folder.path().join(name));
+    let control = Control::start(&api, &[]);
+    let urls = [control.nodes.clone()];
+    let _networks = Role::networks(&urls, &control.token_file(), &networks);
+    let (id, other) = waiting(&control);
+    let (gateways, _) = two_gateways(&control, &networks, folder.path());
+    let ip = address(&other, &id);
+    let [(killed, process), (stopped, hung)] = <[_; 2]>::try_from(gateways).ok().unwrap();
+    let shown = |gateway: &str, status: &str, shards: usize| {
+        until(&format!("{gateway} to be {status} with {shards} shards"), || {
+            let listed = control.listed(gateway)?;
+            (listed["status"] == status && listed["shards"] == shards).then_some(())
+        });
+    };
+    // One after the other: the last has all shards, and keeps them.
+    process.kill();
+    shown(stopped, "up", 4096);
+    shown(killed, "away", 0);
+    hung.signal(Signal::STOP);
+    shown(stopped, "away", 4096);
+    shown(killed, "away", 0);
+    // Who comes back has all, and serves.
+    let _process = Role::gateway(
+        killed,
+        &urls,
+        &control.token_file(),
+        &folder.path().join(killed),
+        &networks,
+    );
+    shown(killed, "up", 4096);
+    shown(stopped, "away", 0);
+    hung.signal(Signal::CONT);
+    shown(stopped, "up", 2048);
+    shown(killed, "up", 2048);
+    serve(&port_of(&networks, BACKEND_PORT));
+    let client = port_of(&networks, CLIENT_PORT);
+    until("traffic", || connect(&client, ip).ok());
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub struct GatewaySeen {
 }
 
 impl App {
-    /// A page of all gateways by their names: those that are there, those whose shards nobody else could take, and those
-    /// that are drained.
+    /// A page of all gateways by their names: those that are there, those that were and have not lost their source addresses
+    /// to another since, and those that are drained.
     ///
     /// # Errors
     /// By the query.
@@ -49,12 +49,13 @@ impl App {
     fn gateways(&self, state: &State) -> Vec<GatewaySeen> {
         let placement = state.placement(&self.config.pool);
         let shards = placement.map(|placement| placement.loads()).unwrap_or_default();
-        let placed = shards.keys().map(|name| (*name).clone());
-        let mut names: Vec<NodeName> = placed
-            .chain(state.nodes().map(|node| node.name.clone()))
-            .collect();
+        let known = placement
+            .into_iter()
+            .flat_map(|placement| placement.slices().iter());
+        let mut names: BTreeSet<NodeName> = known.map(|(name, _)| name.clone()).collect();
+        names.extend(shards.keys().map(|name| (*name).clone()));
+        names.extend(state.nodes().map(|node| node.name.clone()));
         names.extend(state.drains().map(|drain| drain.name.clone()));
-        let names: BTreeSet<_> = names.into_iter().collect();
         let epoch = placement.map_or(0, |placement| placement.epoch());
         let seen = |name: NodeName| {
             let node = state.node(&name).map(|node| Arc::clone(&node.value));
