@@ -6,15 +6,17 @@
 //!   from happening any more, then the history of `head` says whether it did.
 //! - A list's pages are of the first one's revision; what etcd has compacted is told as such, to lists and watches. etcd
 //!   compacts as its operator configures it.
-//! - Every call ends in bounded time. Members are asked one at a time; when one fails, the next is.
+//! - Every call ends in bounded time. Members are asked one at a time; when one fails or is silent, the next is.
 //!
 //! Never: a decision about keys, a cache of its own. Read next: `etcd/request.rs` for the keys and what a transaction
-//! becomes, `etcd/client.rs` for what a failure means.
+//! becomes, `etcd/client.rs` for who is asked, `etcd/failure.rs` for what a failure means.
 
 mod client;
+mod failure;
 mod metrics;
 mod proto;
 mod request;
+mod round;
 mod watch;
 
 use std::collections::VecDeque;
@@ -31,11 +33,12 @@ use crate::store::{
     Revision, Store, StoreError, Watch, WatchError,
 };
 use crate::txn::{CommitId, Txn, Write};
+use client::Client;
 pub use client::{ATTEMPT_TIMEOUT, EtcdConfig};
-use client::{Client, Failure};
+use failure::Failure;
 pub use metrics::Metrics;
 use proto::{
-    CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
+    Answer, CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
     LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use request::{Keys, after_prefix, number, range_one, range_op, ranges, revision};
@@ -163,7 +166,7 @@ impl EtcdStore {
     ) -> Result<Res, StoreError>
     where
         Req: prost::Message + Clone + 'static,
-        Res: prost::Message + Default + 'static,
+        Res: Answer,
     {
         let answered = self.client.ask(path, message).await;
         answered.map_err(|failure| StoreError::unavailable(doing, failure.into_source()))

@@ -1,17 +1,21 @@
-//! Calls to etcd's members: which one is asked, for how long, and what a failure means for what was asked.
+//! Calls to etcd's members: which one is asked, for how long, and when it is given up.
 //!
-//! One member is asked at a time, until it fails; then all go on with the next, watches included. A call that may have been
-//! done although its answer is missing is never repeated unless that does no harm.
+//! One member is asked at a time, until it fails; then all go on with the next, watches included. Each process begins with one
+//! at random, so that a member that hangs holds up only some of them. What may be done twice is asked of the next member, too,
+//! where the first is silent ([`super::round`]). A call that may have been done although its answer is missing is never
+//! repeated unless that does no harm: it is given up where its member hangs or another leader was elected meanwhile, and whoever
+//! has sent it settles what became of it.
 
 use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
@@ -20,14 +24,21 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, ConnectError, Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::RANGE;
+use super::failure::{Failure, GivenUp, meaning};
 use super::metrics::Metrics;
-use super::proto::{AuthenticateRequest, AuthenticateResponse};
+use super::proto::{Answer, AuthenticateRequest, AuthenticateResponse, RangeRequest, RangeResponse};
+use super::request::{Keys, range_one};
+use super::round::Round;
 
 /// How long one member may take to answer before the next one is asked, where nothing is said. A slow disk's fsync is under it.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one member may be silent at most before another is asked, too: far above what an answer out of memory takes, and
+/// what a client hardly minds.
+const HEDGE_AFTER_MAX: Duration = Duration::from_millis(500);
 /// How often a silent connection is probed, and how long the answer may take. etcd cuts clients off that ask more often
 /// than every 5 s.
 const PROBE_INTERVAL: Duration = Duration::from_secs(6);
@@ -73,6 +84,11 @@ impl EtcdConfig {
         self.attempt_timeout * 8 / 3
     }
 
+    /// How long one member may be silent before another is asked, too.
+    fn hedge_after(&self) -> Duration {
+        (self.attempt_timeout / 6).min(HEDGE_AFTER_MAX)
+    }
+
     /// How long a connection may take to come about.
     fn connect_timeout(&self) -> Duration {
         self.attempt_timeout * 2 / 3
@@ -87,32 +103,16 @@ struct FileError {
     source: io::Error,
 }
 
-/// Why a call was not answered.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// No member was reached: nothing was done.
-    NotSent(Box<dyn Error + Send + Sync>),
-    /// etcd's own word: nothing was done.
-    Refused(Status),
-    /// Done or not.
-    Lost(Box<dyn Error + Send + Sync>),
-}
-
-impl Failure {
-    pub(crate) fn into_source(self) -> Box<dyn Error + Send + Sync> {
-        match self {
-            Self::NotSent(source) | Self::Lost(source) => source,
-            Self::Refused(status) => status.into(),
-        }
-    }
-}
-
 /// The members.
 pub(crate) struct Client {
     config: EtcdConfig,
     members: Vec<Member>,
     /// Which one is asked now.
     current: AtomicUsize,
+    /// The newest term of a leader that was heard of; 0 for none.
+    term: AtomicU64,
+    /// What is asked to find out whether a member hangs; held by whoever does.
+    probe: tokio::sync::Mutex<RangeRequest>,
     pub(crate) metrics: Metrics,
     token: Mutex<Option<MetadataValue<Ascii>>>,
 }
@@ -130,12 +130,26 @@ pub(crate) struct Connection {
     member: usize,
     /// Becomes true when somebody has found it not to work.
     broken: Arc<watch::Sender<bool>>,
+    /// Becomes true when the member was found to hang.
+    hangs: Arc<watch::Sender<bool>>,
 }
 
 impl Connection {
     /// Waits until somebody finds the connection not to work.
     pub(crate) fn broken(&self) -> watch::Receiver<bool> {
         self.broken.subscribe()
+    }
+
+    /// Waits for an answer, until somebody finds the member to hang.
+    async fn unless_it_hangs<T>(
+        &self,
+        answered: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut hangs = self.hangs.subscribe();
+        tokio::select! {
+            answered = answered => answered,
+            _ = hangs.wait_for(|hangs| *hangs) => Err(Failure::Lost(GivenUp::Hangs.into())),
+        }
     }
 }
 
@@ -145,11 +159,14 @@ impl Client {
             url: url.clone(),
             connection: tokio::sync::Mutex::default(),
         };
+        let first = rand::random_range(0..config.urls.len().max(1));
         Self {
             members: config.urls.iter().map(member).collect(),
-            metrics: Metrics::new(&config.urls),
+            metrics: Metrics::new(&config.urls, first),
+            current: AtomicUsize::new(first),
+            term: AtomicU64::new(0),
+            probe: tokio::sync::Mutex::new(range_one(Keys::new(&config.root).head())),
             config,
-            current: AtomicUsize::new(0),
             token: Mutex::new(None),
         }
     }
@@ -159,25 +176,68 @@ impl Client {
         self.config.call_timeout()
     }
 
-    /// Asks, and asks the next member where one fails, for at most [`EtcdConfig::call_timeout`]. Only for what may be done twice.
+    /// Asks the member that is asked now, and others where it fails or is silent, for at most [`EtcdConfig::call_timeout`].
+    /// Only for what may be done twice.
     pub(crate) async fn ask<Req, Res>(&self, path: &'static str, message: Req) -> Result<Res, Failure>
     where
         Req: Message + Clone + 'static,
-        Res: Message + Default + 'static,
+        Res: Answer,
     {
-        let until = Instant::now() + self.config.call_timeout();
-        let mut attempts_left = self.members.len() + 1;
+        let member = self.current.load(Ordering::Relaxed);
+        self.ask_around(member, path, &message).await
+    }
+
+    /// Asks a member; the next at once where that one fails, and one more now and then while nobody answers. The first answer
+    /// counts, and shows who hangs.
+    async fn ask_around<Req, Res>(
+        &self,
+        first: usize,
+        path: &'static str,
+        message: &Req,
+    ) -> Result<Res, Failure>
+    where
+        Req: Message + Clone + 'static,
+        Res: Answer,
+    {
+        let end = tokio::time::sleep(self.config.call_timeout());
+        tokio::pin!(end);
+        let mut round = Round::new(first, self.members.len());
+        let mut calls = FuturesUnordered::new();
+        let mut failure = None;
+        let mut at_once = true;
         loop {
-            attempts_left -= 1;
-            let attempt = self.ask_once(path, message.clone(), self.config.attempt_timeout);
-            let failure = match attempt.await {
-                Err(failure @ (Failure::NotSent(_) | Failure::Lost(_))) => failure,
-                answered => return answered,
-            };
-            if attempts_left == 0 || Instant::now() >= until {
-                return Err(failure);
+            if at_once && let Some(member) = round.next(Instant::now().into_std()) {
+                let message = message.clone();
+                calls.push(async move {
+                    let patience = self.config.attempt_timeout;
+                    (member, self.ask_once(member, path, message, patience).await)
+                });
             }
-            self.metrics.retries.inc();
+            let (member, answered) = tokio::select! {
+                Some(answered) = calls.next() => answered,
+                () = tokio::time::sleep(self.config.hedge_after()), if round.has_next() => {
+                    self.metrics.retries.inc();
+                    at_once = true;
+                    continue;
+                }
+                () = &mut end => return Err(failure.unwrap_or_else(|| Failure::Lost(GivenUp::Late.into()))),
+            };
+            match answered {
+                Err(failed @ (Failure::NotSent(_) | Failure::Lost(_))) => {
+                    round.fail(member);
+                    if calls.is_empty() && !round.has_next() {
+                        return Err(failed);
+                    }
+                    failure = Some(failed);
+                    at_once = round.has_new();
+                    self.metrics.retries.inc_by(u64::from(at_once));
+                }
+                answered => {
+                    let hanging = round.hanging(member, Instant::now().into_std());
+                    hanging.into_iter().for_each(|member| self.give_up(member));
+                    return answered;
+                }
+            }
         }
     }
 
@@ -190,13 +250,19 @@ impl Client {
     ) -> Result<Res, Failure>
     where
         Req: Message + Clone + 'static,
-        Res: Message + Default + 'static,
+        Res: Answer,
     {
         let mut attempts_left = self.members.len();
         loop {
             attempts_left -= 1;
-            let attempt = self.ask_once(path, message.clone(), self.call_timeout() / 2);
-            match attempt.await {
+            let member = self.current.load(Ordering::Relaxed);
+            let term = self.term.load(Ordering::Relaxed);
+            let attempt = self.ask_once(member, path, message.clone(), self.call_timeout() / 2);
+            let answered = tokio::select! {
+                answered = attempt => answered,
+                () = self.await_election(member, term) => Err(Failure::Lost(GivenUp::Elected.into())),
+            };
+            match answered {
                 Err(Failure::NotSent(_)) if attempts_left > 0 => {
                     self.metrics.retries.inc();
                 }
@@ -205,42 +271,72 @@ impl Client {
         }
     }
 
+    /// Beside a call that must not be done twice: finds out whether its member hangs, by asking it for something else, and
+    /// waits until the leader is another than when it was sent, who may never have heard of it, and a moment longer.
+    async fn await_election(&self, member: usize, term: u64) {
+        let is_another = || term != 0 && self.term.load(Ordering::Relaxed) > term;
+        let mut known = false;
+        loop {
+            tokio::time::sleep(self.config.hedge_after()).await;
+            if known {
+                return;
+            }
+            // One asks for all who wait.
+            if let Ok(probe) = self.probe.try_lock() {
+                let _: Result<RangeResponse, _> = self.ask_around(member, RANGE, &*probe).await;
+            }
+            known = is_another();
+        }
+    }
+
     async fn ask_once<Req, Res>(
         &self,
+        member: usize,
         path: &'static str,
         message: Req,
         patience: Duration,
     ) -> Result<Res, Failure>
     where
         Req: Message + Clone + 'static,
-        Res: Message + Default + 'static,
+        Res: Answer,
     {
         let asked = Instant::now();
-        let answered = self.attempt(path, message, patience).await;
+        let answered: Result<Res, _> = self.attempt(member, path, message, patience).await;
         self.metrics.asked(path, &answered, asked.elapsed());
+        let header = answered.as_ref().ok().and_then(Answer::header);
+        if let Some(header) = header {
+            self.term.fetch_max(header.raft_term, Ordering::Relaxed);
+        }
         answered
     }
 
     async fn attempt<Req, Res>(
         &self,
+        member: usize,
         path: &'static str,
         message: Req,
         patience: Duration,
     ) -> Result<Res, Failure>
     where
         Req: Message + Clone + 'static,
-        Res: Message + Default + 'static,
+        Res: Answer,
     {
-        let connection = self.connection().await.map_err(Failure::NotSent)?;
+        let connection = self.connection(member).await.map_err(Failure::NotSent)?;
         let until = Instant::now() + patience;
-        let mut answered = self.call(&connection, path, message.clone(), until).await;
-        // A token lapses; what it was refused for was not done.
-        if matches!(&answered, Err(Failure::Refused(status)) if status.code() == Code::Unauthenticated)
-            && self.config.login.is_some()
-        {
-            self.token.lock().take();
-            answered = self.call(&connection, path, message, until).await;
-        }
+        let called = async {
+            let answered = self.call(&connection, path, message.clone(), until).await;
+            // A token lapses; what it was refused for was not done.
+            match answered {
+                Err(Failure::Refused(status))
+                    if status.code() == Code::Unauthenticated && self.config.login.is_some() =>
+                {
+                    self.token.lock().take();
+                    self.call(&connection, path, message, until).await
+                }
+                answered => answered,
+            }
+        };
+        let answered = connection.unless_it_hangs(called).await;
         if matches!(&answered, Err(Failure::NotSent(_) | Failure::Lost(_))) {
             self.leave(&connection).await;
         }
@@ -301,7 +397,8 @@ impl Client {
         Req: Message + 'static,
         Res: Message + Default + 'static,
     {
-        let connection = self.connection().await.map_err(Failure::NotSent)?;
+        let member = self.current.load(Ordering::Relaxed);
+        let connection = self.connection(member).await.map_err(Failure::NotSent)?;
         let until = Instant::now() + patience;
         let request = self.request(&connection, (), until).await?.map(|()| {
             let first = stream::once(std::future::ready(message));
@@ -317,7 +414,7 @@ impl Client {
             grpc.streaming(request, path, ProstCodec::<Req, Res>::default())
                 .await
         };
-        let opened = within(until, opened).await;
+        let opened = connection.unless_it_hangs(within(until, opened)).await;
         if matches!(opened, Err(Failure::NotSent(_) | Failure::Lost(_))) {
             self.leave(&connection).await;
         }
@@ -362,10 +459,8 @@ impl Client {
         Ok(request)
     }
 
-    /// The connection to the member that is asked now. Nobody waits longer than one connection may take, however many wait
-    /// for the same one.
-    async fn connection(&self) -> Result<Connection, Box<dyn Error + Send + Sync>> {
-        let index = self.current.load(Ordering::Relaxed);
+    /// The connection to a member. Nobody waits longer than one connection may take, however many wait for the same one.
+    async fn connection(&self, index: usize) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let connected = match timeout(self.config.connect_timeout(), self.connect(index)).await {
             Ok(connected) => connected,
             Err(elapsed) => Err(elapsed.into()),
@@ -384,6 +479,7 @@ impl Client {
             channel,
             member: index,
             broken: Arc::new(watch::Sender::new(false)),
+            hangs: Arc::new(watch::Sender::new(false)),
         };
         Ok(held.insert(connection).clone())
     }
@@ -418,6 +514,26 @@ impl Client {
             .is_some_and(|held| Arc::ptr_eq(&held.broken, &connection.broken))
         {
             *held = None;
+        }
+    }
+
+    /// Gives a member up that hangs, for all who wait for it.
+    fn give_up(&self, member: usize) {
+        self.pass_over(member);
+        let held = self
+            .members
+            .get(member)
+            .map(|member| member.connection.try_lock());
+        // Else somebody is connecting: nobody waits for an answer.
+        if let Some(Ok(mut held)) = held
+            && let Some(connection) = held.take()
+        {
+            connection.hangs.send_replace(true);
+            connection.broken.send_replace(true);
+            tracing::info!(
+                etcd.url = self.members[member].url,
+                "A member of etcd hangs; asking another."
+            );
         }
     }
 
@@ -465,32 +581,4 @@ async fn within<T>(until: Instant, answered: impl Future<Output = Result<T, Stat
         Ok(answered) => answered.map_err(meaning),
         Err(elapsed) => Err(Failure::Lost(elapsed.into())),
     }
-}
-
-/// What a status says of the thing asked for.
-pub(crate) fn meaning(status: Status) -> Failure {
-    match status.code() {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Unauthenticated => Failure::Refused(status),
-        _ if was_not_connected(&status) => Failure::NotSent(status.into()),
-        _ => Failure::Lost(status.into()),
-    }
-}
-
-fn was_not_connected(status: &Status) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::client::Failure;
+use super::failure::Failure;
 
 /// Upper bounds of times, in seconds: a read in the same rack takes less than a millisecond, and a member is given up after seconds.
 const SECONDS: [f64; 12] = [
@@ -29,14 +29,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(urls: &[String]) -> Self {
+    pub(super) fn new(urls: &[String], first: usize) -> Self {
         let metrics = Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             retries: Counter::default(),
             members: Family::default(),
         };
-        metrics.asks(urls, 0);
+        metrics.asks(urls, first);
         metrics
     }
 
@@ -56,7 +56,7 @@ impl Metrics {
         );
         etcd.register(
             "retries",
-            "Calls that were repeated, with the next member, after one had failed",
+            "Calls that were repeated, with the next member, after one had failed or been silent",
             self.retries.clone(),
         );
         etcd.register(

@@ -9,6 +9,15 @@ pub(crate) struct ResponseHeader {
     /// The newest revision of the whole etcd when the answer was made.
     #[prost(int64, tag = "3")]
     pub revision: i64,
+    /// Which leader's time it was made in: it grows with each election.
+    #[prost(uint64, tag = "4")]
+    pub raft_term: u64,
+}
+
+/// An answer to a call.
+pub(crate) trait Answer: Message + Default + 'static {
+    /// Its header, where that is read.
+    fn header(&self) -> Option<&ResponseHeader>;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,6 +59,12 @@ pub(crate) struct RangeResponse {
     pub more: bool,
 }
 
+impl Answer for RangeResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PutRequest {
     #[prost(bytes = "vec", tag = "1")]
@@ -65,6 +80,12 @@ pub(crate) struct PutRequest {
 pub(crate) struct HeaderResponse {
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
+}
+
+impl Answer for HeaderResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -145,6 +166,12 @@ pub(crate) struct TxnResponse {
     pub responses: Vec<ResponseOp>,
 }
 
+impl Answer for TxnResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct CompactionRequest {
     #[prost(int64, tag = "1")]
@@ -222,6 +249,12 @@ pub(crate) struct LeaseGrantResponse {
     pub id: i64,
     #[prost(string, tag = "4")]
     pub error: String,
+}
+
+impl Answer for LeaseGrantResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        None
+    }
 }
 
 /// A lease, to be revoked or kept alive.

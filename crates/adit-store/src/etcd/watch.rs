@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::client::{Client, Connection, Failure};
+use super::client::{Client, Connection};
+use super::failure::Failure;
 use super::proto::{Event, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 use super::request::{Keys, number, revision};
 use crate::store::{Batch, Change, Revision, StoreError, Watch, WatchError};

@@ -134,6 +134,47 @@ async fn any_member_of_three_may_die_or_stand_still() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_hangs_is_noticed_by_what_another_answers() {
+    if !cluster::is_installed("a_member_that_hangs_is_noticed_by_what_another_answers") {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let config = cluster.config("adit");
+    let store: Arc<dyn Store> = Arc::new(
+        cluster
+            .open(EtcdConfig {
+                // Nothing ends in time by this.
+                attempt_timeout: 10 * DEADLINE,
+                ..config
+            })
+            .await,
+    );
+    let cache = follow(&store).await;
+    // Whichever is asked, and whichever leads, is among them.
+    for member in 0..3 {
+        cluster.pause(member);
+        let since = store.barrier();
+        let since = timeout(DEADLINE, since).await.expect("another answers").unwrap();
+        let txn = Txn::new().put("k", [u8::try_from(member).unwrap()]);
+        let id = txn.id();
+        let committed = timeout(DEADLINE, store.commit(txn)).await;
+        match committed.expect("what hangs is given up").unwrap() {
+            Commit::Committed(_) => {}
+            Commit::Conflict => panic!("nothing was compared"),
+            Commit::Unknown => {
+                let settled = timeout(DEADLINE, store.settle(id, since)).await;
+                settled.expect("it becomes known").unwrap();
+            }
+        }
+        passed(&cache).await;
+        cluster.resume(member);
+        let mut only = cluster.config("adit");
+        only.urls = vec![cluster.url(member)];
+        cluster.open(only).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_callers_wait_no_longer_for_a_silent_member_than_one() {
     const CALLERS: usize = 200;
     if !cluster::is_installed("many_callers_wait_no_longer_for_a_silent_member_than_one") {
