@@ -44,8 +44,8 @@ pub use legs::{VpcOf, Vpcs};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a stream may be silent; the control plane sends a line each second.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
-/// The longest line, in bytes: a snapshot of a million endpoints.
-const LINE_BYTES_MAX: usize = 1 << 30;
+/// The longest line, in bytes: far more than a piece of a snapshot has, also where its endpoints have long whitelists.
+const LINE_BYTES_MAX: usize = 1 << 28;
 /// How much of a refusal is read, in bytes.
 const REFUSAL_BYTES_MAX: usize = 4096;
 

@@ -331,7 +331,8 @@ impl Gateway {
             | FeedEvent::Defend { .. }
             | FeedEvent::Announce { .. }
             | FeedEvent::Peers { .. } => {}
-            FeedEvent::Snapshot { endpoints } => {
+            // Its pieces were joined on the way here.
+            FeedEvent::Snapshot { endpoints, .. } => {
                 let known: HashSet<_> = endpoints.iter().map(|e| e.id).collect();
                 endpoints.into_iter().for_each(|e| want(e.id, e.drain_s, Some(e)));
                 for (id, line) in lines.iter_mut().filter(|(id, _)| !known.contains(id)) {

@@ -151,6 +151,7 @@ async fn what_is_not_in_a_snapshot_goes() {
     let newcomer = spec();
     rig.send(FeedEvent::Snapshot {
         endpoints: vec![newcomer.clone(), stays.clone()],
+        more: false,
     })
     .await;
     rig.until_listening(&newcomer).await;
@@ -246,7 +247,11 @@ async fn a_snapshot_does_not_disturb_what_it_repeats() {
         let mut other = spec();
         other.consumer.ingress = at([10, 0, 0, 100 + i].into());
         let endpoints = vec![other.clone(), stays.clone()];
-        rig.send(FeedEvent::Snapshot { endpoints }).await;
+        rig.send(FeedEvent::Snapshot {
+            endpoints,
+            more: false,
+        })
+        .await;
         let mut awaited = vec![other.id, stays.id];
         while !awaited.is_empty() {
             let report = rig.next().await;

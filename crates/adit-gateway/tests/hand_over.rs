@@ -137,7 +137,10 @@ impl Process {
 
     fn snapshot(&mut self, endpoints: &[EndpointSpec]) {
         let endpoints = endpoints.to_vec();
-        self.tell(&FeedEvent::Snapshot { endpoints });
+        self.tell(&FeedEvent::Snapshot {
+            endpoints,
+            more: false,
+        });
     }
 
     fn until<T>(&self, what: &str, mut fits: impl FnMut(&str) -> Option<T>) -> T {

@@ -99,10 +99,13 @@ pub type Desired = BTreeMap<EndpointId, EndpointSpec>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum FeedEvent {
-    /// Everything there is; whatever is not in it is to be removed.
+    /// Everything there is; whatever is not in it is to be removed. Comes in pieces where it is much: see [`Pieces`].
     Snapshot {
-        /// All specifications.
+        /// All specifications, or as many as this piece has.
         endpoints: Vec<EndpointSpec>,
+        /// Whether another piece follows.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
     /// One endpoint is new or has changed.
     Put {
@@ -146,6 +149,24 @@ pub enum FeedEvent {
         /// The endpoint.
         id: EndpointId,
     },
+}
+
+/// Joins the pieces of a snapshot: nothing is done on a part of it, since what is missing would be removed.
+#[derive(Debug, Default)]
+pub struct Pieces(Vec<EndpointSpec>);
+
+impl Pieces {
+    /// The event, once it is whole; others pass as they are. Whoever hears the feed from its beginning again joins anew.
+    pub fn join(&mut self, event: FeedEvent) -> Option<FeedEvent> {
+        let FeedEvent::Snapshot { mut endpoints, more } = event else {
+            return Some(event);
+        };
+        self.0.append(&mut endpoints);
+        (!more).then(|| FeedEvent::Snapshot {
+            endpoints: std::mem::take(&mut self.0),
+            more: false,
+        })
+    }
 }
 
 /// Another gateway in a VPC: what is sent to its source addresses has to get there.

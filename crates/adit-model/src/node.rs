@@ -93,6 +93,14 @@ pub struct FeedPosition {
     pub revision: u64,
 }
 
+impl FeedPosition {
+    /// Where nobody can go on: before all of what there is was told.
+    pub const NOWHERE: Self = Self {
+        incarnation: Uuid::nil(),
+        revision: 0,
+    };
+}
+
 impl fmt::Display for FeedPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.incarnation.simple(), self.revision)

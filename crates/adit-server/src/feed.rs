@@ -8,10 +8,12 @@
 mod examine;
 mod node;
 mod owners;
+mod settle;
 mod specify;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -32,16 +34,21 @@ use tokio::{
 
 pub(crate) use examine::EXAMINATION_TIMEOUT;
 use examine::Examinations;
-use node::{Node, is_same};
+use node::{Answer, Everything, Node, Told, asks_the_same};
 use owners::{Owners, Spots, Vpcs};
 pub(crate) use specify::drain_s;
 pub use specify::specify;
 pub use subscription::{Subscription, carry, null_gateway};
+use wanted::{Unsettled, Wanted};
 
 struct Inner {
     /// Whether what should be is known: nobody is told anything before.
     open: bool,
-    wanted: HashMap<EndpointId, EndpointSpec>,
+    wanted: Wanted,
+    /// Of what of it gateways have yet to be told what follows.
+    unsettled: Unsettled,
+    /// Shards of which the gateway cannot serve everything: some of it is another's, or will be once one can.
+    unfit: BTreeSet<usize>,
     /// The VPCs of what is wanted.
     vpcs: Vpcs,
     owners: Owners,
@@ -77,6 +84,8 @@ pub struct Feed {
     /// Counts reports, so that a waiter misses none.
     reported: watch::Sender<u64>,
     woken: Notify,
+    /// There is more to be told than was told at once.
+    unsettled: Notify,
 }
 
 /// What the reconciler makes of an endpoint's state on its gateway.
@@ -100,7 +109,9 @@ impl Feed {
         Self {
             inner: Mutex::new(Inner {
                 open: false,
-                wanted: HashMap::new(),
+                wanted: Wanted::default(),
+                unsettled: Unsettled::default(),
+                unfit: BTreeSet::new(),
                 vpcs: Vpcs::default(),
                 owners: Owners::Placed(Arc::default()),
                 nodes: HashMap::new(),
@@ -119,6 +130,7 @@ impl Feed {
             told: watch::Sender::default(),
             reported: watch::Sender::default(),
             woken: Notify::new(),
+            unsettled: Notify::new(),
         }
     }
 
@@ -131,11 +143,13 @@ impl Feed {
         leaving: &[EndpointId],
         placement: Option<Arc<Placement>>,
     ) {
+        let wanted: Wanted = wanted.into_iter().collect();
+        let mut vpcs = Vpcs::default();
+        wanted.iter().for_each(|spec| vpcs.insert(spec));
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        inner.wanted = wanted.into_iter().map(|spec| (spec.id, spec)).collect();
-        inner.vpcs = Vpcs::default();
-        inner.wanted.values().for_each(|spec| inner.vpcs.insert(spec));
+        inner.wanted = wanted;
+        inner.vpcs = vpcs;
         inner.staying.clear();
         if let (Owners::Placed(owners), Some(placement)) = (&mut inner.owners, placement) {
             for name in placement.loads().into_keys() {
@@ -148,10 +162,8 @@ impl Feed {
         }
         inner.open = true;
         inner.looked = Instant::now();
-        let ids: Vec<_> = inner.wanted.keys().copied().collect();
-        for id in ids {
-            inner.settle(id);
-        }
+        inner.unsettle_all();
+        self.settle_first(inner);
         self.told.send_replace(());
     }
 
@@ -159,7 +171,9 @@ impl Feed {
     pub fn close(&self) {
         let mut inner = self.inner.lock();
         inner.open = false;
-        inner.wanted.clear();
+        inner.wanted = Wanted::default();
+        inner.unsettled = Unsettled::default();
+        inner.unfit.clear();
         inner.vpcs = Vpcs::default();
         inner.nodes.clear();
         inner.overlaps.clear();
@@ -196,7 +210,8 @@ impl Feed {
         node.heard = Instant::now();
         let read = node.resume(from);
         if !known && inner.open {
-            inner.settle_all();
+            inner.unsettle_of(&name);
+            self.settle_first(inner);
         }
         self.told.send_replace(());
         Subscription {
@@ -205,7 +220,7 @@ impl Feed {
             name,
             serial,
             read,
-            first: VecDeque::new(),
+            first: Everything::default(),
         }
     }
 
@@ -214,9 +229,10 @@ impl Feed {
         let mut inner = self.inner.lock();
         let id = spec.id;
         // A document may change without a change of what is served: then there is nothing to say.
-        if !is_same(inner.wanted.get(&id), Some(&spec)) {
+        let known = inner.wanted.get(id);
+        if !known.is_some_and(|known| asks_the_same(known, &spec)) {
             inner.vpcs.insert(&spec);
-            inner.wanted.insert(id, spec);
+            inner.wanted.insert(Arc::new(spec));
         }
         if inner.settle(id) {
             self.told.send_replace(());
@@ -227,12 +243,16 @@ impl Feed {
     /// nothing is.
     pub fn remove(&self, id: EndpointId, drain_s: u32) -> bool {
         let mut inner = self.inner.lock();
-        inner.wanted.remove(&id);
+        // Whoever is yet to be told of it may serve it since another process has told so.
+        if inner.unsettled.has(id) {
+            inner.settle(id);
+        }
+        inner.wanted.remove(id);
         inner.vpcs.remove(id);
         let mut told = false;
         let mut held = false;
         for node in inner.nodes.values_mut() {
-            told |= node.tell(id, None, drain_s);
+            told |= node.tell_none(id, drain_s);
             held |= node.told.contains_key(&id);
         }
         if told {
@@ -245,7 +265,7 @@ impl Feed {
     pub fn is_silent(&self, id: EndpointId) -> bool {
         let inner = self.inner.lock();
         let mut told = inner.nodes.values().filter_map(|node| node.told.get(&id));
-        inner.open
+        inner.knows(id)
             && told.all(|told| {
                 let no_ports = told.spec.as_ref().is_some_and(|spec| spec.ports.is_empty());
                 no_ports && told.listens()
@@ -261,8 +281,11 @@ impl Feed {
             .filter_map(|node| node.told.get(&id))
             .peekable();
         match spec {
-            None => inner.open && told.peek().is_none(),
-            Some(_) => told.peek().is_some() && told.all(|t| t.listens() && is_same(t.spec.as_ref(), spec)),
+            None => inner.knows(id) && told.peek().is_none(),
+            Some(spec) => {
+                let is_so = |told: &Told| told.spec.as_ref().is_some_and(|told| asks_the_same(told, spec));
+                told.peek().is_some() && told.all(|told| told.listens() && is_so(told))
+            }
         }
     }
 
@@ -325,7 +348,7 @@ impl Feed {
                 }
                 // Services come and go, and nobody tells of those that have gone.
                 if inner.backends.len() > inner.wanted.len() {
-                    let served: HashSet<_> = inner.wanted.values().map(|spec| spec.service).collect();
+                    let served: HashSet<_> = inner.wanted.iter().map(|spec| spec.service).collect();
                     inner.backends.retain(|service, _| served.contains(service));
                 }
                 return;
@@ -341,15 +364,18 @@ impl Feed {
                 Some(_),
                 EndpointReport::Removed | EndpointReport::Examined { .. } | EndpointReport::Contested { .. },
             ) => return,
-            (
-                Some(spec),
-                EndpointReport::Listening { generation } | EndpointReport::Waiting { generation, .. },
-            ) => {
+            (Some(spec), EndpointReport::Listening { generation }) => {
                 if *generation != spec.generation {
                     return;
                 }
-                told.report = Some(status);
+                told.answer = Answer::Listening;
                 inner.overlap(name, id);
+            }
+            (Some(spec), EndpointReport::Waiting { generation, reason }) => {
+                if *generation != spec.generation {
+                    return;
+                }
+                told.answer = Answer::Waiting(reason.as_str().into());
             }
         }
         // Whoever had it before may let go of it now.
@@ -384,7 +410,7 @@ impl Feed {
     /// How an endpoint is served.
     pub fn serving(&self, id: EndpointId) -> Serving {
         let inner = self.inner.lock();
-        if !inner.open || !inner.wanted.contains_key(&id) {
+        if !inner.open || inner.wanted.get(id).is_none() {
             return Serving::NotYet(None);
         }
         let Some(owner) = inner.owner(id) else {
@@ -393,16 +419,23 @@ impl Feed {
         let Some(node) = inner.nodes.get(owner) else {
             return Serving::NotYet(Some(format!("gateway {owner} has not come")));
         };
-        match node.told.get(&id).and_then(|told| told.report.as_ref()) {
-            Some(EndpointReport::Listening { .. }) => Serving::Yes,
-            Some(EndpointReport::Waiting { reason, .. }) => Serving::NotYet(Some(match &inner.owners {
-                Owners::Alone(_) => reason.clone(),
+        match node.told.get(&id).map(|told| &told.answer) {
+            Some(Answer::Listening) => Serving::Yes,
+            Some(Answer::Waiting(reason)) => Serving::NotYet(Some(match &inner.owners {
+                Owners::Alone(_) => reason.to_string(),
                 Owners::Placed(_) => match inner.lack(id) {
                     None => format!("gateway {owner}: {reason}"),
                     Some(lack) => format!("gateway {owner}: {reason}; {lack}"),
                 },
             })),
-            _ => Serving::NotYet(inner.lack(id)),
+            Some(Answer::Nothing) | None => Serving::NotYet(inner.lack(id)),
         }
+    }
+}
+
+impl Inner {
+    /// Whether it is known who was told what of an endpoint.
+    fn knows(&self, id: EndpointId) -> bool {
+        self.open && !self.unsettled.has(id)
     }
 }

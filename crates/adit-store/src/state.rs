@@ -236,6 +236,11 @@ impl State {
         self.moving_endpoints.iter().copied()
     }
 
+    /// Whether an endpoint is in `creating` or `deleting`.
+    pub fn is_moving(&self, id: EndpointId) -> bool {
+        self.moving_endpoints.contains(&id)
+    }
+
     /// Who holds an address of a subnet.
     pub fn address(&self, subnet: SubnetId, ip: Ipv4Addr) -> Option<&Held> {
         self.addresses.get(&subnet)?.get(&ip)

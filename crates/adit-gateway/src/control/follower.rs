@@ -12,7 +12,7 @@ use std::{
 
 use adit_model::{
     error_chain,
-    feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Report},
+    feed::{Capabilities, EndpointReport, EndpointSpec, FeedEvent, Pieces, Report},
     id::EndpointId,
     node::{FeedLine, FeedPosition, Legs, Load, NodeName, NodeStatus},
 };
@@ -37,6 +37,8 @@ use super::{
 const BEAT: Duration = Duration::from_millis(500);
 /// How long it rests after no address had a feed.
 const REST: Duration = Duration::from_millis(250);
+/// How many reports are sent at once, where none is long: some hundred kilobytes.
+const REPORTED_AT_ONCE: usize = 4096;
 /// How long the file rests after it could not be written.
 const FILE_REST: Duration = Duration::from_secs(1);
 
@@ -169,8 +171,26 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Takes as many as go at once; the rest is waited for by whoever is told that there is something.
     fn take(&self) -> Vec<Report> {
-        self.waiting.lock().drain().map(|(_, report)| report).collect()
+        let mut waiting = self.waiting.lock();
+        let mut room = REPORTED_AT_ONCE;
+        let mut taken = Vec::new();
+        for (_, report) in waiting.extract_if(|_, _| true) {
+            let ports = match &report.status {
+                EndpointReport::Backend { ports } => ports.len(),
+                _ => 0,
+            };
+            taken.push(report);
+            room = room.saturating_sub(1 + ports);
+            if room == 0 {
+                break;
+            }
+        }
+        if !waiting.is_empty() {
+            self.filled.notify_one();
+        }
+        taken
     }
 
     /// What could not be sent waits again, but for what there is a newer word on.
@@ -240,7 +260,13 @@ impl Follower {
         let endpoints = told.values().map(|spec| self.here(spec)).collect();
         self.known.lock().told = told;
         self.endpoints.store(count as u64, Ordering::Relaxed);
-        let _ = self.events.send(FeedEvent::Snapshot { endpoints }).await;
+        let _ = self
+            .events
+            .send(FeedEvent::Snapshot {
+                endpoints,
+                more: false,
+            })
+            .await;
         Some(count)
     }
 
@@ -336,13 +362,17 @@ impl Follower {
         mut lines: Lines,
         position: &mut Option<FeedPosition>,
     ) -> Result<(), ControlError> {
+        let mut pieces = Pieces::default();
         loop {
             match lines.next::<FeedLine>().await? {
                 FeedLine::Beat => self.contact.fed(),
                 FeedLine::Event { position: at, what } => {
+                    let Some(what) = pieces.join(*what) else {
+                        continue;
+                    };
                     // Where it goes on where it was, it is not known how much is to come yet.
-                    let is_all = matches!(*what, FeedEvent::Snapshot { .. });
-                    if let Some(what) = self.learn(*what)
+                    let is_all = matches!(what, FeedEvent::Snapshot { .. });
+                    if let Some(what) = self.learn(what)
                         && self.events.send(what).await.is_err()
                     {
                         return Ok(());
@@ -365,11 +395,14 @@ impl Follower {
             (self.here(&spec), (spec.id, Arc::new(spec)))
         };
         let event = match event {
-            FeedEvent::Snapshot { endpoints } => {
+            FeedEvent::Snapshot { endpoints, more } => {
                 let (here, all): (Vec<_>, Vec<_>) = endpoints.into_iter().map(meant).unzip();
                 known.told = all.into_iter().collect();
                 known.unwritten = Unwritten::All;
-                FeedEvent::Snapshot { endpoints: here }
+                FeedEvent::Snapshot {
+                    endpoints: here,
+                    more,
+                }
             }
             FeedEvent::Put { endpoint } => {
                 let (here, (id, spec)) = meant(endpoint);

@@ -278,7 +278,11 @@ impl Rig {
             events,
             reports,
         };
-        rig.send(FeedEvent::Snapshot { endpoints: vec![] }).await;
+        rig.send(FeedEvent::Snapshot {
+            endpoints: vec![],
+            more: false,
+        })
+        .await;
         rig
     }
 

@@ -105,6 +105,11 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
     let events = vec![
         FeedEvent::Snapshot {
             endpoints: vec![spec.clone()],
+            more: false,
+        },
+        FeedEvent::Snapshot {
+            endpoints: vec![],
+            more: true,
         },
         FeedEvent::Put { endpoint: spec },
         FeedEvent::Remove { id, drain_s: 0 },

@@ -9,7 +9,7 @@ use adit_model::{
 };
 use tokio::sync::oneshot;
 
-use super::{Feed, node::is_same};
+use super::{Feed, node::asks_the_same};
 
 /// Examinations that may be under way: each has a gateway call a backend.
 const EXAMINATIONS_MAX: usize = 16;
@@ -51,7 +51,7 @@ impl Feed {
     pub fn is_told(&self, spec: &EndpointSpec) -> bool {
         let inner = self.inner.lock();
         let mut told = inner.nodes.values().filter_map(|node| node.told.get(&spec.id));
-        told.any(|told| is_same(told.spec.as_ref(), Some(spec)))
+        told.any(|told| told.spec.as_ref().is_some_and(|told| asks_the_same(told, spec)))
     }
 
     /// Has an endpoint's gateway find out how one of its client ports stands. `None` where too many ask at a time.

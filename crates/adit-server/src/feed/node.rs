@@ -3,10 +3,13 @@
 //! Changes are numbered. Of one endpoint only the last change counts, so that what waits for a slow gateway is never more
 //! than one change for each endpoint, and a gateway that comes again goes on where it was.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use adit_model::{
-    feed::{EndpointReport, EndpointSpec, FeedEvent, Peer},
+    feed::{EndpointSpec, FeedEvent, Peer},
     id::EndpointId,
     node::FeedPosition,
 };
@@ -22,25 +25,34 @@ pub(super) struct Told {
     /// The number of the change that told it.
     revision: u64,
     /// What to serve; `None` is nothing.
-    pub(super) spec: Option<EndpointSpec>,
+    pub(super) spec: Option<Arc<EndpointSpec>>,
+    /// The gateway's source addresses, of which it was told with that.
+    slice: Option<Ipv4Net>,
     /// How many seconds connections may go on, where nothing is to be served.
     drain_s: u32,
     /// What it answered last to that.
-    pub(super) report: Option<EndpointReport>,
+    pub(super) answer: Answer,
     /// Whether it has listened for so long that everybody has heard of it, or was never anybody's before.
     pub(super) is_known: bool,
     /// Whether it is the one to serve the endpoint, as it was looked at last.
     pub(super) is_owner: bool,
 }
 
-impl Told {
-    fn slice(&self) -> Option<Ipv4Net> {
-        slice_of(&self.spec)
-    }
+/// How an endpoint stands on a gateway, by its own word.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// It has said nothing yet.
+    Nothing,
+    /// It listens as it was told.
+    Listening,
+    /// It does not yet: what it waits for.
+    Waiting(Box<str>),
+}
 
+impl Told {
     /// Whether it listens as it was told.
     pub(super) fn listens(&self) -> bool {
-        self.spec.is_some() && matches!(self.report, Some(EndpointReport::Listening { .. }))
+        self.spec.is_some() && matches!(self.answer, Answer::Listening)
     }
 
     /// Which word it is.
@@ -103,34 +115,48 @@ impl Node {
         own.is_some_and(|own| !own.is_empty()) && own == machine
     }
 
-    /// Tells it what to serve; the same again is nothing new. Answers whether it is new.
-    pub(super) fn tell(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) -> bool {
-        match (self.told.get(&id), &spec) {
+    /// Tells it what to serve, by a source address of its own; the same again is nothing new. Answers whether it is new.
+    pub(super) fn tell(
+        &mut self,
+        id: EndpointId,
+        spec: Option<&Arc<EndpointSpec>>,
+        slice: Option<Ipv4Net>,
+        drain_s: u32,
+    ) -> bool {
+        match (self.told.get(&id), spec) {
             (None, None) => return false,
-            (Some(told), _)
-                if is_same(told.spec.as_ref(), spec.as_ref()) && told.slice() == slice_of(&spec) =>
-            {
-                return false;
-            }
+            (Some(told), _) if is_same(told.spec.as_ref(), spec) && told.slice == slice => return false,
             _ => {}
         }
-        self.note(id, spec, drain_s);
+        self.note(id, spec.cloned(), slice, drain_s);
         true
+    }
+
+    /// Tells it to serve nothing; the same again is nothing new. Answers whether it is new.
+    pub(super) fn tell_none(&mut self, id: EndpointId, drain_s: u32) -> bool {
+        self.tell(id, None, None, drain_s)
     }
 
     /// Tells it that nothing is to be served, though it is not known whether it ever was.
     pub(super) fn tell_gone(&mut self, id: EndpointId) {
-        self.note(id, None, 0);
+        self.note(id, None, None, 0);
     }
 
-    fn note(&mut self, id: EndpointId, spec: Option<EndpointSpec>, drain_s: u32) {
+    fn note(
+        &mut self,
+        id: EndpointId,
+        spec: Option<Arc<EndpointSpec>>,
+        slice: Option<Ipv4Net>,
+        drain_s: u32,
+    ) {
         self.revision += 1;
         self.changes.insert(self.revision, Subject::Endpoint(id));
         let told = Told {
             revision: self.revision,
             spec,
+            slice,
             drain_s,
-            report: None,
+            answer: Answer::Nothing,
             is_known: false,
             is_owner: false,
         };
@@ -183,26 +209,25 @@ impl Node {
     }
 
     /// Everything, for one that knows nothing: what it answered before was another process's word.
-    pub(super) fn snapshot(&mut self) -> (Vec<FeedEvent>, u64) {
+    pub(super) fn snapshot(&mut self) -> (Everything, u64) {
         let mut endpoints = Vec::new();
-        let mut removed = Vec::new();
+        let mut rest = VecDeque::new();
         for (id, told) in &mut self.told {
-            told.report = None;
+            told.answer = Answer::Nothing;
             match &told.spec {
-                Some(spec) => endpoints.push(spec.clone()),
-                None => removed.push(FeedEvent::Remove {
+                Some(spec) => endpoints.push((Arc::clone(spec), told.slice)),
+                None => rest.push_back(FeedEvent::Remove {
                     id: *id,
                     drain_s: told.drain_s,
                 }),
             }
         }
-        let mut events = vec![FeedEvent::Snapshot { endpoints }];
-        events.append(&mut removed);
-        events.extend(self.peers.iter().map(|(vpc, (_, peers))| FeedEvent::Peers {
+        rest.extend(self.peers.iter().map(|(vpc, (_, peers))| FeedEvent::Peers {
             vpc: vpc.clone(),
             peers: peers.clone(),
         }));
-        (events, self.revision)
+        let endpoints = Some(endpoints.into_iter());
+        (Everything { endpoints, rest }, self.revision)
     }
 
     /// The first change after one.
@@ -219,7 +244,7 @@ impl Node {
         let told = self.told.get(id)?;
         let event = match &told.spec {
             Some(spec) => FeedEvent::Put {
-                endpoint: spec.clone(),
+                endpoint: with_slice(spec, told.slice),
             },
             None => FeedEvent::Remove {
                 id: *id,
@@ -238,21 +263,89 @@ impl Node {
     }
 }
 
-fn slice_of(spec: &Option<EndpointSpec>) -> Option<Ipv4Net> {
-    spec.as_ref()?.provider.slice
+/// Endpoints in one piece of a snapshot: a line of some hundred kilobytes.
+const PIECE: usize = 256;
+
+/// What is left of everything that a gateway is told at first. Holds what the documents say once, however many gateways are
+/// told it; each piece is made when its turn comes.
+#[derive(Debug, Default)]
+pub(super) struct Everything {
+    /// What is to be served; `None` once all of it was told.
+    endpoints: Option<std::vec::IntoIter<(Arc<EndpointSpec>, Option<Ipv4Net>)>>,
+    /// What goes with it.
+    rest: VecDeque<FeedEvent>,
 }
 
-/// Whether two specifications ask for the same, whichever documents they were made from, and whatever source addresses their
-/// gateways have.
-pub(super) fn is_same(one: Option<&EndpointSpec>, other: Option<&EndpointSpec>) -> bool {
+impl Everything {
+    pub(super) fn is_empty(&self) -> bool {
+        self.endpoints.is_none() && self.rest.is_empty()
+    }
+
+    /// Whether a gateway that has had what came so far knows nothing of what is no more.
+    pub(super) fn is_open(&self) -> bool {
+        self.endpoints.is_some()
+    }
+}
+
+impl Iterator for Everything {
+    type Item = FeedEvent;
+
+    fn next(&mut self) -> Option<FeedEvent> {
+        let Some(left) = &mut self.endpoints else {
+            return self.rest.pop_front();
+        };
+        let piece = left.take(PIECE).map(|(spec, slice)| with_slice(&spec, slice));
+        let endpoints = piece.collect();
+        let more = left.len() > 0;
+        if !more {
+            self.endpoints = None;
+        }
+        Some(FeedEvent::Snapshot { endpoints, more })
+    }
+}
+
+/// What the documents say, with the gateway's own source addresses.
+fn with_slice(spec: &EndpointSpec, slice: Option<Ipv4Net>) -> EndpointSpec {
+    let mut spec = spec.clone();
+    spec.provider.slice = slice;
+    spec
+}
+
+/// Whether two specifications ask for the same, whichever documents they were made from.
+pub(super) fn is_same(one: Option<&Arc<EndpointSpec>>, other: Option<&Arc<EndpointSpec>>) -> bool {
     match (one, other) {
         (None, None) => true,
-        (Some(one), Some(other)) => {
-            let mut other = other.clone();
-            other.generation = one.generation;
-            other.provider.slice = one.provider.slice;
-            *one == other
-        }
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || asks_the_same(one, other),
         _ => false,
     }
+}
+
+/// The same of two that are at hand.
+pub(super) fn asks_the_same(one: &EndpointSpec, other: &EndpointSpec) -> bool {
+    let EndpointSpec {
+        id,
+        generation: _,
+        service,
+        marker,
+        consumer,
+        provider,
+        ports,
+        tcp_proxy,
+        proxy,
+        connections_max,
+        new_per_second_max,
+        drain_s,
+        allowed,
+    } = one;
+    (id, service, marker, consumer, provider)
+        == (
+            &other.id,
+            &other.service,
+            &other.marker,
+            &other.consumer,
+            &other.provider,
+        )
+        && (ports, tcp_proxy, proxy) == (&other.ports, &other.tcp_proxy, &other.proxy)
+        && (connections_max, new_per_second_max) == (&other.connections_max, &other.new_per_second_max)
+        && (drain_s, allowed) == (&other.drain_s, &other.allowed)
 }

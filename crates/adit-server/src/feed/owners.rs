@@ -1,8 +1,8 @@
 //! Who serves what: the placement's word, and which gateways can.
 //!
 //! A gateway says which VPCs it has namespaces of (its legs) and which modes it can serve; an endpoint goes to its shard's
-//! gateway, or to another where that one cannot serve it (`Placement::serving`). What follows from one gateway's word is
-//! looked at for the endpoints of the VPCs that it speaks of, never for all. Also tells gateways who else is in their VPCs.
+//! gateway, or to another where that one cannot serve it (`Placement::serving`). Also tells gateways who else is in their
+//! VPCs. What follows from one gateway's word, or from a new placement, is told in [`super::settle`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     Feed, Inner,
-    node::{self, Node, is_same},
+    node::{self, Node},
 };
 
 /// How many gateways are named to somebody who waits for one.
@@ -72,9 +72,8 @@ impl Vpcs {
         }
     }
 
-    fn inside(&self, vpc: &str) -> Vec<EndpointId> {
-        let inside = self.endpoints.get(vpc).into_iter().flatten();
-        inside.copied().collect()
+    pub(super) fn inside(&self, vpc: &str) -> impl Iterator<Item = EndpointId> {
+        self.endpoints.get(vpc).into_iter().flatten().copied()
     }
 }
 
@@ -123,16 +122,14 @@ impl Feed {
         node.abilities.capabilities = capabilities;
         anew |= legs.is_some() && node.abilities.legs.is_none();
         let said = legs.map(|legs| inner.take_legs(&name, legs));
-        if anew {
-            inner.settle_all();
+        match anew {
+            true => inner.unsettle_of(&name),
+            // Only what has changed of its legs is about others' endpoints.
+            false => said.iter().flatten().for_each(|vpc| inner.unsettle_in(vpc)),
         }
-        for vpc in said.iter().flatten() {
-            for id in inner.vpcs.inside(vpc) {
-                inner.settle(id);
-            }
-            inner.introduce(vpc);
-        }
+        said.iter().flatten().for_each(|vpc| inner.introduce(vpc));
         if anew || was_awaited || said.is_some() {
+            self.settle_first(inner);
             self.told.send_replace(());
         }
         true
@@ -249,9 +246,10 @@ impl Feed {
         if owners.epoch() == placement.epoch() && inner.staying == *staying {
             return;
         }
-        *owners = placement;
+        let former = std::mem::replace(owners, Arc::clone(&placement));
         inner.staying.clone_from(staying);
-        inner.settle_all();
+        inner.unsettle_moved(&former, &placement);
+        self.settle_first(inner);
         if divided {
             let vpcs: Vec<_> = inner.spots.keys().cloned().collect();
             vpcs.iter().for_each(|vpc| inner.introduce(vpc));
@@ -267,7 +265,7 @@ impl Inner {
             Owners::Alone(name) => return Some(name),
             Owners::Placed(placement) => placement,
         };
-        let Some(spec) = self.wanted.get(&id) else {
+        let Some(spec) = self.wanted.get(id) else {
             return placement.owner(id);
         };
         let there = self.staying.iter().filter(|name| self.nodes.contains_key(*name));
@@ -277,14 +275,14 @@ impl Inner {
         })
     }
 
-    fn can(&self, node: &Node, spec: &EndpointSpec) -> bool {
+    pub(super) fn can(&self, node: &Node, spec: &EndpointSpec) -> bool {
         let legs = self.vpcs.of.get(&spec.id).into_iter().flatten();
         node.abilities.can_do(spec.tcp_proxy) && legs.into_iter().all(|vpc| node.abilities.has(vpc))
     }
 
     /// What an endpoint's gateway lacks to serve it, which every other lacks, too.
     pub(super) fn lack(&self, id: EndpointId) -> Option<String> {
-        let (spec, legs) = (self.wanted.get(&id)?, self.vpcs.of.get(&id)?);
+        let (spec, legs) = (self.wanted.get(id)?, self.vpcs.of.get(&id)?);
         let staying = self
             .staying
             .iter()
@@ -347,57 +345,6 @@ impl Inner {
         let listens = |node: &&mut Node| node.told.get(&id).is_some_and(node::Told::listens);
         if let Some(node) = node.filter(listens) {
             node.announce(id);
-        }
-    }
-
-    /// Tells gateways what follows for one endpoint: its owner is to serve it, and whoever else does is to let go of it, but
-    /// not before its owner has listened for a while, unless it cannot listen beside the other, or would serve it in a
-    /// way that is over. Answers whether anything was said.
-    pub(super) fn settle(&mut self, id: EndpointId) -> bool {
-        let (Some(spec), Some(owner)) = (self.wanted.get(&id), self.owner(id).cloned()) else {
-            return false;
-        };
-        let (mut spec, drain_s) = (spec.clone(), spec.drain_s);
-        if let Owners::Placed(placement) = &self.owners {
-            spec.provider.slice = placement.slice(&owner);
-        }
-        let Some(node) = self.nodes.get_mut(&owner) else {
-            return false;
-        };
-        let mut said = node.tell(id, Some(spec), drain_s);
-        let Some(told) = node.told.get_mut(&id) else {
-            return said;
-        };
-        // It is back where it was before anybody let go of it: who has heard of the other hears of this one again first.
-        let returns = !std::mem::replace(&mut told.is_owner, true) && told.listens();
-        told.is_known &= !returns;
-        let (listens, is_known) = (told.listens(), told.is_known);
-        let wanted = self.wanted.get(&id);
-        let machine = node.about.as_ref().map(|about| about.machine.clone());
-        let others = self.nodes.iter_mut().filter(|(name, _)| **name != owner);
-        for (_, other) in others {
-            if let Some(told) = other.told.get_mut(&id) {
-                told.is_owner = false;
-            }
-            let is_over = |told: &node::Told| !is_same(told.spec.as_ref(), wanted);
-            let over = listens && other.told.get(&id).is_some_and(is_over);
-            if is_known || over || other.is_beside(machine.as_deref()) {
-                let told = other.tell(id, None, 0);
-                self.moves += u64::from(told);
-                said |= told;
-            }
-        }
-        if returns {
-            self.announce(id);
-            self.overlap(&owner, id);
-        }
-        said || returns
-    }
-
-    pub(super) fn settle_all(&mut self) {
-        let ids: Vec<_> = self.wanted.keys().copied().collect();
-        for id in ids {
-            self.settle(id);
         }
     }
 

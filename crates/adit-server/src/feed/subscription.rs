@@ -1,15 +1,15 @@
 //! What one gateway is told, in order; the way of that to a gateway of this process, and what stands in for one.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use adit_model::{
     diagnosis::Examination,
-    feed::{EndpointReport, EndpointSpec, FeedEvent, Report},
+    feed::{EndpointReport, EndpointSpec, FeedEvent, Pieces, Report},
     node::{FeedPosition, NodeName},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::Feed;
+use super::{Feed, node::Everything};
 
 /// What one gateway is told, in order.
 pub struct Subscription {
@@ -20,7 +20,7 @@ pub struct Subscription {
     /// The last change that was read; `None` before the snapshot.
     pub(super) read: Option<u64>,
     /// What is left of the snapshot.
-    pub(super) first: VecDeque<FeedEvent>,
+    pub(super) first: Everything,
 }
 
 impl Subscription {
@@ -51,6 +51,8 @@ impl Subscription {
     pub(super) fn look(&mut self) -> Option<Option<(FeedPosition, FeedEvent)>> {
         let mut inner = self.feed.inner.lock();
         let open = inner.open && !inner.nodes.values().any(|node| node.is_awaited);
+        // What is not in the snapshot, the gateway ends.
+        let is_known = inner.unsettled.is_empty();
         let node = inner.nodes.get_mut(&self.name);
         let node = node.filter(|node| node.subscription == self.serial)?;
         if !open {
@@ -58,16 +60,26 @@ impl Subscription {
         }
         let read = match self.read {
             Some(read) => read,
+            None if !is_known => return Some(None),
             None => {
-                let (events, revision) = node.snapshot();
-                self.first = events.into();
+                let (first, revision) = node.snapshot();
+                self.first = first;
                 *self.read.insert(revision)
             }
         };
-        if let Some(event) = self.first.pop_front() {
-            // Only with all of it is everything known.
-            let reached = if self.first.is_empty() { read } else { 0 };
-            return Some(Some((node.position(reached), event)));
+        if !self.first.is_empty() {
+            let [begun, done] = [0, read].map(|revision| node.position(revision));
+            // Nobody else need wait while a piece is made.
+            drop(inner);
+            return Some(self.first.next().map(|event| {
+                let position = match (self.first.is_open(), self.first.is_empty()) {
+                    (true, _) => FeedPosition::NOWHERE,
+                    // Only with all of it is everything known.
+                    (false, false) => begun,
+                    (false, true) => done,
+                };
+                (position, event)
+            }));
         }
         if let Some(question) = node.questions.pop_front() {
             return Some(Some((node.position(read), question)));
@@ -88,8 +100,11 @@ pub async fn carry(
     mut reports: mpsc::Receiver<Report>,
 ) {
     let down = async {
+        let mut pieces = Pieces::default();
         while let Some((_, event)) = subscription.next().await {
-            if events.send(event).await.is_err() {
+            if let Some(event) = pieces.join(event)
+                && events.send(event).await.is_err()
+            {
                 return;
             }
         }
@@ -119,7 +134,7 @@ async fn agree(feed: Arc<Feed>, name: NodeName, mut subscription: Subscription) 
     };
     while let Some((_, event)) = subscription.next().await {
         let answers = match &event {
-            FeedEvent::Snapshot { endpoints } => endpoints.iter().map(listening).collect(),
+            FeedEvent::Snapshot { endpoints, .. } => endpoints.iter().map(listening).collect(),
             FeedEvent::Put { endpoint } => vec![listening(endpoint)],
             FeedEvent::Remove { id, .. } => vec![Report {
                 id: *id,

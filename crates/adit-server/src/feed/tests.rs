@@ -1,5 +1,7 @@
 //! Several gateways on one feed: who is told what, and when.
 
+mod many;
+
 use std::{sync::Arc, time::Duration};
 
 use adit_model::{
@@ -115,7 +117,7 @@ fn heard(subscription: &mut Subscription) -> Vec<FeedEvent> {
     while let Some(Some((_, mut event))) = subscription.look() {
         match &mut event {
             FeedEvent::Put { endpoint } => endpoint.provider.slice = None,
-            FeedEvent::Snapshot { endpoints } => {
+            FeedEvent::Snapshot { endpoints, .. } => {
                 endpoints.iter_mut().for_each(|spec| spec.provider.slice = None);
             }
             _ => {}
@@ -144,7 +146,7 @@ fn nobody_is_told_anything_before_everything_is_known() {
     let mut here = feed.subscribe_alone(name("here"));
     assert_eq!(heard(&mut here), []);
     feed.open([spec(1, 1), spec(2, 1)], &[], None);
-    let [FeedEvent::Snapshot { endpoints }] = &heard(&mut here)[..] else {
+    let [FeedEvent::Snapshot { endpoints, .. }] = &heard(&mut here)[..] else {
         panic!("one snapshot");
     };
     assert_eq!(endpoints.len(), 2);
@@ -294,10 +296,7 @@ fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
         "the gateway that is waited for may serve it"
     );
     let mut one = come(&feed, "one", None);
-    assert_eq!(
-        heard(&mut one),
-        [FeedEvent::Snapshot { endpoints: vec![] }, removal(1)]
-    );
+    assert_eq!(heard(&mut one), [snapshot(&[]), removal(1)]);
     let removed = Report {
         id: id(1),
         status: EndpointReport::Removed,
@@ -336,7 +335,9 @@ fn a_gateway_that_comes_again_goes_on_where_it_was() {
     assert_eq!(heard(&mut second), [put(2, 1)]);
     assert_eq!(feed.serving(id(1)), Serving::Yes, "it is the same gateway");
     let mut third = come(&feed, "one", None);
-    assert!(matches!(&heard(&mut third)[..], [FeedEvent::Snapshot { endpoints }] if endpoints.len() == 2));
+    assert!(
+        matches!(&heard(&mut third)[..], [FeedEvent::Snapshot { endpoints, .. }] if endpoints.len() == 2)
+    );
     assert_eq!(feed.serving(id(1)), Serving::NotYet(None), "it may be another");
 }
 
@@ -372,6 +373,7 @@ fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
 fn snapshot(ids: &[u128]) -> FeedEvent {
     FeedEvent::Snapshot {
         endpoints: ids.iter().map(|n| spec(*n, 1)).collect(),
+        more: false,
     }
 }
 
@@ -458,7 +460,7 @@ fn an_endpoint_is_on_a_gateway_that_can_serve_its_mode() {
         can(&[TcpProxy::Close, TcpProxy::ToaOpen]),
         None
     ));
-    assert!(matches!(&heard(&mut two)[..], [FeedEvent::Snapshot { endpoints }] if endpoints.len() == 1));
+    assert!(matches!(&heard(&mut two)[..], [FeedEvent::Snapshot { endpoints, .. }] if endpoints.len() == 1));
     assert_eq!(feed.lacks_mode(TcpProxy::ToaOpen), None);
 }
 

@@ -31,6 +31,8 @@ use queue::Queue;
 const WORKERS_MAX: usize = 64;
 /// How often it is looked for addresses whose endpoint is gone. Only a crash leaves any, and the look is at all of them.
 const ORPHANS_PERIOD: Duration = Duration::from_secs(600);
+/// For how many endpoints the cache stands still while the feed is opened.
+const OPENED_AT_ONCE: usize = 1024;
 
 /// One thing to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +68,10 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) {
     orphans.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     enqueue_all(&app, &mut queue);
     open_feed(&app).await;
-    let nodes = tokio::spawn(nodes::run(Arc::clone(&app)));
+    let mut beside = JoinSet::new();
+    beside.spawn(nodes::run(Arc::clone(&app)));
+    let settling = Arc::clone(&app);
+    beside.spawn(async move { settling.feed.keep_settled().await });
     loop {
         while running.len() < WORKERS_MAX
             && let Some(work) = queue.start(Instant::now())
@@ -83,7 +88,12 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) {
                 Some(Notice::Resync) => enqueue_all(&app, &mut queue),
                 Some(Notice::Changed(keys)) => keys.iter().for_each(|key| enqueue_changed(&app, &mut queue, key)),
             },
-            dirty = app.feed.dirty() => dirty.into_iter().for_each(|id| queue.add(Work::Endpoint(id))),
+            dirty = app.feed.dirty() => {
+                let state = app.cache.read();
+                // What rests where it is waits for no gateway's word.
+                let moving = dirty.into_iter().filter(|id| state.is_moving(*id));
+                moving.for_each(|id| queue.add(Work::Endpoint(id)));
+            }
             Some(done) = running.join_next_with_id(), if !running.is_empty() => {
                 let (task, result) = match done {
                     Ok((task, result)) => (task, Some(result)),
@@ -111,8 +121,7 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) {
         }
     }
     app.feed.close();
-    nodes.abort();
-    let _ = nodes.await;
+    beside.shutdown().await;
     running.shutdown().await;
 }
 
@@ -125,17 +134,28 @@ async fn open_feed(app: &App) {
             "The feed begins with what was known last."
         );
     }
-    let state = app.cache.read();
-    let wanted = state
-        .endpoints()
-        .filter_map(|e| feed::specify(&state, &app.config, e.id));
-    let leaving = state
-        .endpoints()
-        .filter(|e| e.status() == EndpointStatus::Deleting);
-    let leaving: Vec<_> = leaving.map(|e| e.id).collect();
-    let placement = state
-        .placement(&app.config.pool)
-        .map(|stored| Arc::clone(&stored.value));
+    let (ids, leaving, placement) = {
+        let state = app.cache.read();
+        let ids: Vec<_> = state.endpoints().map(|e| e.id).collect();
+        let leaving = state
+            .endpoints()
+            .filter(|e| e.status() == EndpointStatus::Deleting);
+        let leaving: Vec<_> = leaving.map(|e| e.id).collect();
+        let placement = state.placement(&app.config.pool);
+        (ids, leaving, placement.map(|stored| Arc::clone(&stored.value)))
+    };
+    // In pieces, between which the cache goes on. What changes meanwhile is looked at after.
+    let mut wanted = Vec::new();
+    for ids in ids.chunks(OPENED_AT_ONCE) {
+        {
+            let state = app.cache.read();
+            let specs = ids
+                .iter()
+                .filter_map(|id| feed::specify(&state, &app.config, *id));
+            wanted.extend(specs);
+        }
+        tokio::task::yield_now().await;
+    }
     app.feed.open(wanted, &leaving, placement);
 }
 

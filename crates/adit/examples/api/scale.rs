@@ -311,7 +311,7 @@ impl Gateway {
                 continue;
             };
             match *what {
-                FeedEvent::Snapshot { endpoints } => {
+                FeedEvent::Snapshot { endpoints, .. } => {
                     endpoints.iter().for_each(&serves);
                     held = endpoints.iter().map(|spec| spec.id).collect();
                 }
