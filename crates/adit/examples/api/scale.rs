@@ -26,8 +26,8 @@ use crate::{
     table::{grouped, percentile},
 };
 
-/// Endpoints, where no sizes are named. Gateways that come to a million hold the control plane up for too long (docs/benchmarks.md).
-pub(crate) const SIZES: [usize; 2] = [10_000, 100_000];
+/// Endpoints, where no sizes are named.
+pub(crate) const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 /// Endpoints for each service.
 const OF_SERVICE: usize = 10;
 /// How often each request is made.
@@ -116,7 +116,7 @@ fn measure(data: &Path, region: &Path, size: usize) -> Column {
     ));
     let create = || drop(consumer.post("vpc-endpoints", &order));
     column.push(("POST an endpoint, ms", timed(create)));
-    // The rest takes a while, and may come to nothing.
+    // The rest takes a while.
     column
         .iter()
         .for_each(|(name, value)| eprintln!("  {name}: {value}"));
