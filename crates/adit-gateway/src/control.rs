@@ -12,6 +12,8 @@ mod certificates;
 mod follower;
 mod last_good;
 mod legs;
+#[cfg(test)]
+mod sample;
 mod sources;
 
 use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};

@@ -10,18 +10,17 @@ use adit_model::id::EndpointId;
 use adit_relay::Close;
 
 mod vpcs;
-use vpcs::{CLIENT_PORT, CONSUMER, ENDPOINT_IP, Rig, SERVER_PORT, Sandbox, at, eventually, mapping, spec};
+use vpcs::{
+    CLIENT_PORT, CONSUMER, ENDPOINT_IP, Rig, SERVER_PORT, Sandbox, at, eventually, mapping, served, spec,
+};
 
 const ROUTER: &str = "10.0.0.1/24";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_cuts_and_refuses_and_putting_again_serves() {
-    let Some(sandbox) = Sandbox::new("a_removal_cuts_and_refuses_and_putting_again_serves") else {
+    let Some((sandbox, mut rig)) = served("a_removal_cuts_and_refuses_and_putting_again_serves").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     // Never heard of: answered too.
     rig.remove(EndpointId::random()).await;
 
@@ -90,12 +89,10 @@ async fn another_backend_is_for_new_connections_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_connections_end_before_the_address_goes() {
-    let Some(sandbox) = Sandbox::new("a_drain_lets_connections_end_before_the_address_goes") else {
+    let Some((sandbox, mut rig)) = served("a_drain_lets_connections_end_before_the_address_goes").await
+    else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let endpoint = spec();
     rig.serve(&endpoint).await;
     let mut visit = sandbox.visit();
@@ -126,12 +123,11 @@ async fn a_drain_lets_connections_end_before_the_address_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_endpoint_drains_and_may_be_served_again_meanwhile() {
-    let Some(sandbox) = Sandbox::new("a_rejected_endpoint_drains_and_may_be_served_again_meanwhile") else {
+    let Some((sandbox, mut rig)) =
+        served("a_rejected_endpoint_drains_and_may_be_served_again_meanwhile").await
+    else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let mut endpoint = spec();
     rig.serve(&endpoint).await;
     let mut old = sandbox.visit();
@@ -158,12 +154,9 @@ async fn a_rejected_endpoint_drains_and_may_be_served_again_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_drains_and_may_be_hurried() {
-    let Some(sandbox) = Sandbox::new("a_stop_drains_and_may_be_hurried") else {
+    let Some((sandbox, mut rig)) = served("a_stop_drains_and_may_be_hurried").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     rig.serve(&spec()).await;
     let mut visit = sandbox.visit();
     let gateway = rig.gateway.clone();

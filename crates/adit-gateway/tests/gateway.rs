@@ -15,7 +15,7 @@ use adit_relay::{Close, End};
 mod vpcs;
 use vpcs::{
     BACKEND, CLIENT, CLIENT_PORT, CONSUMER, ENDPOINT_IP, PROVIDER, Rig, SERVER_PORT, SOURCE, Sandbox, at,
-    eventually, spec,
+    eventually, served, spec,
 };
 
 const ROUTER: &str = "10.0.0.1/24";
@@ -79,12 +79,9 @@ async fn a_namespace_that_is_missing_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_was_made_anew_is_served_again() {
-    let Some(sandbox) = Sandbox::new("a_namespace_that_was_made_anew_is_served_again") else {
+    let Some((sandbox, mut rig)) = served("a_namespace_that_was_made_anew_is_served_again").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let endpoint = spec();
     rig.serve(&endpoint).await;
     sandbox.visit().echo("before");
@@ -111,12 +108,10 @@ async fn a_namespace_that_was_made_anew_is_served_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_endpoint_on_an_address_waits_for_the_first() {
-    let Some(sandbox) = Sandbox::new("the_second_endpoint_on_an_address_waits_for_the_first") else {
+    let Some((sandbox, mut rig)) = served("the_second_endpoint_on_an_address_waits_for_the_first").await
+    else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let first = spec();
     let mut second = spec();
     second.provider.source = [198, 19, 200, 2].into();
@@ -134,12 +129,9 @@ async fn the_second_endpoint_on_an_address_waits_for_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_in_a_snapshot_goes() {
-    let Some(sandbox) = Sandbox::new("what_is_not_in_a_snapshot_goes") else {
+    let Some((sandbox, mut rig)) = served("what_is_not_in_a_snapshot_goes").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let gone = spec();
     let mut stays = spec();
     stays.consumer.ingress = at([10, 0, 0, 8].into());
@@ -165,12 +157,9 @@ async fn what_is_not_in_a_snapshot_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_leaves_nothing_in_the_kernel() {
-    let Some(sandbox) = Sandbox::new("a_stop_leaves_nothing_in_the_kernel") else {
+    let Some((sandbox, mut rig)) = served("a_stop_leaves_nothing_in_the_kernel").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let endpoint = spec();
     rig.serve(&endpoint).await;
     let mut visit = sandbox.visit();
@@ -234,12 +223,9 @@ async fn a_burst_of_endpoints_of_one_vpc_is_served_without_a_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_does_not_disturb_what_it_repeats() {
-    let Some(sandbox) = Sandbox::new("a_snapshot_does_not_disturb_what_it_repeats") else {
+    let Some((sandbox, mut rig)) = served("a_snapshot_does_not_disturb_what_it_repeats").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let stays = spec();
     rig.serve(&stays).await;
     let mut visit = sandbox.visit();
@@ -290,12 +276,9 @@ async fn a_mode_that_it_cannot_serve_is_not_served_in_another_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lower_limit_counts_for_the_next_connection() {
-    let Some(sandbox) = Sandbox::new("a_lower_limit_counts_for_the_next_connection") else {
+    let Some((sandbox, mut rig)) = served("a_lower_limit_counts_for_the_next_connection").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let mut endpoint = spec();
     rig.serve(&endpoint).await;
     let mut visit = sandbox.visit();
@@ -309,12 +292,9 @@ async fn a_lower_limit_counts_for_the_next_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_somebody_removed_comes_back() {
-    let Some(sandbox) = Sandbox::new("an_address_that_somebody_removed_comes_back") else {
+    let Some((sandbox, mut rig)) = served("an_address_that_somebody_removed_comes_back").await else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let endpoint = spec();
     rig.serve(&endpoint).await;
     let links = adit_netns::Links::open(&sandbox.open(CONSUMER)).await.unwrap();
@@ -333,12 +313,11 @@ async fn an_address_that_somebody_removed_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_neighbour_that_knew_the_address_elsewhere_connects_at_once() {
-    let Some(sandbox) = Sandbox::new("a_neighbour_that_knew_the_address_elsewhere_connects_at_once") else {
+    let Some((sandbox, mut rig)) =
+        served("a_neighbour_that_knew_the_address_elsewhere_connects_at_once").await
+    else {
         return;
     };
-    sandbox.both().await;
-    sandbox.serve("web", SERVER_PORT);
-    let mut rig = Rig::start(&sandbox).await;
     let endpoint = spec();
     rig.serve(&endpoint).await;
     sandbox.visit().echo("the client knows its neighbour now");

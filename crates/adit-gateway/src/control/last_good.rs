@@ -220,40 +220,13 @@ fn write_lines(file: File, mut lines: impl Iterator<Item = Line>) -> io::Result<
 
 #[cfg(test)]
 mod tests {
-    use adit_model::{
-        feed::{ConsumerLeg, Ingress, ProviderLeg},
-        id::{MarkerId, ServiceId},
-        proxy::ProxyHeader,
-        service::TcpProxy,
-    };
-
     use super::*;
+    use crate::control::sample;
 
     fn spec(generation: u64) -> Arc<EndpointSpec> {
         Arc::new(EndpointSpec {
-            id: EndpointId::random(),
             generation,
-            service: ServiceId::random(),
-            marker: MarkerId::new(7).unwrap(),
-            consumer: ConsumerLeg {
-                namespace: "consumer".to_owned(),
-                vni: None,
-                ingress: Ingress::Blocks(Vec::new()),
-            },
-            provider: ProviderLeg {
-                namespace: "provider".to_owned(),
-                source: [198, 19, 128, 1].into(),
-                slice: None,
-                backend: None,
-                more_backends: Box::default(),
-            },
-            ports: Vec::new(),
-            tcp_proxy: TcpProxy::Close,
-            proxy: ProxyHeader::default(),
-            connections_max: 1,
-            new_per_second_max: None,
-            drain_s: 0,
-            allowed: None,
+            ..sample::spec()
         })
     }
 

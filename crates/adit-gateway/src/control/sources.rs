@@ -83,42 +83,17 @@ fn addresses(slice: Ipv4Net, from: usize) -> impl Iterator<Item = Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use adit_model::{
-        feed::{ConsumerLeg, Ingress, ProviderLeg},
-        id::{MarkerId, ServiceId},
-        proxy::ProxyHeader,
-        service::TcpProxy,
-    };
     use proptest::prelude::*;
 
     use super::*;
+    use crate::control::sample;
 
     fn spec(id: EndpointId, vpc: &str, slice: &str) -> EndpointSpec {
-        EndpointSpec {
-            id,
-            generation: 1,
-            service: ServiceId::random(),
-            marker: MarkerId::from_random(1),
-            consumer: ConsumerLeg {
-                namespace: "consumer".to_owned(),
-                vni: None,
-                ingress: Ingress::Blocks(Vec::new()),
-            },
-            provider: ProviderLeg {
-                namespace: vpc.to_owned(),
-                source: [198, 19, 200, 7].into(),
-                slice: Some(slice.parse().unwrap()),
-                backend: None,
-                more_backends: Box::default(),
-            },
-            ports: Vec::new(),
-            tcp_proxy: TcpProxy::Close,
-            proxy: ProxyHeader::default(),
-            connections_max: 1,
-            new_per_second_max: None,
-            drain_s: 0,
-            allowed: None,
-        }
+        let mut spec = EndpointSpec { id, ..sample::spec() };
+        spec.provider.namespace = vpc.to_owned();
+        spec.provider.source = [198, 19, 200, 7].into();
+        spec.provider.slice = Some(slice.parse().unwrap());
+        spec
     }
 
     proptest! {

@@ -252,6 +252,15 @@ impl Visit {
     }
 }
 
+/// Both VPCs with a server, and a gateway between them; `None` as [`Sandbox::new`].
+pub(crate) async fn served(test: &str) -> Option<(Sandbox, Rig)> {
+    let sandbox = Sandbox::new(test)?;
+    sandbox.both().await;
+    sandbox.serve("web", SERVER_PORT);
+    let rig = Rig::start(&sandbox).await;
+    Some((sandbox, rig))
+}
+
 /// A gateway that follows a feed.
 pub(crate) struct Rig {
     pub(crate) gateway: Arc<Gateway>,

@@ -4,7 +4,10 @@ use axum::body::Body;
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
-use super::{apply, edit, explore};
+use super::{
+    explore,
+    mutation::{apply, edit},
+};
 use crate::app::{DEMO_PROJECT, DEMO_SUBNET, DEMO_VPC};
 
 /// Whether a path belongs to the services beside VPCEP, which refuse in forms of their own.

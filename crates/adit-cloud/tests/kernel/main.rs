@@ -4,25 +4,21 @@
 //! user's half it runs itself again, without root.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use adit_cloud::kernel::desired::{Desired, desired};
-use adit_cloud::kernel::{Instance, Kernel, Report, Status, exec, port_namespace, vpc_namespace};
-use adit_model::id::{PortId, VpcId};
-use adit_model::network::{OWNER_ENDPOINT, Port, RouteTable, Subnet, Vpc};
-use adit_netns::{Directory, Links, Namespace, NextHop, userns};
+use adit_cloud::kernel::{Status, exec, port_namespace, vpc_namespace};
+use adit_model::id::PortId;
+use adit_model::network::OWNER_ENDPOINT;
+use adit_netns::{Directory, NextHop};
 
+#[path = "../region/mod.rs"]
 mod region;
-use region::{port, route_table, subnet, vpc};
-
-/// What is done with a folder of namespaces.
-type Scenario = fn(&Directory);
+mod run;
+mod world;
+use region::route_table;
+use run::Scenario;
+use world::{Region, ask, ask_from, instance, is_unreachable, serve};
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("vpcs_with_one_cidr_are_apart", vpcs_with_one_cidr_are_apart),
@@ -38,152 +34,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_killed_region_is_swept", a_killed_region_is_swept),
     ("a_port_is_there_in_milliseconds", a_port_is_there_in_milliseconds),
 ];
-
-/// How long a connection that must fail is waited for.
-const REFUSAL_MS: u64 = 300;
-
-/// A region's documents and its kernel.
-struct Region {
-    runtime: tokio::runtime::Runtime,
-    kernel: Kernel,
-    vpcs: Vec<Vpc>,
-    subnets: Vec<Subnet>,
-    ports: Vec<Port>,
-    tables: Vec<RouteTable>,
-}
-
-impl Region {
-    fn start(directory: &Directory) -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let kernel = Kernel::start(instance(), directory.clone()).unwrap();
-        let (vpcs, subnets, ports, tables) = Default::default();
-        Self {
-            runtime,
-            kernel,
-            vpcs,
-            subnets,
-            ports,
-            tables,
-        }
-    }
-
-    fn add_vpc(&mut self) -> VpcId {
-        self.vpcs.push(vpc());
-        self.vpcs.last().unwrap().id
-    }
-
-    fn add_subnet(&mut self, vpc: VpcId, cidr: &str) -> usize {
-        self.subnets.push(subnet(Some(vpc), cidr));
-        self.subnets.len() - 1
-    }
-
-    fn add_port(&mut self, subnet: usize, ip: &str) -> PortId {
-        self.ports.push(port(&self.subnets[subnet], ip));
-        self.ports.last().unwrap().id
-    }
-
-    fn desired(&self) -> Desired {
-        desired(&instance(), &self.vpcs, &self.subnets, &self.ports, &self.tables)
-    }
-
-    fn apply(&self) -> Report {
-        self.runtime.block_on(self.kernel.apply(&self.desired()))
-    }
-
-    fn apply_all(&self) {
-        let report = self.apply();
-        assert!(report.is_done(), "{report:?}");
-    }
-
-    fn vpc(&self, id: VpcId) -> Namespace {
-        self.kernel
-            .directory()
-            .open(&vpc_namespace(&instance(), id))
-            .unwrap()
-    }
-
-    fn port(&self, id: PortId) -> Namespace {
-        self.kernel
-            .directory()
-            .open(&port_namespace(&instance(), id))
-            .unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.kernel.directory().names("").unwrap()
-    }
-
-    fn links(&self, namespace: &Namespace) -> Links {
-        self.runtime.block_on(Links::open(namespace)).unwrap()
-    }
-
-    fn stop(self) {
-        let directory = self.kernel.directory().clone();
-        self.runtime.block_on(self.kernel.stop()).unwrap();
-        assert!(directory.names("").unwrap().is_empty());
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(
-            !mounts.contains(directory.path().to_str().unwrap()),
-            "a mount is left"
-        );
-    }
-}
-
-fn instance() -> Instance {
-    "t3st5".parse().unwrap()
-}
-
-/// A server that greets each client with its name and then with the client's address.
-fn serve(namespace: &Namespace, port: u16, name: &'static str) {
-    let listener = namespace
-        .run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
-        .unwrap()
-        .unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut client, from)) = listener.accept() {
-            // A client that is gone again is no concern of the server's.
-            let _ = write!(client, "{name} sees {}", from.ip());
-        }
-    });
-}
-
-/// What the server at `to` says to a client in `namespace`.
-fn ask(namespace: &Namespace, to: &str) -> String {
-    let address: SocketAddr = to.parse().unwrap();
-    answer(
-        namespace
-            .run(|| TcpStream::connect_timeout(&address, Duration::from_secs(10)))
-            .unwrap()
-            .unwrap(),
-    )
-}
-
-/// As [`ask`], from a source address of the client's choice.
-fn ask_from(namespace: &Namespace, from: &str, to: &str) -> String {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let (from, to): (Ipv4Addr, SocketAddrV4) = (from.parse().unwrap(), to.parse().unwrap());
-    let connected = namespace.run(|| {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        bind(&socket, &SocketAddrV4::new(from, 0))?;
-        connect(&socket, &to)?;
-        rustix::io::Result::Ok(socket)
-    });
-    answer(connected.unwrap().unwrap().into())
-}
-
-fn answer(mut stream: TcpStream) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
-fn is_unreachable(namespace: &Namespace, to: &str) -> bool {
-    let (address, patience) = (to.parse().unwrap(), Duration::from_millis(REFUSAL_MS));
-    namespace
-        .run(|| TcpStream::connect_timeout(&address, patience))
-        .unwrap()
-        .is_err()
-}
 
 fn vpcs_with_one_cidr_are_apart(directory: &Directory) {
     let mut region = Region::start(directory);
@@ -498,128 +348,6 @@ fn a_port_is_there_in_milliseconds(directory: &Directory) {
     region.stop();
 }
 
-// From here on: how the scenarios are run.
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, name, folder] = arguments.as_slice()
-        && word == "inside"
-    {
-        return inside(name, folder.as_ref());
-    }
-    let exact = arguments.iter().any(|argument| argument == "--exact");
-    let wanted = |name: &str| {
-        let mut filters = arguments
-            .iter()
-            .filter(|argument| !argument.starts_with('-'))
-            .peekable();
-        let fits = |filter: &String| {
-            if exact {
-                name == filter
-            } else {
-                name.contains(filter.as_str())
-            }
-        };
-        filters.peek().is_none() || filters.any(fits)
-    };
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let mut failed = false;
-    for (scenario, run) in SCENARIOS {
-        for (half, rootless) in [("as_root", false), ("rootless", true)] {
-            let name = format!("{scenario}::{half}");
-            if has("--ignored") || !wanted(&name) {
-                continue;
-            }
-            if has("--list") {
-                println!("{name}: test");
-                continue;
-            }
-            let outcome = if rootless {
-                without_root(scenario)
-            } else {
-                as_root(*run)
-            };
-            println!("test {name} ... {outcome}");
-            failed |= outcome == "FAILED";
-        }
-    }
-    if failed {
-        ExitCode::from(101)
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-fn as_root(run: Scenario) -> String {
-    if !userns::is_privileged() {
-        return skipped("needs root: run it as `sudo -E cargo test -p adit-cloud --test kernel`");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    if passes(run, folder.path()) {
-        "ok".to_owned()
-    } else {
-        "FAILED".to_owned()
-    }
-}
-
-fn without_root(scenario: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    // World-writable and with a copy of the program: nobody may not read the build's folders.
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let program = folder.path().join("kernel");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut setpriv = Command::new("setpriv");
-        setpriv
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&program);
-        setpriv
-    } else {
-        Command::new(&program)
-    };
-    let status = command
-        .arg("inside")
-        .arg(scenario)
-        .arg(folder.path().join("ns"))
-        .status()
-        .unwrap();
-    match status.code() {
-        Some(0) => "ok".to_owned(),
-        Some(code) if code == i32::from(UNAVAILABLE) => skipped("needs user namespaces"),
-        _ => "FAILED".to_owned(),
-    }
-}
-
-/// The exit status that says: no user namespaces here.
-const UNAVAILABLE: u8 = 77;
-
-fn inside(scenario: &str, folder: &Path) -> ExitCode {
-    if let Err(error) = userns::enter().and_then(|_| userns::probe()) {
-        println!("{error}. {}", error.advice());
-        return ExitCode::from(UNAVAILABLE);
-    }
-    let (_, run) = SCENARIOS.iter().find(|(name, _)| *name == scenario).unwrap();
-    if passes(*run, folder) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-/// Runs a scenario and takes away whatever it left.
-fn passes(run: Scenario, folder: &Path) -> bool {
-    let directory = Directory::at(folder).unwrap();
-    let passed = catch_unwind(AssertUnwindSafe(|| run(&directory))).is_ok();
-    for name in directory.names("").unwrap() {
-        directory.remove(&name).unwrap();
-    }
-    passed
-}
-
-fn skipped(why: &str) -> String {
-    if std::env::var_os("CI").is_some() {
-        "FAILED".to_owned()
-    } else {
-        format!("SKIPPED: {why}")
-    }
+    run::main(SCENARIOS)
 }
