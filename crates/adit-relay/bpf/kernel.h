@@ -36,6 +36,7 @@ enum {
 };
 
 enum {
+    BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
     BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
     BPF_SOCK_OPS_HDR_OPT_LEN_CB = 14,
@@ -105,6 +106,7 @@ _Static_assert(__builtin_offsetof(struct bpf_sock_addr, user_port) == 24, "layou
 _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "layout");
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static __u64 (*bpf_get_socket_cookie)(void *context) = (void *)46;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ops, int flags) = (void *)59;
 static void *(*bpf_sk_storage_get)(void *map, struct bpf_sock *sk, void *value, __u64 flags) = (void *)107;
 static long (*bpf_store_hdr_opt)(struct bpf_sock_ops *ops, const void *option, __u32 length, __u64 flags) = (void *)143;

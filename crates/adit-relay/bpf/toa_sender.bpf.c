@@ -21,13 +21,29 @@ struct registration {
     __u8 unused[7];
 };
 
-// What user space has registered, by socket; it goes with the socket.
+// What is registered, by socket; it goes with the socket.
 struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, int);
     __type(value, struct registration);
 } registered SEC(".maps");
+
+// What user space wants registered, by the low bits of a socket's cookie: its own system call for that would cost more than
+// all the rest. User space maps it, and writes an order there just before it connects the socket, which is when it is taken.
+struct order {
+    __u64 cookie;
+    struct registration registration;
+};
+#define ORDERS 256
+#define TAKEN (~0ULL) // instead of the cookie
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, ORDERS);
+    __type(key, __u32);
+    __type(value, struct order);
+} orders SEC(".maps");
 
 // The numbers of those whose option was sent last, each in the place that its low bits name. User space maps it, and finds
 // most of what it wants to know without a system call; of a number that another has replaced, the flags tell.
@@ -49,10 +65,25 @@ static always_inline void note_sent(struct registration *r)
     r->flags |= SENT;
 }
 
+static always_inline void take_order(struct bpf_sock_ops *ops)
+{
+    __u64 cookie = bpf_get_socket_cookie(ops);
+    __u32 at = cookie & (ORDERS - 1);
+    struct order *order = bpf_map_lookup_elem(&orders, &at);
+    struct bpf_sock *sk = ops->sk;
+    if (order && sk && order->cookie == cookie &&
+        bpf_sk_storage_get(&registered, sk, &order->registration, BPF_SK_STORAGE_GET_F_CREATE))
+        order->cookie = TAKEN;
+}
+
 SEC("sockops")
 int toa_sender(struct bpf_sock_ops *ops)
 {
     __u32 op = ops->op;
+    if (op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
+        take_order(ops);
+        return 1;
+    }
     if (op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_HDR_OPT_LEN_CB &&
         op != BPF_SOCK_OPS_WRITE_HDR_OPT_CB)
         return 1;

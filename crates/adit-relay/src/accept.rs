@@ -227,15 +227,16 @@ fn reach(
         (End::NamespaceGone, errno)
     })?;
     let socket = socket::outgoing(route.source)?;
-    let registered = route.toa.then(|| {
-        let registrar = toa.ok_or(Errno::OPNOTSUPP)?;
-        registrar.register(&socket, from)
-    });
-    let toa = registered.transpose().map_err(|errno| (End::NoToa, errno))?;
     if speaks {
         socket::speak_at_once(&socket);
     }
-    socket::connect(&socket, to)?;
+    let toa = if route.toa {
+        let registrar = toa.ok_or((End::NoToa, Errno::OPNOTSUPP))?;
+        Some(registrar.connect(&socket, from, to)?)
+    } else {
+        socket::connect(&socket, to)?;
+        None
+    };
     let source = socket::source(&socket).map_err(|errno| (End::Failed, errno))?;
     Ok(Reached { socket, source, toa })
 }

@@ -15,7 +15,7 @@ mod program;
 mod receiver;
 mod self_test;
 mod sender;
-mod sent;
+mod shared;
 
 pub use cgroup::Cgroup;
 pub use error::{ToaError, check_kernel, in_user_namespace};

@@ -46,7 +46,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "adit-netns/src/arp.rs",
     "adit-netns/src/unshare.rs",
     "adit-relay/src/socket.rs",
-    "adit-relay/src/toa/sent.rs",
+    "adit-relay/src/toa/shared.rs",
 ];
 
 /// Where every dependency that is not ours comes from.

@@ -129,12 +129,14 @@ fn talk(
 ) -> io::Result<(OwnedFd, Option<Registration>)> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr()?.port());
     let outgoing = socket::outgoing(Ipv4Addr::LOCALHOST).map_err(|(_, errno)| errno)?;
-    let registration = registrar.map(|registrar| registrar.register(&outgoing, CLIENT));
-    let registration = registration.transpose()?;
     if speaks {
         socket::speak_at_once(&outgoing);
     }
-    socket::connect(&outgoing, address).map_err(|(_, errno)| errno)?;
+    let connected = match registrar {
+        Some(registrar) => registrar.connect(&outgoing, CLIENT, address).map(Some),
+        None => socket::connect(&outgoing, address).map(|()| None),
+    };
+    let registration = connected.map_err(|(_, errno)| errno)?;
     wait_until_connected(&outgoing)?;
     let mut client = TcpStream::from(outgoing.try_clone()?);
     client.set_nonblocking(false)?;

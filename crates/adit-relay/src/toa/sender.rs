@@ -1,6 +1,6 @@
 //! The sending side: the BPF program in the kernel, and the registration of sockets with it.
 //!
-//! A socket is registered between `socket()` and `connect()`. From there the program does everything: the option goes on the
+//! A socket is registered as it is connected, see [`Registrar::connect`]. From there the program does everything: the option goes on the
 //! segment that completes the handshake and on every other one until the first data is acknowledged. A registration goes with
 //! its socket. Sockets that are not registered are left alone, also those of other processes in the same cgroup.
 
@@ -18,19 +18,21 @@ use aya::maps::{Array, Map, MapData, MapError, SkStorage};
 use aya::programs::{CgroupAttachMode, SockOps};
 use parking_lot::Mutex;
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::cgroup::Cgroup;
 use super::error::{ATTACH, LOAD, ToaError, check_kernel};
 use super::program::{load, named};
-use super::sent::Sent;
+use super::shared::{Orders, Sent};
 use super::{option, self_test};
+use crate::socket;
+use crate::stats::End;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/toa_sender.bpf.o");
 
-/// As `struct registration` of the program: its number, the option, flags, seven bytes unused.
-type Value = [u8; 24];
-const OPTION: Range<usize> = 8..8 + option::LENGTH;
-const FLAGS: usize = OPTION.end;
+/// As `struct registration` of the program, in words as they are in memory: its number, the option, flags (one byte of it).
+type Value = [u64; 3];
+const FLAGS: usize = 2;
 /// A flag of the program's: at least one segment carried the option.
 const SENT: u8 = 2;
 /// How many numbers a thread takes at once: those of different threads are not neighbours in memory.
@@ -42,6 +44,7 @@ pub struct Sender {
     /// Detaches the program when it goes.
     _program: Mutex<Ebpf>,
     registered: OwnedFd,
+    orders: Orders,
     sent: Sent,
     /// How many numbers of registrations have been given to threads.
     numbers: AtomicU64,
@@ -62,9 +65,13 @@ impl Sender {
         check_kernel()?;
         let mut program = load(OBJECT, |_| {})?;
         // They are to be open until the program is loaded.
-        let maps = [map(&mut program, "registered")?, map(&mut program, "sent")?];
+        let maps = [
+            map(&mut program, "registered")?,
+            map(&mut program, "orders")?,
+            map(&mut program, "sent")?,
+        ];
         let registered = descriptor_of(&maps[0]).map_err(|error| ToaError::of(LOAD, &*error))?;
-        let sent = sent_of(&maps[1]).map_err(|error| ToaError::of(LOAD, &*error))?;
+        let (orders, sent) = memory_of(&maps[1], &maps[2]).map_err(|error| ToaError::of(LOAD, &*error))?;
         let sockops: &mut SockOps = named(&mut program, "toa_sender")?;
         sockops.load().map_err(|error| ToaError::of(LOAD, &error))?;
         let cgroup = Cgroup::own().map_err(ToaError::Cgroup)?;
@@ -74,6 +81,7 @@ impl Sender {
         let sender = Arc::new(Self {
             _program: Mutex::new(program),
             registered,
+            orders,
             sent,
             numbers: AtomicU64::new(0),
             kind,
@@ -124,24 +132,35 @@ pub(crate) struct Registration {
 }
 
 impl Registrar {
-    /// Has the connection that `socket` is going to make carry the client's address. About a microsecond.
+    /// Begins to connect `socket`, so that the connection carries the client's address.
+    ///
+    /// The program registers the socket itself, by an order that lies in memory. Where the order has no place there, or the
+    /// program does not see it, a system call registers it, for about two microseconds more.
     ///
     /// # Errors
-    /// `ENOMEM` where the socket's option memory is spent (`net.core.optmem_max`); what the kernel answers.
-    pub(crate) fn register(&mut self, socket: &OwnedFd, client: SocketAddrV4) -> Result<Registration, Errno> {
+    /// As [`socket::connect`]; [`End::NoToa`] with `ENOMEM` where the socket's option memory is spent (`net.core.optmem_max`), or
+    /// with what else the kernel answers. The connect may have begun then.
+    pub(crate) fn connect(
+        &mut self,
+        socket: &OwnedFd,
+        client: SocketAddrV4,
+        backend: SocketAddrV4,
+    ) -> Result<Registration, (End, Errno)> {
         let registration = Registration {
             number: self.number(),
         };
-        let mut value = Value::default();
-        value[..OPTION.start].copy_from_slice(&registration.number.get().to_ne_bytes());
-        value[OPTION].copy_from_slice(&option::encode(self.sender.kind, client));
-        match self.storage.insert(socket, value, 0) {
-            Ok(()) => Ok(registration),
-            Err(MapError::SyscallError(error)) => {
-                Err(Errno::from_io_error(&error.io_error).unwrap_or(Errno::INVAL))
-            }
-            Err(_) => Err(Errno::INVAL),
+        let option = option::encode(self.sender.kind, client);
+        let value = [registration.number.get(), u64::from_ne_bytes(option), 0];
+        let cookie = sockopt::socket_cookie(socket).map_err(|errno| (End::NoToa, errno))?;
+        let order = self.sender.orders.put(cookie, value);
+        if order.is_none() {
+            insert(&mut self.storage, socket, value)?;
         }
+        socket::connect(socket, backend)?;
+        if order.is_some_and(|order| !order.is_taken()) {
+            insert(&mut self.storage, socket, value)?;
+        }
+        Ok(registration)
     }
 
     fn number(&mut self) -> NonZeroU64 {
@@ -162,7 +181,7 @@ impl Registrar {
 
     fn is_flagged(&self, socket: &OwnedFd) -> bool {
         let value = self.storage.get(socket, 0);
-        value.is_ok_and(|value| value[FLAGS] & SENT != 0)
+        value.is_ok_and(|value| value[FLAGS].to_ne_bytes()[0] & SENT != 0)
     }
 
     /// Says, the first time, that a connection went out without its option.
@@ -174,6 +193,20 @@ impl Registrar {
             );
         }
     }
+}
+
+fn insert(
+    storage: &mut SkStorage<MapData, Value>,
+    socket: &OwnedFd,
+    value: Value,
+) -> Result<(), (End, Errno)> {
+    storage.insert(socket, value, 0).map_err(|error| {
+        let errno = match error {
+            MapError::SyscallError(error) => Errno::from_io_error(&error.io_error),
+            _ => None,
+        };
+        (End::NoToa, errno.unwrap_or(Errno::INVAL))
+    })
 }
 
 fn map(program: &mut Ebpf, name: &str) -> Result<Map, ToaError> {
@@ -191,13 +224,14 @@ fn descriptor_of(map: &Map) -> Result<OwnedFd, Box<dyn std::error::Error>> {
     Ok(data.fd().as_fd().try_clone_to_owned()?)
 }
 
-/// The memory of a map that holds the numbers of what was sent.
-fn sent_of(map: &Map) -> Result<Sent, Box<dyn std::error::Error>> {
-    Array::<_, u64>::try_from(map)?;
-    let Map::Array(data) = map else {
-        return Err("the map is of another kind".into());
+/// The memory of the maps of what is ordered, and of what was sent.
+fn memory_of(orders: &Map, sent: &Map) -> Result<(Orders, Sent), Box<dyn std::error::Error>> {
+    Array::<_, [u64; 4]>::try_from(orders)?;
+    Array::<_, u64>::try_from(sent)?;
+    let (Map::Array(orders), Map::Array(sent)) = (orders, sent) else {
+        return Err("a map is of another kind".into());
     };
-    Ok(Sent::of(data.fd())?)
+    Ok((Orders::of(orders.fd())?, Sent::of(sent.fd())?))
 }
 
 #[cfg(test)]
@@ -209,13 +243,55 @@ mod tests {
     use super::*;
     use crate::socket;
     use crate::toa::KIND_DEFAULT;
-    use crate::toa::sent::PLACES;
+    use crate::toa::shared::PLACES;
+
+    /// Whether it can be had; a test that cannot run here says so.
+    fn is_root(test: &str) -> bool {
+        let root = adit_netns::userns::is_privileged();
+        if !root {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            println!("SKIPPED {test}: run it as root");
+        }
+        root
+    }
+
+    #[test]
+    fn a_socket_is_registered_by_its_order_or_by_a_system_call() {
+        if !is_root("a_socket_is_registered_by_its_order_or_by_a_system_call") {
+            return;
+        }
+        let sender = Sender::start(KIND_DEFAULT).unwrap();
+        let mut registrar = sender.registrar().unwrap();
+        in_fresh_network(move || {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr().unwrap().port());
+            let option = u64::from_ne_bytes(option::encode(KIND_DEFAULT, address));
+            let value = |number| [number, option, 0];
+            let outgoing = || {
+                let socket = socket::outgoing(Ipv4Addr::LOCALHOST).unwrap();
+                let cookie = sockopt::socket_cookie(&socket).unwrap();
+                (socket, cookie)
+            };
+            let (socket, cookie) = outgoing();
+            let [order, another_s] = [cookie, cookie + 1].map(|c| sender.orders.put(c, value(c)).unwrap());
+            socket::connect(&socket, address).unwrap();
+            server.accept().unwrap();
+            assert!(order.is_taken() && !another_s.is_taken());
+            assert!(registrar.is_flagged(&socket));
+            drop((order, another_s));
+            let (socket, cookie) = outgoing();
+            // Another socket has its place.
+            let far = sender.orders.put(cookie + 256, value(7)).unwrap();
+            let registration = registrar.connect(&socket, address, address).unwrap();
+            server.accept().unwrap();
+            assert!(registrar.is_sent(&socket, registration) && !far.is_taken());
+        })
+        .unwrap();
+    }
 
     #[test]
     fn what_went_out_is_known_also_when_its_place_is_taken() {
-        if !adit_netns::userns::is_privileged() {
-            assert!(std::env::var_os("CI").is_none(), "this test needs root");
-            println!("SKIPPED what_went_out_is_known_also_when_its_place_is_taken: run it as root");
+        if !is_root("what_went_out_is_known_also_when_its_place_is_taken") {
             return;
         }
         let sender = Sender::start(KIND_DEFAULT).unwrap();
@@ -225,9 +301,7 @@ mod tests {
             let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.local_addr().unwrap().port());
             let mut connect = || {
                 let socket = socket::outgoing(Ipv4Addr::LOCALHOST).unwrap();
-                let registration = registrar.register(&socket, address).unwrap();
-                assert!(!registrar.is_sent(&socket, registration));
-                socket::connect(&socket, address).unwrap();
+                let registration = registrar.connect(&socket, address, address).unwrap();
                 // It completes the handshake, or is still to be taken in.
                 server.accept().unwrap();
                 (socket, registration)
