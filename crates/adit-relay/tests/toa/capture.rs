@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::PATIENCE;
 use crate::vpc::Vpc;
 
@@ -60,7 +62,7 @@ pub struct Capture<'a> {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<Segment>,
-    /// It is killed, and would leave its file behind.
+    /// It would leave its file behind.
     _folder: tempfile::TempDir,
 }
 
@@ -137,7 +139,8 @@ impl<'a> Capture<'a> {
 
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Killed, it would leave the process behind that captures for it.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }
 }
