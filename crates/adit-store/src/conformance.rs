@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a check reports by panicking")]
 
+mod concurrent;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,10 @@ use crate::store::{
     Watch, WatchError,
 };
 use crate::txn::{CommitId, KEY_BYTES_MAX, TXN_BYTES_MAX, TXN_OPERATIONS_MAX, Txn};
+use concurrent::{
+    commits_that_wait_together_are_told_apart, concurrent_commits_lose_no_update,
+    one_winner_of_concurrent_commits,
+};
 
 /// How long a check waits for something that must happen.
 const DEADLINE_S_MAX: u64 = 20;
@@ -48,6 +54,7 @@ pub async fn run_all(bench: &impl Bench) {
         limits_are_told_before_anything_is_written,
         one_winner_of_concurrent_commits,
         concurrent_commits_lose_no_update,
+        commits_that_wait_together_are_told_apart,
         pages_are_of_one_revision,
         a_page_that_cannot_be_read_is_told,
         list_keeps_to_its_prefix,
@@ -225,61 +232,6 @@ async fn limits_are_told_before_anything_is_written(bench: &impl Bench) {
         .unwrap_err();
     assert!(matches!(no_lease, StoreError::LeaseNotFound(LeaseId(1))));
     assert_eq!(value(&*store, "a").await, None);
-}
-
-async fn one_winner_of_concurrent_commits(bench: &impl Bench) {
-    let store = bench.store().await;
-    for round in 0..20 {
-        let attempts: Vec<_> = (0..16)
-            .map(|n: u8| {
-                let store = store.clone();
-                let txn = Txn::new()
-                    .absent(format!("k/{round}"))
-                    .put(format!("k/{round}"), [n]);
-                tokio::spawn(async move { store.commit(txn).await.unwrap() })
-            })
-            .collect();
-        let mut winners = Vec::new();
-        for (n, attempt) in attempts.into_iter().enumerate() {
-            match attempt.await.unwrap() {
-                Commit::Committed(_) => winners.push(u8::try_from(n).unwrap()),
-                Commit::Conflict => {}
-                Commit::Unknown => panic!("unknown without a failure"),
-            }
-        }
-        assert_eq!(winners.len(), 1, "round {round}");
-        assert_eq!(value(&*store, &format!("k/{round}")).await, Some(winners));
-    }
-}
-
-async fn concurrent_commits_lose_no_update(bench: &impl Bench) {
-    const TASKS: u64 = 8;
-    const ADDS: u64 = 20;
-    let store = bench.store().await;
-    committed(&*store, Txn::new().put("sum", 0u64.to_be_bytes())).await;
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let mut added = 0;
-                while added < ADDS {
-                    let entry = store.get("sum").await.unwrap().unwrap();
-                    let sum = u64::from_be_bytes((*entry.value).try_into().unwrap());
-                    let txn = Txn::new()
-                        .unchanged("sum", entry.mod_revision)
-                        .put("sum", (sum + 1).to_be_bytes());
-                    added += u64::from(store.commit(txn).await.unwrap() != Commit::Conflict);
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    assert_eq!(
-        value(&*store, "sum").await,
-        Some((TASKS * ADDS).to_be_bytes().to_vec())
-    );
 }
 
 async fn pages_are_of_one_revision(bench: &impl Bench) {

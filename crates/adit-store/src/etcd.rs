@@ -2,6 +2,8 @@
 //!
 //! - A revision is etcd's. Every commit puts the key `head`, so that the newest revision is one linearizable read of it, and a
 //!   watch learns of every commit. Numbers are not without gaps: others may use the same etcd.
+//! - Transactions that wait at the same time and do not touch each other's keys are one of etcd's, and one revision. Each is told its
+//!   own outcome.
 //! - A commit whose answer is missing is `Unknown`, never repeated. It is settled by reading back: a *fence* key first keeps it
 //!   from happening any more, then the history of `head` says whether it did.
 //! - A list's pages are of the first one's revision; what etcd has compacted is told as such, to lists and watches. etcd
@@ -12,7 +14,9 @@
 //! becomes, `etcd/client.rs` for who is asked, `etcd/failure.rs` for what a failure means.
 
 mod client;
+mod commits;
 mod failure;
+mod joint;
 mod metrics;
 mod proto;
 mod request;
@@ -20,6 +24,7 @@ mod round;
 mod watch;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +40,7 @@ use crate::store::{
 use crate::txn::{CommitId, Txn, Write};
 use client::Client;
 pub use client::{ATTEMPT_TIMEOUT, EtcdConfig};
+use commits::Commits;
 use failure::Failure;
 pub use metrics::Metrics;
 use proto::{
@@ -90,8 +96,9 @@ struct Label {
 
 /// A store in etcd.
 pub struct EtcdStore {
-    client: Client,
+    client: Arc<Client>,
     keys: Keys,
+    commits: Commits,
 }
 
 impl EtcdStore {
@@ -102,8 +109,10 @@ impl EtcdStore {
     pub async fn open(config: EtcdConfig) -> Result<Self, OpenError> {
         let keys = Keys::new(&config.root);
         let root = config.root.clone();
+        let client = Arc::new(Client::new(config));
         let store = Self {
-            client: Client::new(config),
+            commits: Commits::new(Arc::clone(&client), keys.clone()),
+            client,
             keys,
         };
         let label = Label {
@@ -231,7 +240,7 @@ impl EtcdStore {
         loop {
             let (_, events) = answers.events().await.map_err(told)?;
             for kv in events.iter().filter_map(|event| event.kv.as_ref()) {
-                if kv.value == id.as_bytes() {
+                if request::names(&kv.value, &id) {
                     return Ok(Some(revision(kv.mod_revision)));
                 }
                 if revision(kv.mod_revision) >= newest {
@@ -280,6 +289,7 @@ impl Store for EtcdStore {
             key: after.map_or(start, |token| self.keys.data(&format!("{}\0", token.after))),
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
             revision: after.map_or(0, |token| number(token.revision)),
+            ..RangeRequest::default()
         };
         let compacted = |token: &PageToken| StoreError::Compacted {
             revision: token.revision,
@@ -330,20 +340,7 @@ impl Store for EtcdStore {
 
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
         txn.check()?;
-        let request = request::txn_request(&self.keys, &txn);
-        let answered: Result<TxnResponse, Failure> = self.client.ask_carefully(TXN, request).await;
-        match answered {
-            Ok(answer) => Ok(request::outcome(&answer).unwrap_or(Commit::Unknown)),
-            Err(Failure::Lost(source)) => {
-                tracing::info!(error = &*source as &dyn std::error::Error, commit.id = %txn.id(), "A commit's answer is missing.");
-                Ok(Commit::Unknown)
-            }
-            Err(Failure::Refused(status)) if is_no_lease(&status) => match first_lease(&txn) {
-                Some(lease) => Err(StoreError::LeaseNotFound(lease)),
-                None => Err(StoreError::unavailable("commit", status)),
-            },
-            Err(failure) => Err(StoreError::unavailable("commit", failure.into_source())),
-        }
+        self.commits.commit(txn).await
     }
 
     async fn settle(&self, id: CommitId, since: Revision) -> Result<Option<Revision>, StoreError> {

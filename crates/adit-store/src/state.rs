@@ -289,16 +289,20 @@ impl State {
         }
     }
 
-    /// The quota slots that may be filled next, lowest first: no more of them than the quota has left. Slots that are in use
-    /// above a quota that was lowered count, so that requests side by side cannot pass it.
-    pub fn free_slots(&self, project: &ProjectId, kind: QuotaType) -> impl Iterator<Item = u32> {
-        let used = self.slots.get(&(project.clone(), kind));
-        let Usage { used: count, quota } = self.usage(project, kind);
-        let none = (used.is_none()).then_some(0..quota).into_iter().flatten();
-        let free = used.into_iter().flat_map(Slots::free);
-        none.chain(free)
-            .take_while(move |n| *n < quota)
-            .take(quota.saturating_sub(count) as usize)
+    /// The quota slots that may be filled next: no more of them than the quota has left, beginning at a place (a share of the
+    /// quota, in 1/2³²) and going around, so that processes with places of their own do not race for one slot. While slots
+    /// above a quota that was lowered are in use, all begin with the lowest: so requests side by side cannot pass the quota.
+    pub fn free_slots(&self, project: &ProjectId, kind: QuotaType, place: u32) -> impl Iterator<Item = u32> {
+        let slots = self.slots.get(&(project.clone(), kind)).unwrap_or(Slots::NONE);
+        let Usage { used, quota } = self.usage(project, kind);
+        let first = match slots.end() > quota {
+            true => 0,
+            // Less than the quota.
+            false => ((u64::from(place) * u64::from(quota)) >> 32) as u32,
+        };
+        let upwards = slots.free_from(first).take_while(move |n| *n < quota);
+        let around = slots.free_from(0).take_while(move |n| *n < first);
+        upwards.chain(around).take(quota.saturating_sub(used) as usize)
     }
 
     /// The projects whose quotas were ever set.

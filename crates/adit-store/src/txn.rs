@@ -30,7 +30,7 @@ impl fmt::Display for CommitId {
 }
 
 /// What must be true for a transaction to be committed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Compare {
     /// The key does not exist.
     Absent(Arc<str>),

@@ -25,7 +25,7 @@ pub mod whitelist;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -93,6 +93,8 @@ pub struct App {
     pub reconciled: reconcile::Metrics,
     clock: Clock,
     slots: InFlight<Slot>,
+    /// Where among a quota's slots this process begins to look for a free one; another place after every race that was lost.
+    slots_place: AtomicU32,
     markers: InFlight<MarkerId>,
     /// Creates on one backend port write one document, so they take turns here rather than lose races.
     backend_ports: Turnstile<PortId>,
@@ -138,6 +140,7 @@ impl App {
             mirror: Mirrored::default(),
             clock: Clock::default(),
             slots: InFlight::default(),
+            slots_place: AtomicU32::new(rand::random()),
             markers: InFlight::default(),
             backend_ports: Turnstile::default(),
             whitelists: Turnstile::default(),
@@ -201,7 +204,10 @@ impl App {
                 }
                 Ok(true)
             }
-            None => self.barrier().await.map(|()| false),
+            None => {
+                self.slots_place.store(rand::random(), Ordering::Relaxed);
+                self.barrier().await.map(|()| false)
+            }
         }
     }
 
@@ -248,16 +254,20 @@ impl App {
         project: &ProjectId,
         kind: QuotaType,
     ) -> (u32, Option<Held<'_, Slot>>) {
+        let place = self.slots_place.load(Ordering::Relaxed);
         let held = self.slots.pick(|taken| {
             let mut free = state
-                .free_slots(project, kind)
+                .free_slots(project, kind, place)
                 .map(|n| (project.clone(), kind, n));
             free.find(|slot| !taken.contains(slot))
         });
         match held {
             Some(held) => (held.key().2, Some(held)),
             // A quota that is used up was refused before.
-            None => (state.free_slots(project, kind).next().unwrap_or(u32::MAX), None),
+            None => (
+                state.free_slots(project, kind, place).next().unwrap_or(u32::MAX),
+                None,
+            ),
         }
     }
 }

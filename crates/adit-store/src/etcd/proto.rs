@@ -47,6 +47,9 @@ pub(crate) struct RangeRequest {
     /// The revision that is read; 0 for the newest.
     #[prost(int64, tag = "4")]
     pub revision: i64,
+    /// Leave the values out.
+    #[prost(bool, tag = "8")]
+    pub keys_only: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

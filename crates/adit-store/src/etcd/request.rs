@@ -11,7 +11,8 @@ use crate::txn::{CommitId, Compare, Txn, Write};
 ///
 /// ```text
 /// ROOT/incarnation   written once: the format's version and the incarnation
-/// ROOT/head          put by every commit: its commit id. Its last revision is the newest one
+/// ROOT/head          put by every commit: its commit id, or those of several that were committed together. Its last
+///                    revision is the newest one
 /// ROOT/fence/{id}    the commit of this id must not happen any more; under a lease
 /// ROOT/data/{key}    the entries
 /// ```
@@ -138,14 +139,7 @@ fn unchanged(key: Vec<u8>, revision: Revision) -> EtcdCompare {
 /// One that changes something puts the head with it. Where that is not certain before (nothing but deletes, of keys that
 /// may be absent), etcd decides: if all of them are absent, nothing is written; else the whole of it happens inside.
 pub(crate) fn txn_request(keys: &Keys, txn: &Txn) -> TxnRequest {
-    let mut compare: Vec<_> = txn
-        .compares()
-        .iter()
-        .map(|compare| match compare {
-            Compare::Absent(key) => absent(keys.data(key)),
-            Compare::Unchanged(key, revision) => unchanged(keys.data(key), *revision),
-        })
-        .collect();
+    let mut compare: Vec<_> = txn.compares().iter().map(|c| compare_of(keys, c)).collect();
     let fence = absent(keys.fence(txn.id()));
     let head = || range_op(range_one(keys.head()));
     if txn.writes().is_empty() {
@@ -155,16 +149,7 @@ pub(crate) fn txn_request(keys: &Keys, txn: &Txn) -> TxnRequest {
             failure: Vec::new(),
         };
     }
-    let mut writes: Vec<_> = txn
-        .writes()
-        .iter()
-        .map(|write| match write {
-            Write::Put { key, value, lease } => {
-                put_op(keys.data(key), value.to_vec(), lease.map_or(0, lease_number))
-            }
-            Write::Delete { key } => op(Request::DeleteRange(DeleteRangeRequest { key: keys.data(key) })),
-        })
-        .collect();
+    let mut writes: Vec<_> = txn.writes().iter().map(|w| write_of(keys, w)).collect();
     writes.push(put_op(keys.head(), txn.id().to_string().into_bytes(), 0));
     if changes_certainly(txn) {
         compare.push(fence);
@@ -189,8 +174,30 @@ pub(crate) fn txn_request(keys: &Keys, txn: &Txn) -> TxnRequest {
     }
 }
 
+pub(crate) fn compare_of(keys: &Keys, compare: &Compare) -> EtcdCompare {
+    match compare {
+        Compare::Absent(key) => absent(keys.data(key)),
+        Compare::Unchanged(key, revision) => unchanged(keys.data(key), *revision),
+    }
+}
+
+pub(crate) fn write_of(keys: &Keys, write: &Write) -> RequestOp {
+    match write {
+        Write::Put { key, value, lease } => {
+            put_op(keys.data(key), value.to_vec(), lease.map_or(0, lease_number))
+        }
+        Write::Delete { key } => op(Request::DeleteRange(DeleteRangeRequest { key: keys.data(key) })),
+    }
+}
+
+/// Whether a value of the head names a commit.
+pub(crate) fn names(head: &[u8], id: &str) -> bool {
+    head.split(|byte| *byte == b' ')
+        .any(|named| named == id.as_bytes())
+}
+
 /// Whether the transaction changes something whenever its compares hold.
-fn changes_certainly(txn: &Txn) -> bool {
+pub(crate) fn changes_certainly(txn: &Txn) -> bool {
     let is_there = |key| {
         let mut compares = txn.compares().iter();
         compares.any(|compare| matches!(compare, Compare::Unchanged(other, _) if other == key))

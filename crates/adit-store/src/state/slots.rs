@@ -11,6 +11,12 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// None in use.
+    pub(crate) const NONE: &Self = &Self {
+        runs: BTreeMap::new(),
+        len: 0,
+    };
+
     /// How many numbers are in use.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -52,10 +58,17 @@ impl Slots {
         }
     }
 
-    /// The numbers that are not in use, from 0 upwards.
-    pub(crate) fn free(&self) -> impl Iterator<Item = u32> {
-        let ends = std::iter::once(0).chain(self.runs.values().copied());
-        let starts = self.runs.keys().copied().chain(std::iter::once(u32::MAX));
+    /// One more than the largest number in use.
+    pub(crate) fn end(&self) -> u32 {
+        self.runs.last_key_value().map_or(0, |(_, end)| *end)
+    }
+
+    /// The numbers that are not in use, from one upwards.
+    pub(crate) fn free_from(&self, n: u32) -> impl Iterator<Item = u32> {
+        let from = self.run_of(n).map_or(n, |(_, end)| end);
+        let later = || self.runs.range(from..);
+        let ends = std::iter::once(from).chain(later().map(|(_, end)| *end));
+        let starts = later().map(|(start, _)| *start).chain(std::iter::once(u32::MAX));
         ends.zip(starts).flat_map(|(from, to)| from..to)
     }
 }
@@ -83,7 +96,11 @@ mod tests {
                 prop_assert_eq!(slots.len(), expected.len());
             }
             let free: Vec<u32> = (0..30).filter(|n| !expected.contains(n)).collect();
-            prop_assert_eq!(slots.free().take(free.len()).collect::<Vec<_>>(), free);
+            prop_assert_eq!(slots.end(), expected.last().map_or(0, |n| n + 1));
+            for from in 0..26 {
+                let free: Vec<u32> = free.iter().copied().filter(|n| *n >= from).collect();
+                prop_assert_eq!(slots.free_from(from).take(free.len()).collect::<Vec<_>>(), free);
+            }
             let mut runs = slots.runs.iter().zip(slots.runs.iter().skip(1));
             prop_assert!(runs.all(|((_, end), (start, _))| end < start));
         }
@@ -95,7 +112,7 @@ mod tests {
         slots.insert(u32::MAX);
         slots.insert(u32::MAX - 1);
         slots.remove(u32::MAX);
-        assert_eq!((slots.len(), slots.free().next()), (1, Some(0)));
+        assert_eq!((slots.len(), slots.free_from(0).next()), (1, Some(0)));
         slots.remove(u32::MAX - 1);
         assert_eq!(slots, Slots::default());
     }

@@ -445,8 +445,14 @@ fn answers(state: &State) -> Answers {
         for kind in [QuotaType::Endpoint, QuotaType::EndpointService] {
             let usage = state.usage(&project, kind);
             say.say(format!("usage {n} {kind}"), (usage.used, usage.quota));
-            let free: Vec<_> = state.free_slots(&project, kind).collect();
+            let free: Vec<_> = state.free_slots(&project, kind, 0).collect();
             say.say(format!("free slots {n} {kind}"), free.as_slice());
+            // A place says where they begin, and no more.
+            for place in [1 << 30, u32::MAX] {
+                let mut from: Vec<_> = state.free_slots(&project, kind, place).collect();
+                from.sort_unstable();
+                assert_eq!(from, free);
+            }
         }
         say.say(format!("guard {n}"), state.guard(Key::Subnet(subnet)));
         say.say(format!("other {n}"), state.other(&format!("other/{n}")));

@@ -1,7 +1,10 @@
 //! Answers and requests that are lost on the way.
 
+use std::collections::HashSet;
+
 use adit_store::conformance::committed;
 use adit_store::{Commit, Store, Txn};
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::DEADLINE;
@@ -66,5 +69,42 @@ async fn a_commit_whose_answer_is_lost_is_settled_by_reading_back() {
         direct.get("late").await.unwrap(),
         None,
         "what was settled stays settled"
+    );
+}
+
+// On one thread, so that all of them wait before the first request is made.
+#[tokio::test]
+async fn commits_that_went_together_and_are_lost_are_settled_one_by_one() {
+    const COMMITS: usize = 40;
+    if !cluster::is_installed("commits_that_went_together_and_are_lost_are_settled_one_by_one") {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let link = Link::to(cluster.port(0)).await;
+    let mut config = cluster.config("adit");
+    let direct = cluster.open(config.clone()).await;
+    config.urls = vec![link.url()];
+    let store = cluster.open(config).await;
+    let since = committed(&store, Txn::new().put("first", [1])).await;
+    link.hold(Held::Answers);
+    let key = |n: usize| format!("k/{n}");
+    let txns: Vec<_> = (0..COMMITS)
+        .map(|n| Txn::new().absent(key(n)).put(key(n), [1]))
+        .collect();
+    let ids: Vec<_> = txns.iter().map(Txn::id).collect();
+    let outcomes = join_all(txns.into_iter().map(|txn| store.commit(txn)));
+    let outcomes = timeout(DEADLINE, outcomes).await.expect("the calls end");
+    let mut revisions = HashSet::new();
+    for (n, (id, outcome)) in ids.into_iter().zip(outcomes).enumerate() {
+        assert_eq!(outcome.unwrap(), Commit::Unknown);
+        let settled = timeout(DEADLINE, direct.settle(id, since)).await;
+        let settled = settled.expect("the call ends").unwrap();
+        let entry = direct.get(&key(n)).await.unwrap();
+        assert_eq!(settled, entry.map(|entry| entry.mod_revision));
+        revisions.insert(settled);
+    }
+    assert!(
+        revisions.len() == 1 && !revisions.contains(&None),
+        "{revisions:?}"
     );
 }

@@ -110,6 +110,25 @@ impl Etcd {
         self.members.iter().map(|member| cpu_us_of(member.id())).sum()
     }
 
+    /// How many transactions and how many reads all members together have answered so far.
+    pub(crate) fn calls(&self) -> [f64; 2] {
+        let mut calls = [0.0; 2];
+        for url in &self.urls {
+            let reply = ureq::get(format!("{url}/metrics")).call().unwrap();
+            let text = reply.into_body().read_to_string().unwrap();
+            let handled = text
+                .lines()
+                .filter(|line| line.starts_with("grpc_server_handled_total"));
+            for line in handled {
+                let count: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+                for (call, method) in calls.iter_mut().zip(["\"Txn\"", "\"Range\""]) {
+                    *call += if line.contains(method) { count } else { 0.0 };
+                }
+            }
+        }
+        calls
+    }
+
     /// Lets so many clients commit one after the other for some seconds, each at one member; answers the rate.
     pub(crate) fn commit(&self, records: &[Record], clients: usize, seconds: u64) -> f64 {
         let runtime = tokio::runtime::Builder::new_multi_thread()

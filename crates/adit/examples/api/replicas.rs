@@ -31,6 +31,38 @@ struct Round {
     rate: f64,
     cpu_us: f64,
     etcd_us: f64,
+    /// Transactions and reads of etcd for each request.
+    txns: f64,
+    reads: f64,
+}
+
+/// What etcd has done so far.
+struct Used {
+    cpu_us: u64,
+    calls: [f64; 2],
+}
+
+impl Used {
+    fn by(etcd: &Etcd) -> Self {
+        Self {
+            calls: etcd.calls(),
+            cpu_us: etcd.cpu_us(),
+        }
+    }
+
+    /// What a round came to in which etcd had done so much before.
+    fn round(&self, etcd: &Etcd, rate: f64, cpu_us: f64, seconds: u64) -> Round {
+        let requests = rate * seconds as f64;
+        let etcd_us = (etcd.cpu_us() - self.cpu_us) as f64 / requests;
+        let [txns, reads] = etcd.calls();
+        Round {
+            rate,
+            cpu_us,
+            etcd_us,
+            txns: (txns - self.calls[0]) / requests,
+            reads: (reads - self.calls[1]) / requests,
+        }
+    }
 }
 
 /// Measures, and prints the tables.
@@ -89,9 +121,9 @@ fn reads(plan: &Plan, etcd: &Etcd, servers: &[&Process], clients: &[&Client]) {
         }
     }
     println!(
-        "| GET an endpoint | a second | of one replica | replicas' CPU, µs each | etcd's CPU, µs each |"
+        "| GET an endpoint | a second | of one replica | replicas' CPU, µs each | etcd's CPU, µs each | its transactions each | its reads each |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for (n, of) in rounds.iter().enumerate() {
         row(
             &format!("{} of {REPLICAS} replicas asked", n + 1),
@@ -112,14 +144,9 @@ fn creates(
 ) {
     let (mut ours, mut one, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
-        let used = etcd.cpu_us();
+        let used = Used::by(etcd);
         let rate = etcd.commit(records, CLIENTS, plan.seconds);
-        let etcd_us = (etcd.cpu_us() - used) as f64 / (rate * plan.seconds as f64);
-        bare.push(Round {
-            rate,
-            cpu_us: 0.0,
-            etcd_us,
-        });
+        bare.push(used.round(etcd, rate, 0.0, plan.seconds));
         let body = Some(order.to_string());
         one.push(load(
             plan,
@@ -138,9 +165,9 @@ fn creates(
         records.len()
     );
     println!(
-        "| creates, {CLIENTS} clients | a second | of etcd alone | replicas' CPU, µs each | etcd's CPU, µs each |"
+        "| creates, {CLIENTS} clients | a second | of etcd alone | replicas' CPU, µs each | etcd's CPU, µs each | its transactions each | its reads each |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for (name, rounds) in [
         ("etcd alone, one transaction each", &bare),
         ("POST endpoint, one replica", &one),
@@ -154,11 +181,13 @@ fn creates(
 fn row(name: &str, rounds: &[Round], beside: impl Iterator<Item = f64>) {
     let column = |pick: fn(&Round) -> f64| Spread::of(rounds.iter().map(pick));
     println!(
-        "| {name} | {} | {} | {} | {} |",
+        "| {name} | {} | {} | {} | {} | {} | {} |",
         column(|r| r.rate).show(0),
         Spread::of(rounds.iter().zip(beside).map(|(own, other)| own.rate / other)).show(2),
         column(|r| r.cpu_us).show(0),
         column(|r| r.etcd_us).show(0),
+        column(|r| r.txns).show(2),
+        column(|r| r.reads).show(3),
     );
 }
 
@@ -172,7 +201,7 @@ fn load(
     body: Option<String>,
     connections: usize,
 ) -> Round {
-    let used = etcd.cpu_us();
+    let used = Used::by(etcd);
     let measured: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = servers
             .iter()
@@ -201,11 +230,7 @@ fn load(
     });
     let rate: f64 = measured.iter().map(|m| m.rate).sum();
     let cpu = measured.iter().map(|m| m.cpu_us * m.rate).sum::<f64>();
-    Round {
-        rate,
-        cpu_us: cpu / rate,
-        etcd_us: (etcd.cpu_us() - used) as f64 / (rate * plan.seconds as f64),
-    }
+    used.round(etcd, rate, cpu / rate, plan.seconds)
 }
 
 /// Each load's script has a folder of its own.
