@@ -12,6 +12,7 @@ mod certificates;
 mod follower;
 mod last_good;
 mod legs;
+mod reach;
 #[cfg(test)]
 mod sample;
 mod sources;

@@ -99,6 +99,14 @@ fn a_lab_survives_what_is_done_to_it_and_leaves_nothing() {
     assert!(lab.record().cut.is_empty());
     until("a byte once all is mended", || passes(&lab));
 
+    // The control plane hears one that no tenant reaches: it says so itself.
+    let cut = server(&lab);
+    lab.cut(&cut, Some(Side::Tenants)).unwrap();
+    until("a byte past the gateway that no tenant reaches", || passes(&lab));
+    assert_ne!(server(&lab), cut);
+    lab.mend(&cut, None).unwrap();
+    until("a byte once that one is mended", || passes(&lab));
+
     // A disk runs full, and has room again.
     lab.fill("api-2").unwrap();
     assert!(lab.is_full("api-2"));

@@ -1,10 +1,11 @@
 //! The VPCs that there are on this node, and who else is in them.
 //!
 //! Owns the watch on the namespaces' names, what of it the control plane was told, and in each VPC the routes to the other
-//! gateways' source addresses: a backend's answer may come to any gateway's router, and goes on to the one that asked.
+//! gateways' source addresses: a backend's answer may come to any gateway's router, and goes on to the one that asked. A VPC in
+//! which this node is cut off from the others counts as gone ([`super::reach`]).
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::MetadataExt,
     time::Duration,
@@ -18,6 +19,8 @@ use adit_model::{
 use adit_netns::{Directory, LinkError, Links, NextHop, Route, sysctl};
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
+
+use super::reach::{Ear, Verdict};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -30,6 +33,8 @@ const LOOK_MIN: Duration = Duration::from_millis(500);
 const LOOK_MAX: Duration = Duration::from_secs(120);
 /// How many VPCs are looked into in a period.
 const LOOKS_MAX: usize = 100;
+/// In how many VPCs the other gateways are listened for: a socket each.
+const EARS_MAX: usize = 1000;
 /// What leads packets on to the other gateways.
 const FORWARDING: &[sysctl::Setting] = &[("ipv4/ip_forward", "1")];
 
@@ -48,6 +53,8 @@ pub struct Vpcs {
 pub(super) struct Watch {
     vpcs: Vpcs,
     state: Mutex<State>,
+    /// By [`Leg::vpc`], where there are others to be heard.
+    ears: tokio::sync::Mutex<HashMap<String, Ear>>,
     /// There is something to be done here.
     due: Notify,
     /// There is something to be told.
@@ -74,6 +81,8 @@ struct Here {
     look_at: Instant,
     rest: Duration,
     routes: BTreeSet<Route>,
+    /// Nobody else is reached there.
+    is_cut: bool,
 }
 
 impl Here {
@@ -85,8 +94,16 @@ impl Here {
             look_at: Instant::now(),
             rest: LOOK_MIN,
             routes: BTreeSet::new(),
+            is_cut: false,
         }
     }
+}
+
+/// Who else is in a VPC.
+struct Others {
+    here: Here,
+    /// Each other's addresses that are next to ours.
+    near: Vec<Vec<Ipv4Addr>>,
 }
 
 impl Watch {
@@ -94,6 +111,7 @@ impl Watch {
         Self {
             vpcs,
             state: Mutex::default(),
+            ears: tokio::sync::Mutex::default(),
             due: Notify::new(),
             changed: Notify::new(),
         }
@@ -105,6 +123,7 @@ impl Watch {
             self.scan().await;
             self.look().await;
             self.route().await;
+            self.listen().await;
             let _ = timeout(PERIOD, self.due.notified()).await;
         }
     }
@@ -119,16 +138,20 @@ impl Watch {
         let mut state = self.state.lock();
         let all = std::mem::take(&mut state.says_all);
         let unsaid = std::mem::take(&mut state.unsaid);
+        let is_here = |here: &Here| !here.is_cut;
         let leg = |(vpc, here): (&String, &Here)| Leg {
             vpc: vpc.clone(),
             addresses: here.networks.iter().map(Ipv4Net::addr).collect(),
         };
         if all {
-            let here = state.here.iter().map(leg).collect();
+            let here = state.here.iter().filter(|(_, here)| is_here(here));
+            let here = here.map(leg).collect();
             let gone = Vec::new();
             return Some(Legs { all, here, gone });
         }
-        let (here, gone): (Vec<_>, Vec<_>) = unsaid.into_iter().partition(|vpc| state.here.contains_key(vpc));
+        let (here, gone): (Vec<_>, Vec<_>) = unsaid
+            .into_iter()
+            .partition(|vpc| state.here.get(vpc).is_some_and(is_here));
         let here = here.iter().filter_map(|vpc| state.here.get_key_value(vpc));
         let here: Vec<_> = here.map(leg).collect();
         (!here.is_empty() || !gone.is_empty()).then_some(Legs { all, here, gone })
@@ -230,6 +253,74 @@ impl Watch {
         Some(networks)
     }
 
+    /// Asks the other gateways in each VPC whether they are there, and finds where this node is cut off from all of them.
+    async fn listen(&self) {
+        let wanted: HashMap<String, Others> = {
+            let state = self.state.lock();
+            let each = state.here.iter().filter_map(|(vpc, here)| {
+                let peers = state.peers.get(vpc)?.iter();
+                let near: Vec<Vec<Ipv4Addr>> = peers
+                    .map(|peer| near(peer, &here.networks))
+                    .filter(|near| !near.is_empty())
+                    .collect();
+                // One that is cut off is not, once there is nobody any more.
+                (here.is_cut || !near.is_empty()).then(|| {
+                    (
+                        vpc.clone(),
+                        Others {
+                            here: here.clone(),
+                            near,
+                        },
+                    )
+                })
+            });
+            each.collect()
+        };
+        let mut ears = self.ears.lock().await;
+        ears.retain(|vpc, ear| {
+            wanted
+                .get(vpc)
+                .is_some_and(|others| ear.inode() == others.here.inode)
+        });
+        for (vpc, Others { here, near }) in wanted {
+            let Here {
+                name,
+                inode,
+                networks,
+                ..
+            } = here;
+            let known = ears.len();
+            let ear = match ears.entry(vpc.clone()) {
+                Entry::Occupied(ear) => ear.into_mut(),
+                Entry::Vacant(_) if known >= EARS_MAX => continue,
+                Entry::Vacant(vacant) => vacant.insert(Ear::new(inode)),
+            };
+            let Ok(namespace) = self.vpcs.directory.open(&name) else {
+                continue;
+            };
+            let Some(verdict) = ear.ask(&namespace, &networks, &near).await else {
+                continue;
+            };
+            let mut state = self.state.lock();
+            let Some(here) = state.here.get_mut(&vpc).filter(|here| here.inode == inode) else {
+                continue;
+            };
+            here.is_cut = verdict == Verdict::Cut;
+            match verdict {
+                Verdict::Cut => tracing::warn!(
+                    netns.name = name,
+                    gateways = near.len(),
+                    "This node is cut off in a VPC: none of the other gateways there answers. Its endpoints are left to them."
+                ),
+                Verdict::Reached => {
+                    tracing::info!(netns.name = name, "Other gateways are reached in a VPC again.");
+                }
+            }
+            state.unsaid.insert(vpc);
+            self.changed.notify_one();
+        }
+    }
+
     /// Puts the routes that are missing. One that was put stays: who has lost a VPC has nothing under way there.
     async fn route(&self) {
         let due: Vec<_> = {
@@ -277,19 +368,23 @@ impl Watch {
 
 /// The routes to the others' source addresses, by those of their addresses that are next to one of ours.
 fn routes(peers: &[Peer], networks: &[Ipv4Net]) -> BTreeSet<Route> {
+    let route = |peer: &Peer| {
+        Some(Route {
+            destination: IpNet::V4(peer.slice),
+            next_hop: NextHop::Gateway(IpAddr::V4(*near(peer, networks).first()?)),
+        })
+    };
+    peers.iter().filter_map(route).collect()
+}
+
+/// Those of another gateway's addresses that are next to one of ours.
+fn near(peer: &Peer, networks: &[Ipv4Net]) -> Vec<Ipv4Addr> {
     let is_near = |ip: &&Ipv4Addr| {
         // One of the same machine is here.
         let is_own = networks.iter().any(|network| network.addr() == **ip);
         !is_own && networks.iter().any(|network| network.contains(*ip))
     };
-    let route = |peer: &Peer| {
-        let near = peer.addresses.iter().find(is_near)?;
-        Some(Route {
-            destination: IpNet::V4(peer.slice),
-            next_hop: NextHop::Gateway(IpAddr::V4(*near)),
-        })
-    };
-    peers.iter().filter_map(route).collect()
+    peer.addresses.iter().filter(is_near).copied().collect()
 }
 
 #[cfg(test)]

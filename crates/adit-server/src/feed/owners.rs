@@ -268,11 +268,19 @@ impl Inner {
         let Some(spec) = self.wanted.get(id) else {
             return placement.owner(id);
         };
-        let there = self.staying.iter().filter(|name| self.nodes.contains_key(*name));
+        let there = || self.staying.iter().filter(|name| self.nodes.contains_key(*name));
         // Where its shard's gateway is away, the planner is about to move the shard.
-        placement.serving(id, there, |name| {
-            self.nodes.get(name).is_none_or(|node| self.can(node, spec))
-        })
+        let can = |name: &NodeName| self.nodes.get(name).is_none_or(|node| self.can(node, spec));
+        let serving = placement.serving(id, there(), can)?;
+        if can(serving) {
+            return Some(serving);
+        }
+        // Where none can, whoever has it keeps it: it may be that all have lost a VPC at once, and one of them only seems to.
+        let has = |name: &&NodeName| {
+            let told = self.nodes.get(*name).and_then(|node| node.told.get(&id));
+            told.is_some_and(|told| told.is_owner)
+        };
+        there().find(has).or(Some(serving))
     }
 
     pub(super) fn can(&self, node: &Node, spec: &EndpointSpec) -> bool {

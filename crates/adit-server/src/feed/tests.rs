@@ -437,6 +437,46 @@ fn an_endpoint_is_on_a_gateway_that_has_both_its_vpcs() {
 }
 
 #[test]
+fn an_endpoint_stays_where_it_is_when_all_gateways_lose_its_vpc() {
+    let feed = Arc::new(Feed::new());
+    let legs = || {
+        let leg = |vpc: &str| Leg {
+            vpc: vpc.to_owned(),
+            addresses: vec![],
+        };
+        all(vec![leg("consumer"), leg("provider")])
+    };
+    let loses = |name: &str| {
+        let less = Legs {
+            all: false,
+            here: vec![],
+            gone: vec!["consumer".to_owned()],
+        };
+        says(&feed, name, Capabilities::default(), Some(less))
+    };
+    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.place(on(&["one"]), &names(&["one", "two"]));
+    let (mut one, mut two) = (
+        feed.subscribe(name("one"), None),
+        feed.subscribe(name("two"), None),
+    );
+    for gateway in ["one", "two"] {
+        assert!(says(&feed, gateway, Capabilities::default(), legs()));
+    }
+    assert_eq!(
+        (heard(&mut one), heard(&mut two)),
+        (vec![snapshot(&[1])], vec![snapshot(&[])])
+    );
+    // Its shard's gateway first, then the one that got it, which keeps it.
+    assert!(loses("one"));
+    assert_eq!(heard(&mut two), [put(1, 1)]);
+    feed.report(&name("two"), listening(1, 1));
+    assert!(loses("two"));
+    assert_eq!((heard(&mut one), heard(&mut two)), (vec![], vec![]));
+    assert_eq!(feed.serving(id(1)), Serving::Yes);
+}
+
+#[test]
 fn an_endpoint_is_on_a_gateway_that_can_serve_its_mode() {
     let feed = Arc::new(Feed::new());
     let mut wanted = spec(1, 1);
