@@ -10,6 +10,8 @@
 //!                          └──Unavailable──▶ watch again from the last revision, after a pause
 //! ```
 
+mod barriers;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
@@ -17,8 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::sync::{Mutex, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+
+use barriers::Barriers;
 
 use crate::store::{
     Batch, Change, Entry, PAGE_ENTRIES_MAX, ResumeToken, Revision, Store, StoreError, WatchError,
@@ -237,33 +241,6 @@ impl Notices {
     /// Everything up to this revision is known from elsewhere.
     pub fn reach(&mut self, revision: Revision) {
         self.reached = self.reached.max(revision);
-    }
-}
-
-/// Looks at the store's newest revision, one at a time, each shared by all who came before it began.
-#[derive(Default)]
-struct Barriers {
-    /// How many looks have begun.
-    begun: std::sync::atomic::AtomicU64,
-    /// The last finished look and its number. Held while looking: who waits for it waits for the look.
-    last: Mutex<Option<(u64, Result<Revision, StoreError>)>>,
-}
-
-impl Barriers {
-    async fn pass(&self, store: &dyn Store) -> Result<Revision, StoreError> {
-        use std::sync::atomic::Ordering::SeqCst;
-        // Only a look that begins after this moment sees all that was answered before it.
-        let own = self.begun.load(SeqCst) + 1;
-        let mut last = self.last.lock().await;
-        if let Some((number, result)) = &*last
-            && *number >= own
-        {
-            return result.clone();
-        }
-        let number = self.begun.fetch_add(1, SeqCst) + 1;
-        let result = store.barrier().await;
-        *last = Some((number, result.clone()));
-        result
     }
 }
 

@@ -296,6 +296,34 @@ async fn a_caller_that_gives_up_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn whoever_gives_up_while_many_ask_holds_nobody_up() {
+    let store = Cuttable::new();
+    let cache = ready(&store, "").await;
+    store.barrier_gate.forget_permits(Semaphore::MAX_PERMITS);
+    for given_up in 0..10 {
+        let before = store.barriers.load(Ordering::SeqCst);
+        let asking: Vec<_> = (0..10)
+            .map(|_| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.barrier().await.unwrap() })
+            })
+            .collect();
+        while store.barriers.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+        // The one who looks, those who share a look, and those who wait for the next one.
+        asking[given_up].abort();
+        asking[(given_up + 1) % 10].abort();
+        store.barrier_gate.add_permits(10);
+        for (n, asked) in asking.into_iter().enumerate() {
+            let asked = timeout(DEADLINE, asked).await.expect("the turn goes on");
+            assert!(asked.is_ok() || n == given_up || n == (given_up + 1) % 10);
+        }
+        store.barrier_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+}
+
+#[tokio::test]
 async fn subscribers_learn_what_changed() {
     let store = Cuttable::new();
     let cache = ready(&store, "in/").await;

@@ -83,6 +83,8 @@ impl Commits {
     /// Sends what waits until nothing does.
     async fn work(self) {
         loop {
+            // What one answer has woken is on its way here together.
+            tokio::task::yield_now().await;
             let group = {
                 let mut queue = self.queue.lock();
                 let group = next_group(&mut queue.waiting);
