@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -46,7 +47,7 @@ struct Looks {
     under_way: bool,
     /// Who shares the next look, beside the one who looks.
     waiting: Vec<oneshot::Sender<Told>>,
-    /// How many are likely to share the next look.
+    /// How many are likely to share the next look; 0 where a look costs nothing.
     likely: usize,
 }
 
@@ -107,10 +108,18 @@ impl Turn {
             let _ = timeout(GATHER, gathered).await;
         }
         let sharing = mem::take(&mut shared.looks.lock().waiting);
-        let look = store.barrier().await;
+        let mut asked = store.barrier();
+        let at_once = (&mut asked).now_or_never();
+        // A store in this process costs nothing to ask: nobody is waited for.
+        let costs = at_once.is_none();
+        let look = match at_once {
+            Some(look) => look,
+            None => asked.await,
+        };
         {
             let mut looks = shared.looks.lock();
-            looks.likely = sharing.len() + 1 + looks.waiting.len();
+            let likely = sharing.len() + 1 + looks.waiting.len();
+            looks.likely = if costs { likely } else { 0 };
         }
         for one in sharing {
             let _ = one.send(Told::Look(look.clone()));
