@@ -15,6 +15,7 @@
 
 mod client;
 mod commits;
+mod connection;
 mod failure;
 mod joint;
 mod metrics;

@@ -15,20 +15,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tokio::time::{Instant, timeout};
+use tonic::Streaming;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::RANGE;
-use super::failure::{Failure, GivenUp, meaning};
+use super::connection::{Connection, Token, request, streaming, unary};
+use super::failure::{Failure, GivenUp};
 use super::metrics::Metrics;
 use super::proto::{Answer, AuthenticateRequest, AuthenticateResponse, RangeRequest, RangeResponse};
 use super::request::{Keys, range_one};
@@ -43,9 +40,6 @@ const HEDGE_AFTER_MAX: Duration = Duration::from_millis(500);
 /// than every 5 s.
 const PROBE_INTERVAL: Duration = Duration::from_secs(6);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest answer: a page of the largest documents, or a watch that catches up.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024 * 1024;
-
 /// How an etcd is reached.
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
@@ -114,43 +108,13 @@ pub(crate) struct Client {
     /// What is asked to find out whether a member hangs; held by whoever does.
     probe: tokio::sync::Mutex<RangeRequest>,
     pub(crate) metrics: Metrics,
-    token: Mutex<Option<MetadataValue<Ascii>>>,
+    token: Mutex<Option<Token>>,
 }
 
 struct Member {
     url: String,
     /// The connection, while it is thought to work. Held while connecting: who comes meanwhile shares it.
     connection: tokio::sync::Mutex<Option<Connection>>,
-}
-
-/// A connection to a member.
-#[derive(Clone)]
-pub(crate) struct Connection {
-    channel: Channel,
-    member: usize,
-    /// Becomes true when somebody has found it not to work.
-    broken: Arc<watch::Sender<bool>>,
-    /// Becomes true when the member was found to hang.
-    hangs: Arc<watch::Sender<bool>>,
-}
-
-impl Connection {
-    /// Waits until somebody finds the connection not to work.
-    pub(crate) fn broken(&self) -> watch::Receiver<bool> {
-        self.broken.subscribe()
-    }
-
-    /// Waits for an answer, until somebody finds the member to hang.
-    async fn unless_it_hangs<T>(
-        &self,
-        answered: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let mut hangs = self.hangs.subscribe();
-        tokio::select! {
-            answered = answered => answered,
-            _ = hangs.wait_for(|hangs| *hangs) => Err(Failure::Lost(GivenUp::Hangs.into())),
-        }
-    }
 }
 
 impl Client {
@@ -323,19 +287,7 @@ impl Client {
     {
         let connection = self.connection(member).await.map_err(Failure::NotSent)?;
         let until = Instant::now() + patience;
-        let called = async {
-            let answered = self.call(&connection, path, message.clone(), until).await;
-            // A token lapses; what it was refused for was not done.
-            match answered {
-                Err(Failure::Refused(status))
-                    if status.code() == Code::Unauthenticated && self.config.login.is_some() =>
-                {
-                    self.token.lock().take();
-                    self.call(&connection, path, message, until).await
-                }
-                answered => answered,
-            }
-        };
+        let called = self.call(&connection, path, message, until);
         let answered = connection.unless_it_hangs(called).await;
         if matches!(&answered, Err(Failure::NotSent(_) | Failure::Lost(_))) {
             self.leave(&connection).await;
@@ -343,6 +295,8 @@ impl Client {
         answered
     }
 
+    /// A token lapses, and every change of etcd's users makes it old: what it was refused for was not done, and is asked anew,
+    /// once, with another.
     async fn call<Req, Res>(
         &self,
         connection: &Connection,
@@ -351,11 +305,16 @@ impl Client {
         until: Instant,
     ) -> Result<Res, Failure>
     where
-        Req: Message + 'static,
+        Req: Message + Clone + 'static,
         Res: Message + Default + 'static,
     {
-        let request = self.request(connection, message, until).await?;
-        unary(connection, path, request, until).await
+        let token = self.token(connection, until).await?;
+        let first = unary(connection, path, request(message.clone(), token.as_ref()), until).await;
+        if !matches!(&first, Err(failure) if failure.is_of_token() && self.forget(token.as_ref())) {
+            return first;
+        }
+        let token = self.token(connection, until).await?;
+        unary(connection, path, request(message, token.as_ref()), until).await
     }
 
     /// How long one member may take for what it answers out of its memory.
@@ -377,7 +336,7 @@ impl Client {
         patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
-        Req: Message + 'static,
+        Req: Message + Clone + 'static,
         Res: Message + Default + 'static,
     {
         let asked = Instant::now();
@@ -394,69 +353,65 @@ impl Client {
         patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
-        Req: Message + 'static,
+        Req: Message + Clone + 'static,
         Res: Message + Default + 'static,
     {
         let member = self.current.load(Ordering::Relaxed);
         let connection = self.connection(member).await.map_err(Failure::NotSent)?;
         let until = Instant::now() + patience;
-        let request = self.request(&connection, (), until).await?.map(|()| {
-            let first = stream::once(std::future::ready(message));
-            match open {
-                true => first.chain(stream::pending()).left_stream(),
-                false => first.right_stream(),
+        let token = self.token(&connection, until).await?;
+        let first = streaming(&connection, path, message.clone(), open, token.as_ref(), until).await;
+        let opened = match first {
+            Err(failure) if failure.is_of_token() && self.forget(token.as_ref()) => {
+                let token = self.token(&connection, until).await?;
+                streaming(&connection, path, message, open, token.as_ref(), until).await
             }
-        });
-        let mut grpc = Grpc::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let opened = async {
-            grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;
-            let path = PathAndQuery::from_static(path);
-            grpc.streaming(request, path, ProstCodec::<Req, Res>::default())
-                .await
+            first => first,
         };
-        let opened = connection.unless_it_hangs(within(until, opened)).await;
         if matches!(opened, Err(Failure::NotSent(_) | Failure::Lost(_))) {
             self.leave(&connection).await;
         }
-        Ok((connection, opened?.into_inner()))
+        Ok((connection, opened?))
     }
 
-    /// A request that a member without a leader refuses at once, instead of letting it wait.
-    async fn request<T>(
-        &self,
-        connection: &Connection,
-        message: T,
-        until: Instant,
-    ) -> Result<Request<T>, Failure> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        metadata.insert("hasleader", MetadataValue::from_static("true"));
-        if let Some((name, password)) = &self.config.login {
-            let known = self.token.lock().clone();
-            let token = match known {
-                Some(token) => token,
-                None => {
-                    let login = AuthenticateRequest {
-                        name: name.clone(),
-                        password: password.clone(),
-                    };
-                    let path = "/etcdserverpb.Auth/Authenticate";
-                    // Nothing of the call itself was sent yet.
-                    let answer: AuthenticateResponse = unary(connection, path, Request::new(login), until)
-                        .await
-                        .map_err(|failure| match failure {
-                            Failure::Lost(source) => Failure::NotSent(source),
-                            other => other,
-                        })?;
-                    let token: MetadataValue<Ascii> =
-                        answer.token.parse().map_err(|e| Failure::NotSent(Box::new(e)))?;
-                    self.token.lock().replace(token.clone());
-                    token
-                }
-            };
-            metadata.insert("authorization", token);
+    /// The token that calls carry, where etcd asks for a name: the one that is known, or another.
+    async fn token(&self, connection: &Connection, until: Instant) -> Result<Option<Token>, Failure> {
+        let Some((name, password)) = &self.config.login else {
+            return Ok(None);
+        };
+        let known = self.token.lock().clone();
+        if known.is_some() {
+            return Ok(known);
         }
-        Ok(request)
+        let login = AuthenticateRequest {
+            name: name.clone(),
+            password: password.clone(),
+        };
+        let path = "/etcdserverpb.Auth/Authenticate";
+        // Nothing of the call itself was sent yet.
+        let answer: AuthenticateResponse = unary(connection, path, request(login, None), until)
+            .await
+            .map_err(|failure| match failure {
+                Failure::Lost(source) => Failure::NotSent(source),
+                other => other,
+            })?;
+        let token: Token = answer.token.parse().map_err(|e| Failure::NotSent(Box::new(e)))?;
+        self.token.lock().replace(token.clone());
+        Ok(Some(token))
+    }
+
+    /// Has the next call ask for another token, unless somebody has done so already. Whether there was one at all.
+    fn forget(&self, refused: Option<&Token>) -> bool {
+        let mut known = self.token.lock();
+        if refused.is_some() && known.as_ref() == refused {
+            *known = None;
+        }
+        refused.is_some()
+    }
+
+    /// Has the next call ask for another token, since a stream said that its own is worth nothing. Whether there was one.
+    pub(crate) fn forget_token(&self) -> bool {
+        self.token.lock().take().is_some()
     }
 
     /// The connection to a member. Nobody waits longer than one connection may take, however many wait for the same one.
@@ -554,31 +509,4 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         path: path.to_owned(),
         source,
     })
-}
-
-async fn unary<Req, Res>(
-    connection: &Connection,
-    path: &'static str,
-    mut request: Request<Req>,
-    until: Instant,
-) -> Result<Res, Failure>
-where
-    Req: Message + 'static,
-    Res: Message + Default + 'static,
-{
-    request.set_timeout(until.saturating_duration_since(Instant::now()));
-    let mut grpc = Grpc::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let answered = async {
-        grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;
-        let path = PathAndQuery::from_static(path);
-        grpc.unary(request, path, ProstCodec::<Req, Res>::default()).await
-    };
-    within(until, answered).await.map(tonic::Response::into_inner)
-}
-
-async fn within<T>(until: Instant, answered: impl Future<Output = Result<T, Status>>) -> Result<T, Failure> {
-    match timeout_at(until, answered).await {
-        Ok(answered) => answered.map_err(meaning),
-        Err(elapsed) => Err(Failure::Lost(elapsed.into())),
-    }
 }

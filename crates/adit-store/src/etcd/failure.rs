@@ -4,6 +4,9 @@ use std::error::Error;
 
 use tonic::{Code, ConnectError, Status};
 
+/// etcd's words for a token from before a change of its users; an argument's fault by its code.
+const OLD_TOKEN: &str = "revision of auth store is old";
+
 /// Why nobody waits any longer for an answer that may come yet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GivenUp {
@@ -27,6 +30,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether it was refused for its token alone, which has lapsed or is older than a change of etcd's users.
+    pub(crate) fn is_of_token(&self) -> bool {
+        matches!(self, Self::Refused(status)
+            if status.code() == Code::Unauthenticated || status.message().contains(OLD_TOKEN))
+    }
+
     pub(crate) fn into_source(self) -> Box<dyn Error + Send + Sync> {
         match self {
             Self::NotSent(source) | Self::Lost(source) => source,

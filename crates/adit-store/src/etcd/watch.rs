@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::client::{Client, Connection};
+use super::client::Client;
+use super::connection::Connection;
 use super::failure::Failure;
 use super::proto::{Event, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 use super::request::{Keys, number, revision};
@@ -30,8 +31,22 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Watches keys from the revision after `known` on.
+    /// Watches keys from the revision after `known` on. A watch that is refused in its first answer may be so for its token:
+    /// etcd's words differ by version, so it is asked for with another, once.
     pub(crate) async fn open(
+        client: &Client,
+        range: (Vec<u8>, Vec<u8>),
+        known: Revision,
+    ) -> Result<Self, WatchError> {
+        match Self::try_open(client, range.clone(), known).await {
+            Err(WatchError::Unavailable(_)) if client.forget_token() => {
+                Self::try_open(client, range, known).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn try_open(
         client: &Client,
         (key, range_end): (Vec<u8>, Vec<u8>),
         known: Revision,

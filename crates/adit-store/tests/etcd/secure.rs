@@ -112,52 +112,94 @@ async fn a_name_and_a_password_are_asked_for() {
     }
     let cluster = Cluster::start(1);
     cluster.open(cluster.config("adit")).await;
-    let call = |path: &str, body: &str| {
-        let url = format!("{}/v3/auth/{path}", cluster.url(0));
-        let called = Command::new("curl")
-            .args(["-sf", &url, "-d", body])
-            .output()
-            .unwrap();
-        assert!(called.status.success(), "{path}: {called:?}");
-    };
-    call("user/add", r#"{"name":"root","password":"secret"}"#);
-    call("user/grant", r#"{"user":"root","role":"root"}"#);
-    call("enable", "{}");
+    enable_auth(&cluster);
 
-    let login = |password: &str| EtcdConfig {
-        login: Some(("root".to_owned(), password.to_owned())),
-        ..cluster.config("adit")
-    };
+    let login = |password: &str| login(&cluster, password);
     assert!(is_refused(cluster.config("adit")).await);
     assert!(is_refused(login("wrong")).await);
     let store = cluster.open(login("secret")).await;
     committed(&store, Txn::new().put("k", *b"1")).await;
     // Whoever turns it off and on again makes every token worthless.
-    let (url, body) = (cluster.url(0), r#"{"name":"root","password":"secret"}"#);
-    let token = Command::new("curl")
-        .args(["-sf", &format!("{url}/v3/auth/authenticate"), "-d", body])
+    call_auth(&cluster, Some(&token(&cluster)), "disable", "{}");
+    call_auth(&cluster, None, "enable", "{}");
+    committed(&store, Txn::new().put("k", *b"2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_users_ends_neither_calls_nor_watches() {
+    if !cluster::is_installed("a_change_of_users_ends_neither_calls_nor_watches") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (private, public) = (file("jwt.key"), file("jwt.pub"));
+    for arguments in [
+        ["genrsa", "-out", &private, "2048"].as_slice(),
+        &["rsa", "-in", &private, "-pubout", "-out", &public],
+    ] {
+        let made = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+    let arguments = [
+        "--auth-token".to_owned(),
+        format!("jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m"),
+    ];
+    let cluster = Cluster::start_with(1, "http", &arguments);
+    cluster.open(cluster.config("adit")).await;
+    enable_auth(&cluster);
+    let store = cluster.open(login(&cluster, "secret")).await;
+    committed(&store, Txn::new().put("k", *b"1")).await;
+    // Such a token says of which revision of the users it is; any change makes it old.
+    let change = |name: &str| {
+        let body = format!(r#"{{"name":"{name}","password":"secret"}}"#);
+        call_auth(&cluster, Some(&token(&cluster)), "user/add", &body);
+    };
+    change("one");
+    committed(&store, Txn::new().put("k", *b"2")).await;
+    let from = store.list("", None, 10).await.unwrap().resume_token();
+    change("two");
+    let mut watch = store.watch("", &from).await.unwrap();
+    committed(&store, Txn::new().put("k", *b"3")).await;
+    let batch = timeout(DEADLINE, watch.next()).await.unwrap().unwrap();
+    assert_eq!(*batch.changes[0].key, *"k");
+}
+
+fn login(cluster: &Cluster, password: &str) -> EtcdConfig {
+    EtcdConfig {
+        login: Some(("root".to_owned(), password.to_owned())),
+        ..cluster.config("adit")
+    }
+}
+
+fn enable_auth(cluster: &Cluster) {
+    call_auth(
+        cluster,
+        None,
+        "user/add",
+        r#"{"name":"root","password":"secret"}"#,
+    );
+    call_auth(cluster, None, "user/grant", r#"{"user":"root","role":"root"}"#);
+    call_auth(cluster, None, "enable", "{}");
+}
+
+fn token(cluster: &Cluster) -> String {
+    let answer = call_auth(
+        cluster,
+        None,
+        "authenticate",
+        r#"{"name":"root","password":"secret"}"#,
+    );
+    let (_, token) = answer.split_once("\"token\":\"").unwrap();
+    token.split_once('"').unwrap().0.to_owned()
+}
+
+fn call_auth(cluster: &Cluster, token: Option<&str>, path: &str, body: &str) -> String {
+    let url = format!("{}/v3/auth/{path}", cluster.url(0));
+    let header = format!("Authorization: {}", token.unwrap_or_default());
+    let called = Command::new("curl")
+        .args(["-sf", "-H", &header, &url, "-d", body])
         .output()
         .unwrap();
-    let token = String::from_utf8(token.stdout).unwrap();
-    let token = token
-        .split("\"token\":\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
-    let header = format!("Authorization: {token}");
-    let off = Command::new("curl")
-        .args([
-            "-sf",
-            "-H",
-            &header,
-            &format!("{url}/v3/auth/disable"),
-            "-d",
-            "{}",
-        ])
-        .status();
-    assert!(off.unwrap().success());
-    call("enable", "{}");
-    committed(&store, Txn::new().put("k", *b"2")).await;
+    assert!(called.status.success(), "{path}: {called:?}");
+    String::from_utf8(called.stdout).unwrap()
 }
