@@ -8,6 +8,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
@@ -43,20 +44,27 @@ const REJECTED: u64 = 2;
 const BLOCK: &str = "100.64.7.0/24";
 const IN_BLOCK: Ipv4Addr = Ipv4Addr::new(100, 64, 7, 20);
 
+/// Beside the folder, in which namespaces alone are.
+fn door(folder: &Path) -> PathBuf {
+    folder.with_extension(DOOR)
+}
+
+/// The socket's file, removed with this.
+struct Door(PathBuf);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// No test of its own: what runs in the other processes.
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_process() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         return;
     };
-    let door = std::path::Path::new(&folder).join("..").join(format!(
-        "{}-{DOOR}",
-        std::path::Path::new(&folder)
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-    ));
+    let door = door(Path::new(&folder));
     let mut config = Config::new(Directory::at(&folder).unwrap());
     if std::env::var_os(TAKE_OVER).is_some() {
         config.relay.inherited = Some(take_over(&door).await.unwrap());
@@ -248,6 +256,7 @@ async fn gateways_follow_one_another_and_no_client_notices() {
     let Some(sandbox) = Sandbox::new("gateways_follow_one_another_and_no_client_notices") else {
         return;
     };
+    let _door = Door(door(sandbox.directory.path()));
     let endpoints = endpoints(&sandbox).await;
     let client = sandbox.open(CLIENT);
     let mut first = Process::start(&sandbox, 3_600, &[]);
