@@ -8,14 +8,14 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, Write},
     net::SocketAddrV4,
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -35,6 +35,8 @@ const BATCH_MAX: usize = 1_024;
 /// How long records are gathered, so that workers need not wake anybody for each, and how often it is looked whether the file
 /// is to be opened anew.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long an end waits for whoever takes no lines any more: a pipe whose reader stands still.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One connection, as the log and `adit who` tell of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,9 +100,9 @@ impl From<Record> for Entry {
 }
 
 impl Entry {
-    /// Whether it was alive at a moment.
-    pub fn lived_at(&self, moment: Timestamp) -> bool {
-        self.began <= moment && self.ended.is_none_or(|ended| moment <= ended)
+    /// Whether it was alive at some moment from one to another; one that lives has until `now`.
+    pub fn lived_within(&self, from: Timestamp, to: Timestamp, now: Timestamp) -> bool {
+        self.began <= to && from <= self.ended.unwrap_or(now)
     }
 }
 
@@ -130,6 +132,8 @@ struct Word {
     reopen: AtomicBool,
     close: AtomicBool,
     lost: AtomicU64,
+    /// Counts what was written at once.
+    written: AtomicU64,
 }
 
 /// How many records have been lost, for whoever counts them.
@@ -151,7 +155,8 @@ impl Losses {
 pub struct ConnectionLog {
     recorder: Recorder,
     word: Arc<Word>,
-    writer: JoinHandle<()>,
+    /// Ends with the writer.
+    writer: Receiver<()>,
 }
 
 impl ConnectionLog {
@@ -160,13 +165,20 @@ impl ConnectionLog {
     /// # Errors
     /// Where the file cannot be opened, or the system has no thread left.
     pub fn open(sink: &Sink) -> io::Result<Self> {
-        let out = Out::open(sink)?;
+        Self::of(Out::open(sink)?)
+    }
+
+    fn of(out: Out) -> io::Result<Self> {
         let (recorder, records) = Recorder::new(QUEUE_MAX);
         let word = Arc::new(Word::default());
         let told = Arc::clone(&word);
-        let writer = thread::Builder::new()
+        let (ended, writer) = mpsc::channel();
+        thread::Builder::new()
             .name("connection-log".to_owned())
-            .spawn(move || run(&records, out, &told))?;
+            .spawn(move || {
+                run(&records, out, &told);
+                drop(ended);
+            })?;
         Ok(Self {
             recorder,
             word,
@@ -192,18 +204,32 @@ impl ConnectionLog {
         }
     }
 
-    /// Writes what has been recorded so far, and ends. Blocks for as long.
+    /// Writes what has been recorded so far, and ends. Blocks for as long, but not on a reader that stands still.
     pub fn close(self) {
+        self.close_within(CLOSE_PATIENCE);
+    }
+
+    fn close_within(self, patience: Duration) {
         self.word.close.store(true, Relaxed);
-        if self.writer.join().is_err() {
-            tracing::error!("the writer of the connection log panicked");
+        // Nothing is ever sent: it ends by itself, or does not in time.
+        let mut written = self.word.written.load(Relaxed);
+        while let Err(RecvTimeoutError::Timeout) = self.writer.recv_timeout(patience) {
+            let now = self.word.written.load(Relaxed);
+            if now == written {
+                tracing::error!(
+                    "Nobody takes the lines of the connection log; what has not been written is lost."
+                );
+                return;
+            }
+            written = now;
         }
     }
 }
 
 /// Where lines go.
 enum Out {
-    Stdout(io::Stdout),
+    /// A descriptor of its own: whoever else prints does not wait for a reader of lines that stands still.
+    Stdout(File),
     File {
         path: PathBuf,
         file: File,
@@ -215,7 +241,7 @@ enum Out {
 impl Out {
     fn open(sink: &Sink) -> io::Result<Self> {
         Ok(match sink {
-            Sink::Stdout => Self::Stdout(io::stdout()),
+            Sink::Stdout => Self::Stdout(io::stdout().as_fd().try_clone_to_owned()?.into()),
             Sink::File(path) => Self::File {
                 path: path.clone(),
                 file: append(path)?,
@@ -237,8 +263,7 @@ impl Out {
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout(out) => out.write_all(lines).and_then(|()| out.flush()),
-            Self::File { file, .. } => file.write_all(lines),
+            Self::Stdout(file) | Self::File { file, .. } => file.write_all(lines),
             #[cfg(test)]
             Self::Test(out) => out.write_all(lines),
         }
@@ -284,6 +309,7 @@ fn run(records: &Receiver<Record>, mut out: Out, word: &Word) {
             count += 1;
         }
         let written = out.write(&lines);
+        word.written.fetch_add(1, Relaxed);
         lines.clear();
         torn = written.is_err();
         if let Err(e) = written {
@@ -358,8 +384,13 @@ mod tests {
             ("2027-01-15T08:00:01.500123Z", true),
             ("2027-01-15T08:00:01.500124Z", false),
         ] {
-            assert_eq!(found[0].lived_at(moment(at)), lived, "{at}");
+            let at = moment(at);
+            assert_eq!(found[0].lived_within(at, at, Timestamp::MAX), lived, "{at}");
         }
+        let [before, after] = ["2027-01-15T08:00:00Z", "2027-01-15T08:00:02Z"].map(moment);
+        assert!(found[0].lived_within(before, after, after));
+        let live = Entry::from(record(1, None));
+        assert!(live.lived_within(after, after, after) && !live.lived_within(after, after, before));
     }
 
     #[test]
@@ -386,6 +417,18 @@ mod tests {
         assert_eq!(log.losses().count(), 0);
         log.close();
         assert_eq!((lines(&rotated), lines(&path)), (1, 2_000));
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_does_not_hold_up_the_end() {
+        let (reader, writer) = io::pipe().unwrap();
+        let log = ConnectionLog::of(Out::Stdout(std::os::fd::OwnedFd::from(writer).into())).unwrap();
+        // More than a pipe takes in.
+        for port in 0..2_000 {
+            log.recorder.put(record(port, Some(End::Closed)));
+        }
+        log.close_within(Duration::from_millis(200));
+        drop(reader);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     diagnose::Diagnose,
     store::{EtcdArgs, Location},
     top::Top,
+    who::Moment,
 };
 
 pub use nodes::{
@@ -507,9 +508,10 @@ pub struct Who {
     /// What the backend saw, such as 198.19.140.7:41001.
     #[arg(value_name = "ADDRESS:PORT")]
     pub source: SocketAddrV4,
-    /// When, such as 2026-11-25T22:46:00Z [default: now, or else the last time].
+    /// When, such as 2026-11-25T22:46:00Z, which is the whole of that second, or with fractions of it [default: now, or else the
+    /// last time].
     #[arg(long, value_name = "TIME")]
-    pub at: Option<jiff::Timestamp>,
+    pub at: Option<Moment>,
     /// The region's data directory [default: as for `adit dev`].
     #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,

@@ -79,7 +79,8 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Said, Error> {
     let Some((words, said)) = lenient.as_ref().ok().and_then(with_file) else {
         return whole(&args);
     };
-    if said.get_flag("print_config_file") {
+    // Where something on the line is wrong, not even the flags' defaults are there.
+    if said.get_one("print_config_file") == Some(&true) {
         return Ok(Said::Example(example(words)));
     }
     let Some(path) = said.get_one::<PathBuf>("config") else {
@@ -339,6 +340,26 @@ mod tests {
                 "/s",
             ],
             _ => &[],
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_an_error_of_its_argument() {
+        for line in [
+            "dev --toa-kind 8",
+            "dev --listen nowhere",
+            "dev --idle-timeout-s 0",
+            "dev --proxy-profile none",
+            "dev --connections-per-endpoint 0",
+            "api --store foo:",
+            "gateway run --toa-kind 3",
+            "networks --control x",
+            "dev --no-such-flag",
+            "dev --config",
+        ] {
+            let words = std::iter::once("adit").chain(line.split(' ')).map(OsString::from);
+            let error = read(words).expect_err(line);
+            assert!(matches!(error, Error::CommandLine(_)), "{line}: {error:?}");
         }
     }
 

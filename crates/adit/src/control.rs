@@ -116,7 +116,8 @@ async fn converse(stream: UnixStream, gateway: Option<Arc<Gateway>>) -> io::Resu
 async fn answer(question: Question, gateway: Option<Arc<Gateway>>) -> Answer {
     let Some(gateway) = gateway else {
         return Answer::Refused {
-            reason: "the region runs without networks, so there are no connections".to_owned(),
+            reason: "there are no connections in this process: it has no gateway, or runs without networks"
+                .to_owned(),
         };
     };
     match question {

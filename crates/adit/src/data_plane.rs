@@ -58,7 +58,7 @@ pub struct Terms {
     /// Connections at a time through one endpoint; the next is reset.
     #[arg(
         long, env = "ADIT_CONNECTIONS_PER_ENDPOINT", value_name = "COUNT",
-        default_value_t = CONNECTIONS_PER_ENDPOINT_MAX
+        default_value_t = CONNECTIONS_PER_ENDPOINT_MAX, value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub connections_per_endpoint: u32,
     /// New connections per second through one endpoint; the next is reset [default: as many as come].

@@ -506,7 +506,9 @@ fn serve(prepared: Prepared, started: Instant) -> Result<(), Error> {
             while signals.next().await == Asked::Reload {
                 served.reload();
             }
-            terminal::warn("Stopping: requests in progress get 3 s; again to cut them.");
+            terminal::warn(
+                "Stopping: requests in progress get 3 s, and connections as long as --stop-drain-s says; again to cut them.",
+            );
         }
         let stopped = served.stop_or_cut(signals.end()).await;
         introduced.and(stopped)

@@ -3,20 +3,51 @@
 //! Asks the running region for connections that are alive, and reads the connection log for those that have ended.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, BufReader},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use adit_gateway::connection_log::{Entry, find};
 use adit_model::sink::Sink;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     cli::{Output, Who},
     control::{self, Answer, Question},
     data, terminal,
 };
+
+/// So long after a connection's end its backend may still write down that it was there.
+const LATE: SignedDuration = SignedDuration::from_secs(2);
+
+/// A moment, as exact as somebody has written it down: servers log whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl FromStr for Moment {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let from: Timestamp = text.parse()?;
+        let to = match text.contains(['.', ',']) {
+            true => from,
+            false => from.saturating_add(SignedDuration::from_micros(999_999))?,
+        };
+        Ok(Self { from, to })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.from.fmt(f)
+    }
+}
 
 /// Why nothing could be looked up.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +90,18 @@ pub fn run(args: &Who) -> Result<bool, Error> {
     } else if logs.is_empty() {
         return Err(Error::Nowhere(data));
     }
+    let is_logged = !logs.is_empty();
     for path in logs {
         let read = File::open(&path).and_then(|file| find(BufReader::new(file), args.source));
         found.extend(read.map_err(|source| Error::Log { path, source })?);
     }
-    let found = choose(found, args.at);
+    let found = choose(found, args.at, Timestamp::now());
+    if found.is_empty() && !is_logged {
+        terminal::warn(
+            "adit: what runs there keeps no connection log that can be read (--connection-log FILE), so that nothing is known of \
+             connections that have ended",
+        );
+    }
     match args.output {
         Output::Table => terminal::print(&text(args, &found)),
         Output::Json => found
@@ -93,10 +131,15 @@ fn alive(data: &Path, args: &Who) -> Result<Vec<Entry>, Error> {
     }
 }
 
-/// Those that lived at the moment that is asked for; without one those that live, and else the last that did.
-fn choose(mut found: Vec<Entry>, at: Option<Timestamp>) -> Vec<Entry> {
-    if let Some(at) = at {
-        found.retain(|entry| entry.lived_at(at));
+/// Those that lived at the moment that is asked for, or else shortly before; without one those that live, and else the last
+/// that did.
+fn choose(mut found: Vec<Entry>, at: Option<Moment>, now: Timestamp) -> Vec<Entry> {
+    if let Some(Moment { from, to }) = at {
+        let before = from.saturating_sub(LATE).unwrap_or(from);
+        found.retain(|entry| entry.lived_within(before, to, now));
+        if found.iter().any(|entry| entry.lived_within(from, to, now)) {
+            found.retain(|entry| entry.lived_within(from, to, now));
+        }
         return found;
     }
     if found.iter().any(|entry| entry.ended.is_none()) {
@@ -177,17 +220,39 @@ mod tests {
         let live = entry(1, "2026-01-01T00:04:00Z", None);
         let ended = vec![first.clone(), second.clone(), elsewhere.clone()];
         let all = [ended.clone(), vec![live.clone()]].concat();
-        let at = |text: &str| Some(text.parse().unwrap());
+        let now = "2026-01-01T02:00:00Z".parse().unwrap();
+        let choose = |found: &[Entry], at: &str| choose(found.to_vec(), at.parse().ok(), now);
         assert_eq!(
-            choose(all.clone(), at("2026-01-01T00:00:35Z")),
-            [first, elsewhere.clone()]
+            choose(&all, "2026-01-01T00:00:35Z"),
+            [first.clone(), elsewhere.clone()]
         );
-        assert_eq!(choose(all.clone(), at("2026-01-01T00:03:30Z")), []);
-        assert_eq!(
-            choose(all.clone(), at("2026-01-01T01:00:00Z")),
-            std::slice::from_ref(&live)
-        );
-        assert_eq!(choose(all, None), [live]);
-        assert_eq!(choose(ended, None), [second, elsewhere]);
+        assert_eq!(choose(&all, "2026-01-01T00:03:30Z"), []);
+        assert_eq!(choose(&all, "2026-01-01T01:00:00Z"), std::slice::from_ref(&live));
+        assert_eq!(choose(&all, "2026-01-01T02:00:01Z"), std::slice::from_ref(&live));
+        assert_eq!(choose(&all, "2026-01-01T02:00:03Z"), [], "nobody knows that yet");
+        let late = "2026-01-01T00:01:01.5Z";
+        assert_eq!(choose(&all, late), [first], "its backend may have told it late");
+        assert_eq!(choose(&all, ""), [live]);
+        assert_eq!(choose(&ended, ""), [second, elsewhere]);
+    }
+
+    #[test]
+    fn a_moment_without_fractions_is_a_whole_second() {
+        let short = entry(1, "2026-01-01T00:00:43.491Z", Some("2026-01-01T00:00:43.495Z"));
+        let next = entry(2, "2026-01-01T00:00:44Z", Some("2026-01-01T00:00:45Z"));
+        let all = vec![short.clone(), next];
+        for (at, expected) in [
+            ("2026-01-01T00:00:43Z", vec![short.clone()]),
+            ("2026-01-01T01:00:43+01:00", vec![short.clone()]),
+            ("2026-01-01T00:00:43.492Z", vec![short]),
+            ("2026-01-01T00:00:43.1Z", vec![]),
+        ] {
+            assert_eq!(
+                choose(all.clone(), at.parse().ok(), Timestamp::MAX),
+                expected,
+                "{at}"
+            );
+        }
+        assert!("yesterday".parse::<Moment>().is_err());
     }
 }

@@ -115,6 +115,9 @@ impl Rates {
     }
 }
 
+/// So much of an id is shown where there is room for no more.
+const ID_CHARS_MIN: usize = 8;
+
 const HEADING: [&str; 7] = [
     "ENDPOINT",
     "OPEN",
@@ -225,9 +228,17 @@ impl View {
         let mut cells = vec![HEADING.map(str::to_owned)];
         cells.push(self.total.cells("all"));
         cells.extend(rows.iter().take(room).map(|row| row.rates.cells(&row.endpoint)));
-        let widths: Vec<usize> = (0..HEADING.len())
-            .map(|i| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
-            .collect();
+        let widths = |cells: &[[String; 7]]| -> Vec<usize> {
+            let widest = |i: usize| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+            (0..HEADING.len()).map(widest).collect()
+        };
+        let full = widths(&cells).iter().map(|width| width + 2).sum::<usize>();
+        if size.is_some_and(|size| full > size.columns + 2) {
+            // The numbers are what one looks for; the beginning of an id is enough to know it again.
+            let named = cells.iter_mut().skip(2);
+            named.for_each(|row| row[0] = row[0].chars().take(ID_CHARS_MIN).collect());
+        }
+        let widths = widths(&cells);
         let mut text = String::new();
         let hidden = rows.len().saturating_sub(room) as u64 + self.unlisted;
         let _ = writeln!(
@@ -397,6 +408,38 @@ c            0      1           0 B          0 B  4.00 ms  -
             "{text}"
         );
         assert!(text.contains("away") && !text.contains("\nc "), "{text}");
+    }
+
+    #[test]
+    fn where_there_is_little_room_ids_are_short_and_all_columns_shown() {
+        let began = Instant::now();
+        let id = "dd5b4a1c-0d33-4a4c-9d45-0c2d8b7e5f01";
+        let [before, after] = [0.0, 1.0].map(|n| {
+            let at = began + Duration::from_secs(n as u64);
+            sample(at, &[(id, counts(1.0, 1000.0 * n, 1e9 * n, n))], 0)
+        });
+        let mut view = View::new(Sort::Bytes, &before);
+        view.take(&before, &after);
+        let narrow = view.text(
+            Some(Size {
+                rows: 24,
+                columns: 80,
+            }),
+            "http://x/metrics",
+        );
+        assert!(
+            narrow.contains("dd5b4a1c ") && narrow.contains("CONNECT  DROPS/S"),
+            "{narrow}"
+        );
+        assert!(narrow.contains("limit 1\n"), "{narrow}");
+        let wide = view.text(
+            Some(Size {
+                rows: 24,
+                columns: 120,
+            }),
+            "http://x/metrics",
+        );
+        assert!(wide.contains(id), "{wide}");
     }
 
     #[test]
