@@ -6,6 +6,7 @@
 //! from the documents ([`Feed::open`]) before it tells anybody anything, and gateways say again what they do.
 
 mod examine;
+mod namesake;
 mod node;
 mod owners;
 mod settle;
@@ -34,6 +35,7 @@ use tokio::{
 
 pub(crate) use examine::EXAMINATION_TIMEOUT;
 use examine::Examinations;
+use namesake::Namesakes;
 use node::{Answer, Everything, Node, Told, asks_the_same};
 use owners::{Owners, Spots, Vpcs};
 pub(crate) use specify::drain_s;
@@ -53,6 +55,7 @@ struct Inner {
     vpcs: Vpcs,
     owners: Owners,
     nodes: HashMap<NodeName, Node>,
+    namesakes: Namesakes,
     /// Gateways that are there and are to stay.
     staying: BTreeSet<NodeName>,
     /// Where gateways are in VPCs.
@@ -115,6 +118,7 @@ impl Feed {
                 vpcs: Vpcs::default(),
                 owners: Owners::Placed(Arc::default()),
                 nodes: HashMap::new(),
+                namesakes: Namesakes::default(),
                 staying: BTreeSet::new(),
                 spots: Spots::new(),
                 backends: HashMap::new(),

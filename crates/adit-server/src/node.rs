@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     app::App,
@@ -156,6 +157,8 @@ async fn guard(State(nodes): State<Arc<Nodes>>, request: Request, next: Next) ->
 struct From {
     node: String,
     from: Option<String>,
+    /// Of those that come by this name, which one it is; absent where it does not say.
+    process: Option<Uuid>,
 }
 
 fn bad(why: String) -> Refused {
@@ -188,6 +191,16 @@ async fn feed(
     let from = from.transpose()?;
     if !nodes.app.feed.is_open() {
         return Err(not_leading());
+    }
+    if let Some(process) = query.process
+        && let Err(other) = nodes.app.feed.admit(&name, process)
+    {
+        let other = other.map(|address| format!(", at {address}")).unwrap_or_default();
+        let why = format!(
+            "node: another process{other} has come as gateway {name} since. Each needs a name of its own (--node)."
+        );
+        tracing::warn!(gateway.name = %name, "Two processes call themselves by one gateway's name; the newer one keeps it.");
+        return Err(Refused(StatusCode::CONFLICT, why));
     }
     let subscription = nodes.app.feed.subscribe(name.clone(), from);
     tracing::info!(gateway.name = %name, resumed = subscription.resumes(), "A gateway follows the feed.");

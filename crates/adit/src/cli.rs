@@ -145,7 +145,7 @@ pub enum Command {
     /// Each machine is a network namespace with a real process in it: etcd, `adit api`, `adit gateway run`; two VPCs are stretched over all
     /// gateways. Needs root, and Debian's etcd-server.
     #[command(
-        after_help = "Examples:\n  adit lab up\n  adit lab status\n  adit lab exec client-1 -- curl -s http://10.0.0.8/\n  \
+        after_help = "Examples:\n  adit lab up\n  adit lab status\n  adit lab exec client-1 -- curl -s http://10.0.0.100/\n  \
         adit lab kill gateway-1\n  adit lab start gateway-1\n  adit lab cut gateway-2 --from control\n  \
         adit lab mend gateway-2\n  adit lab stop etcd-1\n  adit lab cont etcd-1\n  adit lab down"
     )]

@@ -32,7 +32,10 @@ pub enum Error {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The region has no networks.
-    #[error("the region on {} runs without networks (its first lines say why)", .0.display())]
+    #[error(
+        "what runs on {} has no networks: name the state of `adit networks` where that makes them, or see why not in the first lines \
+         of `adit dev`", .0.display()
+    )]
     NoNetworks(PathBuf),
     /// The region's namespaces cannot be entered.
     #[error("{}. {}", error_chain(.0), .0.advice())]

@@ -23,6 +23,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
+use uuid::Uuid;
 
 use crate::contact::Contact;
 
@@ -75,6 +76,8 @@ pub struct Follower {
     control: Control,
     urls: Vec<ControlUrl>,
     node: About,
+    /// Of those that come by its name, which one this is.
+    process: Uuid,
     /// The file; away while it is written.
     last_good: Mutex<Option<LastGood>>,
     events: mpsc::Sender<FeedEvent>,
@@ -226,6 +229,7 @@ impl Follower {
             control,
             urls,
             node,
+            process: Uuid::new_v4(),
             last_good: Mutex::new(Some(last_good)),
             events,
             known: Mutex::default(),
@@ -331,7 +335,10 @@ impl Follower {
         lost: &mut bool,
     ) -> Result<(), ControlError> {
         let from = position.map(|position| position.to_string()).unwrap_or_default();
-        let path = format!("/node/v1/feed?node={}&from={from}", self.node.name);
+        let path = format!(
+            "/node/v1/feed?node={}&from={from}&process={}",
+            self.node.name, self.process
+        );
         let lines = self.control.lines(url, &path).await?;
         let connection = self.control.connect(url).await?;
         if std::mem::take(lost) {

@@ -194,6 +194,7 @@ impl Feed {
             .extract_if(|_, node| node.heard.elapsed() > silence)
             .collect();
         for (name, node) in gone {
+            inner.namesakes.forget(&name);
             tracing::warn!(gateway.name = %name, "A gateway was not heard of for {} s.", silence.as_secs());
             inner.dirty.extend(node.told.into_keys());
             self.said();

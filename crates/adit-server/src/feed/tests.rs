@@ -342,6 +342,27 @@ fn a_gateway_that_comes_again_goes_on_where_it_was() {
 }
 
 #[test]
+fn of_two_processes_of_one_name_the_newer_one_keeps_it() {
+    let feed = Arc::new(Feed::new());
+    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    let [first, second, third] = [1, 2, 3].map(Uuid::from_u128);
+    let one = name("one");
+    assert_eq!(feed.admit(&one, first), Ok(()));
+    let _here = come(&feed, "one", None);
+    assert_eq!(feed.admit(&one, first), Ok(()), "it comes again");
+    // Started anew, or taken over from.
+    assert_eq!(feed.admit(&one, second), Ok(()));
+    assert!(feed.admit(&one, first).is_err());
+    assert_eq!(feed.admit(&one, second), Ok(()));
+    assert_eq!(feed.admit(&one, third), Ok(()));
+    assert!(feed.admit(&one, first).is_err() && feed.admit(&one, second).is_err());
+    feed.expire(Duration::MAX);
+    assert!(feed.admit(&one, first).is_err());
+    feed.expire(Duration::ZERO);
+    assert_eq!(feed.admit(&one, first), Ok(()), "the other has gone");
+}
+
+#[test]
 fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);

@@ -94,7 +94,7 @@ pub enum Error {
     },
     /// Nobody answers.
     #[error(
-        "cannot reach {url}; is the region running, is this its address, and is its certificate trusted (--cacert)?"
+        "cannot reach {url}; is the region running, is this its address (--url), and is its certificate trusted (--cacert)?"
     )]
     Unreachable {
         /// What was called.

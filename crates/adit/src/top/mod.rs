@@ -63,8 +63,16 @@ pub enum Error {
     #[error("what runs on {} shows no traffic: {}; name another's metrics with --metrics", .0.display(), .1)]
     NoneServed(PathBuf, String),
     /// Nobody answers.
+    #[error("cannot reach {url}; is it running, and is this where its metrics are (--metrics, --data)?")]
+    Unreachable {
+        /// What was called.
+        url: String,
+        /// What came of it.
+        source: Box<ureq::Error>,
+    },
+    /// Another trouble with that.
     #[error(transparent)]
-    Unreachable(#[from] admin::Error),
+    Fetch(admin::Error),
     /// An answer, but no metrics.
     #[error(
         "{url} answers {status}, and no metrics: they are beside the API for clients on the same machine alone, or where \
@@ -79,6 +87,15 @@ pub enum Error {
     /// The terminal, or a signal handler.
     #[error("the system refuses what a live table needs")]
     System(#[from] io::Error),
+}
+
+impl From<admin::Error> for Error {
+    fn from(error: admin::Error) -> Self {
+        match error {
+            admin::Error::Unreachable { url, source } => Self::Unreachable { url, source },
+            other => Self::Fetch(other),
+        }
+    }
 }
 
 /// Where metrics are read.

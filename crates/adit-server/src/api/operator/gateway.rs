@@ -50,9 +50,9 @@ impl From<GatewaySeen> for Gateway {
         Self {
             status: match (node, seen.draining) {
                 (_, true) if seen.drained => "drained",
-                (_, true) => "draining",
+                (Some(_), true) => "draining",
                 (Some(_), false) => "up",
-                (None, false) => "away",
+                (None, _) => "away",
             },
             address: node.map(|node| node.address.clone()),
             version: node.map(|node| node.version.clone()),
