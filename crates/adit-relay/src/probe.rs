@@ -73,7 +73,7 @@ pub fn probe(
     // It answered; whether it likes the header is another question.
     let header = header.map(|header| {
         let local = header.local();
-        net::send(&socket, local, SendFlags::NOSIGNAL).is_ok_and(|sent| sent == local.len())
+        net::send(&socket, &local, SendFlags::NOSIGNAL).is_ok_and(|sent| sent == local.len())
     });
     Ok(Probed { took, header })
 }
@@ -114,7 +114,7 @@ mod tests {
             assert_eq!(from.ip(), SOURCE);
             let mut heard = Vec::new();
             accepted.read_to_end(&mut heard).unwrap();
-            assert_eq!(heard, header.as_ref().map(Header::local).unwrap_or_default());
+            assert_eq!(heard, *header.as_ref().map(Header::local).unwrap_or_default());
         }
     }
 

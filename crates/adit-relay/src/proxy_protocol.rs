@@ -120,27 +120,19 @@ impl Header {
     pub fn encode(&self, source: SocketAddrV4, destination: SocketAddrV4) -> Box<[u8]> {
         match &self.0 {
             Form::Text => text(source, destination),
-            Form::Binary { tlvs, checksum } => binary(source, destination, tlvs, *checksum),
+            Form::Binary { tlvs, checksum } => {
+                let addresses = addresses(source, destination);
+                binary(VERSION_2_PROXY, TCP_OVER_IPV4, &addresses, tlvs, *checksum)
+            }
         }
     }
 
-    /// The bytes for a connection of our own, such as a health probe: it speaks for nobody else. Version 1 has
-    /// no such command, and says `UNKNOWN`.
-    pub fn local(&self) -> &'static [u8] {
-        const LOCAL: [u8; FIXED_BYTES] = {
-            let mut bytes = [0; FIXED_BYTES];
-            let mut at = 0;
-            while at < SIGNATURE.len() {
-                bytes[at] = SIGNATURE[at];
-                at += 1;
-            }
-            bytes[12] = VERSION_2_LOCAL;
-            bytes[13] = UNSPECIFIED;
-            bytes
-        };
+    /// The bytes for a connection of our own, such as a health probe: it speaks for nobody else, and so has neither addresses nor
+    /// an endpoint, but the checksum, since a receiver may insist on that. Version 1 has no such command, and says `UNKNOWN`.
+    pub fn local(&self) -> Box<[u8]> {
         match self.0 {
-            Form::Text => b"PROXY UNKNOWN\r\n",
-            Form::Binary { .. } => &LOCAL,
+            Form::Text => (*b"PROXY UNKNOWN\r\n").into(),
+            Form::Binary { checksum, .. } => binary(VERSION_2_LOCAL, UNSPECIFIED, &[], &[], checksum),
         }
     }
 }
@@ -153,17 +145,23 @@ fn text(source: SocketAddrV4, destination: SocketAddrV4) -> Box<[u8]> {
         .into()
 }
 
-fn binary(source: SocketAddrV4, destination: SocketAddrV4, tlvs: &[u8], checksum: bool) -> Box<[u8]> {
+fn addresses(source: SocketAddrV4, destination: SocketAddrV4) -> [u8; ADDRESSES_BYTES] {
+    let mut bytes = [0; ADDRESSES_BYTES];
+    bytes[..4].copy_from_slice(&source.ip().octets());
+    bytes[4..8].copy_from_slice(&destination.ip().octets());
+    bytes[8..10].copy_from_slice(&source.port().to_be_bytes());
+    bytes[10..].copy_from_slice(&destination.port().to_be_bytes());
+    bytes
+}
+
+fn binary(command: u8, family: u8, addresses: &[u8], tlvs: &[u8], checksum: bool) -> Box<[u8]> {
     let checksum_bytes = if checksum { 3 + 4 } else { 0 };
-    let rest = ADDRESSES_BYTES + tlvs.len() + checksum_bytes;
+    let rest = addresses.len() + tlvs.len() + checksum_bytes;
     let mut bytes = Vec::with_capacity(FIXED_BYTES + rest);
     bytes.extend_from_slice(&SIGNATURE);
-    bytes.extend_from_slice(&[VERSION_2_PROXY, TCP_OVER_IPV4]);
+    bytes.extend_from_slice(&[command, family]);
     bytes.extend_from_slice(&(rest as u16).to_be_bytes());
-    bytes.extend_from_slice(&source.ip().octets());
-    bytes.extend_from_slice(&destination.ip().octets());
-    bytes.extend_from_slice(&source.port().to_be_bytes());
-    bytes.extend_from_slice(&destination.port().to_be_bytes());
+    bytes.extend_from_slice(addresses);
     bytes.extend_from_slice(tlvs);
     if checksum {
         // Of the whole header, with zeros where it will be.
@@ -291,9 +289,13 @@ mod tests {
 
     #[test]
     fn a_probe_speaks_for_nobody() {
-        let local = |profile| Header::new(profile, &IDENTITY, TlvTypes::default(), true).local();
-        assert_eq!(hex(local(Profile::Vpcep)), "0d0a0d0a000d0a515549540a20000000");
-        assert_eq!(local(Profile::V1), b"PROXY UNKNOWN\r\n");
+        let local =
+            |profile, checksum| Header::new(profile, &IDENTITY, TlvTypes::default(), checksum).local();
+        let bare = "0d0a0d0a000d0a515549540a20000000";
+        assert_eq!(hex(&local(Profile::Vpcep, false)), bare);
+        let checked = "0d0a0d0a000d0a515549540a20000007030004a9b87e8f";
+        assert_eq!(hex(&local(Profile::Vpcep, true)), checked);
+        assert_eq!(&*local(Profile::V1, true), b"PROXY UNKNOWN\r\n");
     }
 
     /// Parsers that nobody here wrote.
@@ -386,18 +388,24 @@ mod tests {
 
         #[test]
         fn a_probe_is_local_to_both() {
-            for (profile, v2_command) in [(Profile::Vpcep, true), (Profile::V1, false)] {
-                let bytes = Header::new(profile, &IDENTITY, TlvTypes::default(), false).local();
-                if v2_command {
-                    assert_eq!(v2::Header::try_from(bytes).unwrap().command, v2::Command::Local);
+            let each = [
+                (Profile::Vpcep, false),
+                (Profile::Vpcep, true),
+                (Profile::V1, false),
+            ];
+            for (profile, checksum) in each {
+                let bytes = Header::new(profile, &IDENTITY, TlvTypes::default(), checksum).local();
+                if profile == Profile::V1 {
+                    let header = v1::Header::try_from(&*bytes).unwrap();
+                    assert_eq!(header.addresses, v1::Addresses::Unknown);
                 } else {
-                    assert_eq!(
-                        v1::Header::try_from(bytes).unwrap().addresses,
-                        v1::Addresses::Unknown
-                    );
+                    let header = v2::Header::try_from(&*bytes).unwrap();
+                    assert_eq!(header.command, v2::Command::Local);
                 }
-                let (header, length) = ProxyHeader::parse(bytes, ParseConfig::default()).unwrap();
+                let (header, length) = ProxyHeader::parse(&bytes, ParseConfig::default()).unwrap();
                 assert_eq!((length, header.proxied_address()), (bytes.len(), None));
+                let tlvs: Vec<_> = header.tlvs().map(|tlv| tlv.expect("a whole TLV")).collect();
+                assert_eq!(tlvs.len(), usize::from(checksum));
             }
         }
     }

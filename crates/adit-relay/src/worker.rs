@@ -342,10 +342,13 @@ impl Worker {
                 continue;
             };
             let quiet = self.tick.wrapping_sub(session.last_tick);
-            if session.connecting && quiet > self.connect_ticks_max {
-                self.end(key, End::BackendTimeout);
-            } else if quiet > self.idle_ticks_max {
-                self.end(key, End::Idle);
+            // Who waits for a backend is not silent: that wait has a limit of its own, which may be the longer one.
+            let (ticks_max, end) = match session.connecting {
+                true => (self.connect_ticks_max, End::BackendTimeout),
+                false => (self.idle_ticks_max, End::Idle),
+            };
+            if quiet > ticks_max {
+                self.end(key, end);
             } else if let Some(session) = self.sessions.get_mut(key) {
                 session.keep_alive();
                 if quiet > 1 {

@@ -80,6 +80,8 @@ fn a_backend_that_does_not_answer_is_a_reset() {
     let rig = Rig::with(
         Config {
             connect_timeout: Duration::from_millis(500),
+            // The wait for a backend is no silence, however short that may be.
+            idle_timeout: Duration::from_millis(100),
             ..config()
         },
         |_| {},
