@@ -1,7 +1,7 @@
 //! Whether the backends of services answer: a probe of each port now and then, by the way that clients' connections go.
 //!
-//! Owns which backends are probed (those that some endpoint's listener here leads to, each port once for its service) and what
-//! was found last. Changes nothing: an endpoint whose backend is away listens on, and refuses.
+//! Owns which backends are probed (those that some endpoint's listener here leads to, each port of each address once for its
+//! service) and what was found last, by port. Changes nothing: an endpoint whose backend is away listens on, and refuses.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use adit_model::{
     feed::{EndpointReport, ProbedPort, Report},
     id::{EndpointId, ServiceId},
 };
-use adit_relay::{End, probe, proxy_protocol::Header};
+use adit_relay::{Backend, End, probe, proxy_protocol::Header};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Probes at a time: each takes a thread for as long as it lasts.
 const PROBES_MAX: usize = 16;
 
-/// One port of one service's backend.
+/// One port at one address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
     /// An endpoint that leads there, by which the control plane knows the service.
@@ -38,15 +38,20 @@ pub(crate) struct Probe {
     header: Option<Header>,
 }
 
-/// What is to be probed, each port of a service once. Pure.
+/// What is to be probed, each backend of a service once. Pure.
 pub(crate) fn probes<'a>(
     listeners: impl Iterator<Item = (ServiceId, EndpointId, &'a Target)>,
-) -> BTreeMap<(ServiceId, u16), Probe> {
+) -> BTreeMap<(ServiceId, SocketAddrV4), Probe> {
     let mut probes = BTreeMap::new();
     for (service, endpoint, target) in listeners {
-        // What clients dial themselves has no address of its own to ask.
-        if let adit_relay::Backend::At(backend) = target.backend {
-            probes.entry((service, backend.port())).or_insert(Probe {
+        let backends = match &target.backend {
+            Backend::At(backend) => std::slice::from_ref(backend),
+            Backend::InTurn(backends) => backends,
+            // What clients dial themselves has no address of its own to ask.
+            Backend::AsDialled(_) => &[],
+        };
+        for &backend in backends {
+            probes.entry((service, backend)).or_insert_with(|| Probe {
                 endpoint,
                 place: target.place.clone(),
                 source: target.source,
@@ -58,6 +63,32 @@ pub(crate) fn probes<'a>(
     probes
 }
 
+/// How each address of one service's ports answered.
+type Answers = BTreeMap<SocketAddrV4, Option<String>>;
+
+/// The ports of a service. One of which an address does not answer has a fault, for its share of connections fails; where there
+/// are several addresses, the fault names those that do not. Pure.
+fn ports(answers: &Answers) -> Vec<ProbedPort> {
+    let mut by_port: BTreeMap<u16, Vec<(Ipv4Addr, Option<&String>)>> = BTreeMap::new();
+    for (backend, fault) in answers {
+        let of_port = by_port.entry(backend.port()).or_default();
+        of_port.push((*backend.ip(), fault.as_ref()));
+    }
+    let port = |(port, of_port): (u16, Vec<(Ipv4Addr, Option<&String>)>)| {
+        let alone = of_port.len() == 1;
+        let faults = of_port.into_iter().filter_map(|(ip, fault)| {
+            let fault = fault?;
+            Some(match alone {
+                true => fault.clone(),
+                false => format!("{ip}: {fault}"),
+            })
+        });
+        let fault = faults.reduce(|all, next| format!("{all}, {next}"));
+        ProbedPort { port, fault }
+    };
+    by_port.into_iter().map(port).collect()
+}
+
 /// What was found last, by service.
 #[derive(Debug, Default)]
 pub(crate) struct Health(Mutex<BTreeMap<ServiceId, Vec<ProbedPort>>>);
@@ -65,9 +96,9 @@ pub(crate) struct Health(Mutex<BTreeMap<ServiceId, Vec<ProbedPort>>>);
 /// How backends stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backends {
-    /// Ports that answer.
+    /// Ports that answer, at every address that they have.
     pub up: usize,
-    /// Ports that do not.
+    /// Ports that do not, at one at least.
     pub down: usize,
 }
 
@@ -85,33 +116,39 @@ impl Health {
     }
 
     /// Probes, and answers what is new.
-    pub(crate) async fn look(&self, apply: &Apply, wanted: BTreeMap<(ServiceId, u16), Probe>) -> Vec<Report> {
-        let mut by_service: BTreeMap<ServiceId, (EndpointId, Vec<ProbedPort>)> = BTreeMap::new();
+    pub(crate) async fn look(
+        &self,
+        apply: &Apply,
+        wanted: BTreeMap<(ServiceId, SocketAddrV4), Probe>,
+    ) -> Vec<Report> {
+        let mut by_service: BTreeMap<ServiceId, (EndpointId, Answers)> = BTreeMap::new();
         let mut running = JoinSet::new();
         let mut waiting = wanted.into_iter();
         loop {
             while running.len() < PROBES_MAX
-                && let Some(((service, port), probe)) = waiting.next()
+                && let Some(((service, backend), probe)) = waiting.next()
             {
                 let namespace = apply.namespace(&probe.place).await;
                 running.spawn(async move {
                     let (endpoint, fault) = (probe.endpoint, ask(namespace, probe).await.err());
-                    (service, endpoint, ProbedPort { port, fault })
+                    (service, endpoint, backend, fault)
                 });
             }
             match running.join_next().await {
                 None => break,
-                Some(Ok((service, endpoint, port))) => {
-                    by_service
+                Some(Ok((service, endpoint, backend, fault))) => {
+                    let (_, answers) = by_service
                         .entry(service)
-                        .or_insert((endpoint, Vec::new()))
-                        .1
-                        .push(port);
+                        .or_insert_with(|| (endpoint, Answers::new()));
+                    answers.insert(backend, fault);
                 }
                 Some(Err(e)) => tracing::error!(error = %e, "A probe died."),
             }
         }
-        self.note(by_service)
+        let found = by_service
+            .into_iter()
+            .map(|(service, (endpoint, answers))| (service, (endpoint, ports(&answers))));
+        self.note(found.collect())
     }
 
     /// Takes in what was found, and answers what was not so before.
@@ -119,8 +156,7 @@ impl Health {
         let mut known = self.0.lock();
         known.retain(|service, _| found.contains_key(service));
         let mut news = Vec::new();
-        for (service, (id, mut ports)) in found {
-            ports.sort_by_key(|port| port.port);
+        for (service, (id, ports)) in found {
             if known.get(&service) != Some(&ports) {
                 known.insert(service, ports.clone());
                 let status = EndpointReport::Backend { ports };
@@ -150,6 +186,10 @@ async fn ask(namespace: Option<adit_netns::Namespace>, of: Probe) -> Result<(), 
 mod tests {
     use super::*;
 
+    fn at(host: u8, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new([10, 0, 0, host].into(), port)
+    }
+
     fn target(port: u16, source: u8) -> Target {
         Target {
             place: Place {
@@ -157,19 +197,24 @@ mod tests {
                 inode: 1,
             },
             source: [198, 19, 128, source].into(),
-            backend: SocketAddrV4::new([10, 0, 0, 10].into(), port).into(),
+            backend: at(10, port).into(),
             header: None,
             toa: false,
         }
     }
 
     #[test]
-    fn each_port_of_a_service_is_asked_once() {
+    fn each_backend_of_a_service_is_asked_once() {
         let (one, other) = (ServiceId::random(), ServiceId::random());
         let endpoints = [EndpointId::random(), EndpointId::random()];
         let targets = [target(80, 1), target(81, 1), target(80, 2)];
         let dialled = Target {
-            backend: adit_relay::Backend::AsDialled([].into()),
+            backend: Backend::AsDialled([].into()),
+            ..target(80, 3)
+        };
+        let several: [SocketAddrV4; 2] = [at(10, 80), at(11, 80)];
+        let in_turn = Target {
+            backend: Backend::InTurn(several.into()),
             ..target(80, 3)
         };
         let listeners = [
@@ -178,12 +223,41 @@ mod tests {
             (one, endpoints[1], &targets[2]),
             (other, endpoints[1], &targets[2]),
             (other, endpoints[1], &dialled),
+            (other, endpoints[1], &in_turn),
         ];
         let found = probes(listeners.into_iter());
-        let mut keys = vec![(one, 80), (one, 81), (other, 80)];
+        let mut keys = vec![
+            (one, at(10, 80)),
+            (one, at(10, 81)),
+            (other, at(10, 80)),
+            (other, at(11, 80)),
+        ];
         keys.sort();
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), keys);
-        assert_eq!(found[&(one, 80)].endpoint, endpoints[0]);
+        assert_eq!(found[&(one, at(10, 80))].endpoint, endpoints[0]);
+    }
+
+    #[test]
+    fn a_port_answers_where_all_its_addresses_do() {
+        let (refused, silent) = ("backend_refused".to_owned(), "backend_timeout".to_owned());
+        let answers = Answers::from([
+            (at(10, 80), None),
+            (at(11, 80), None),
+            (at(10, 81), None),
+            (at(11, 81), Some(refused.clone())),
+            (at(10, 82), Some(silent)),
+            (at(11, 82), Some(refused.clone())),
+            (at(10, 83), Some(refused)),
+        ]);
+        let expected = [
+            (80, None),
+            (81, Some("10.0.0.11: backend_refused")),
+            (82, Some("10.0.0.10: backend_timeout, 10.0.0.11: backend_refused")),
+            (83, Some("backend_refused")),
+        ];
+        let found = ports(&answers);
+        let found: Vec<_> = found.iter().map(|p| (p.port, p.fault.as_deref())).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -202,7 +276,7 @@ mod tests {
             let ports = ports.iter().map(|port| (*port).clone()).collect();
             BTreeMap::from([(service, (endpoint, ports))])
         };
-        let told = health.note(found(&[&down, &up]));
+        let told = health.note(found(&[&up, &down]));
         assert_eq!(
             told,
             [Report {

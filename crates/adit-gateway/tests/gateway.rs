@@ -8,7 +8,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use adit_model::feed::{EndpointReport, FeedEvent};
+use adit_model::feed::{EndpointReport, FeedEvent, ProbedPort};
 use adit_model::service::TcpProxy;
 use adit_relay::{Close, End};
 
@@ -463,6 +463,39 @@ async fn a_backend_that_goes_and_comes_is_told_once_each() {
     assert_eq!(hex(&heard), "0d0a0d0a000d0a515549540a20000000");
     drop(backend);
     assert_eq!(fault(&mut rig).await.as_deref(), Some("backend_refused"));
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_backends_the_one_that_is_away_is_named() {
+    let Some(sandbox) = Sandbox::new("of_several_backends_the_one_that_is_away_is_named") else {
+        return;
+    };
+    sandbox.both().await;
+    let second = Ipv4Addr::new(10, 0, 0, 21);
+    sandbox.port(PROVIDER, "second", second).await;
+    sandbox.serve("first", SERVER_PORT);
+    let mut rig = Rig::start_with(&sandbox, |config| {
+        config.probe_period = Some(std::time::Duration::from_millis(50));
+    })
+    .await;
+    let mut endpoint = spec();
+    endpoint.provider.more_backends = [second].into();
+    rig.serve(&endpoint).await;
+    let mut until = async |fault: Option<&str>, up| {
+        let ports = vec![ProbedPort {
+            port: SERVER_PORT,
+            fault: fault.map(str::to_owned),
+        }];
+        let wanted = EndpointReport::Backend { ports };
+        rig.until(endpoint.id, "word of the backends", |status| *status == wanted)
+            .await;
+        let found = rig.gateway.backends();
+        assert_eq!((found.up, found.down), (up, 1 - up));
+    };
+    until(Some("10.0.0.21: backend_refused"), 0).await;
+    sandbox.serve_at("second", "second", SERVER_PORT);
+    until(None, 1).await;
     rig.gateway.stop(Close::Cut).await;
 }
 

@@ -229,7 +229,8 @@ pub enum EndpointReport {
 pub struct ProbedPort {
     /// The port.
     pub port: u16,
-    /// Why it does not answer: a reason as the connection log has it; absent where it does.
+    /// Why it does not answer: a reason as the connection log has it, after the address where the port has several, each that
+    /// does not answer; absent where all do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }

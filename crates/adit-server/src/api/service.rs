@@ -88,7 +88,8 @@ pub(crate) struct EndpointService {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackendPort {
     server_port: u16,
-    /// Why it did not answer: a reason as the connection log has it; absent where it did.
+    /// Why it did not answer: a reason as the connection log has it, after the address where there are several backends, for each
+    /// that did not; absent where all did.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
 }
