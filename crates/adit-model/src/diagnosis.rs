@@ -83,6 +83,8 @@ pub struct Facts {
     pub service: Option<ServiceFacts>,
     /// Whether a gateway has been told to serve it.
     pub told: bool,
+    /// Where the gateway that is to serve it is not there: which is away, in words.
+    pub away: Option<String>,
     /// What its gateway waits for, as far as it has said.
     pub waiting: Option<String>,
     /// What its gateway has found; not asked yet, the steps end before it.
@@ -414,6 +416,9 @@ fn port(facts: &Facts, question: Question) -> Outcome {
 }
 
 fn gateway(facts: &Facts) -> Outcome {
+    if let (false, Some(away)) = (facts.told, &facts.away) {
+        return Failed(away.clone(), remedy::AWAY.to_owned());
+    }
     if !facts.told {
         return Failed(
             "no gateway has been told to serve it yet".to_owned(),

@@ -411,17 +411,22 @@ impl Feed {
         (number, (known != Some(number)).then(all))
     }
 
+    /// Which gateway is away that is to serve an endpoint, in words; `None` where it is there, or nobody is to.
+    pub fn away(&self, id: EndpointId) -> Option<String> {
+        let inner = self.inner.lock();
+        let is_wanted = inner.open && inner.wanted.get(id).is_some();
+        is_wanted.then(|| inner.its_gateway(id).err()).flatten()
+    }
+
     /// How an endpoint is served.
     pub fn serving(&self, id: EndpointId) -> Serving {
         let inner = self.inner.lock();
         if !inner.open || inner.wanted.get(id).is_none() {
             return Serving::NotYet(None);
         }
-        let Some(owner) = inner.owner(id) else {
-            return Serving::NotYet(Some("no gateway has come yet".to_owned()));
-        };
-        let Some(node) = inner.nodes.get(owner) else {
-            return Serving::NotYet(Some(format!("gateway {owner} has not come")));
+        let (owner, node) = match inner.its_gateway(id) {
+            Ok(there) => there,
+            Err(away) => return Serving::NotYet(Some(away)),
         };
         match node.told.get(&id).map(|told| &told.answer) {
             Some(Answer::Listening) => Serving::Yes,
@@ -438,6 +443,16 @@ impl Feed {
 }
 
 impl Inner {
+    /// The gateway that is to serve an endpoint, or in words that it is not there.
+    fn its_gateway(&self, id: EndpointId) -> Result<(&NodeName, &Node), String> {
+        let owner = self
+            .owner(id)
+            .ok_or_else(|| "no gateway has come yet".to_owned())?;
+        let node = self.nodes.get(owner);
+        node.map(|node| (owner, node))
+            .ok_or_else(|| format!("gateway {owner} is away"))
+    }
+
     /// Whether it is known who was told what of an endpoint.
     fn knows(&self, id: EndpointId) -> bool {
         self.open && !self.unsettled.has(id)

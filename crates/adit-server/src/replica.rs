@@ -144,6 +144,9 @@ pub(crate) enum Effect {
 pub(crate) struct Word {
     /// Whether a gateway was told to serve it as it is.
     pub(crate) told: bool,
+    /// Which gateway is not there that is to serve it, in words.
+    #[serde(default)]
+    pub(crate) away: Option<String>,
     /// What it waits for.
     pub(crate) waiting: Option<String>,
 }
@@ -237,6 +240,7 @@ impl App {
         let state = self.cache.read();
         let word = |id: &EndpointId| Word {
             told: specify(&state, &self.config, *id).is_some_and(|spec| self.feed.is_told(&spec)),
+            away: self.feed.away(*id),
             waiting: match self.feed.serving(*id) {
                 Serving::NotYet(reason) => reason,
                 Serving::Yes => None,

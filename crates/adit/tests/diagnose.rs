@@ -266,7 +266,11 @@ fn a_gateway_of_its_own_process_is_asked_too() {
     let (status, said) = run(&api, &[&id]);
     assert_eq!(status, 0, "{said}");
     gateway.kill();
-    ends_at(&api, &[&id], "gateway", "no gateway has");
+    ends_at(&api, &[&id], "gateway", "");
+    until("it to be known as away", || {
+        let (_, said) = run(&api, &[&id]);
+        said.contains("gateway one is away").then_some(())
+    });
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) const NOT_MAPPED: &str =
     "Connect to a port that is mapped, or have the service's owner map this one (PUT of the service, ports).";
 pub(super) const NOT_TOLD: &str =
     "Wait a moment and ask again. If it stays so, the log of the control plane says what the reconciler met.";
+pub(super) const AWAY: &str = "Start it again, or another gateway: endpoints go within seconds to one that is there. \
+     `adit gateways` lists them all; the log of one that has ended says why.";
 pub(super) const NO_NETWORKS: &str =
     "Run the region as root, or where user namespaces are allowed, and without --no-gateway.";
 pub(super) const UNKNOWN: &str =
@@ -36,10 +38,14 @@ pub(super) fn disabled(id: EndpointId) -> String {
 }
 
 pub(super) fn accept(id: EndpointId, service: Option<ServiceId>) -> String {
-    let of = service.map_or_else(String::new, |service| format!(" of service {service}"));
+    let (of, named) = match service {
+        Some(service) => (format!(" of service {service}"), service.to_string()),
+        None => (String::new(), "SERVICE".to_owned()),
+    };
     format!(
         "The owner{of} has to accept it: POST …/connections/action with \
-         {{\"action\": \"receive\", \"endpoints\": [\"{id}\"]}}, or `openstack vpcep connection accept`."
+         {{\"action\": \"receive\", \"endpoints\": [\"{id}\"]}}, or \
+         `openstack vpcep service connection set {named} {id} --accept`."
     )
 }
 

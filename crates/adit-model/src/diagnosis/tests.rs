@@ -25,6 +25,7 @@ fn facts() -> Facts {
             tcp_proxy: TcpProxy::ProxyOpen,
         }),
         told: true,
+        away: None,
         waiting: None,
         examined: Some(Examination::Found(found())),
     }
@@ -167,6 +168,8 @@ fn what_the_documents_say_comes_first() {
 fn what_the_gateway_found_comes_in_the_order_of_its_causes() {
     use StepName::{Backend, Gateway, Header, Limit, Listener, Namespace, Route};
     fails_at(|f| f.told = false, Gateway, "told");
+    let away = |f: &mut Facts| (f.told, f.away) = (false, Some("gateway one is away".to_owned()));
+    fails_at(away, Gateway, "gateway one is away");
     for (examined, seen) in [
         (Examination::Silence, "answered"),
         (Examination::NoNetworks, "control plane alone"),

@@ -84,6 +84,7 @@ impl App {
                 tcp_proxy: service.tcp_proxy,
             }),
             told: word.told,
+            away: word.away,
             waiting: word.waiting,
             examined: None,
         })

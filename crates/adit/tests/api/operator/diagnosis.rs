@@ -19,10 +19,8 @@ async fn the_first_step_that_fails_is_the_last() {
     let steps = reply["steps"].as_array().unwrap();
     let names: Vec<_> = steps.iter().map(|step| text(&step["step"])).collect();
     assert_eq!(names, ["state", "service", "account", "switch", "acceptance"]);
-    assert!(
-        steps[4]["remedy"].as_str().unwrap().contains(&endpoint),
-        "{reply}"
-    );
+    let command = format!("`openstack vpcep service connection set {service} {endpoint} --accept`");
+    assert!(text(&steps[4]["remedy"]).contains(&command), "{reply}");
     assert_eq!(reply["healthy"], false);
     app.decide(&service, "receive", &endpoint).await.ok();
     let reply = app
