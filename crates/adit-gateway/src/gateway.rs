@@ -314,10 +314,12 @@ impl Gateway {
         let mut lines = self.lines.lock();
         let mut want = |id: EndpointId, drain_s: u32, wanted: Option<EndpointSpec>| {
             let line = lines.entry(id).or_default();
-            // To hear the same again is no new grace.
-            if line.wanted != wanted {
-                line.end_by = Instant::now().checked_add(Duration::from_secs(drain_s.into()));
-            }
+            let end_by = Instant::now().checked_add(Duration::from_secs(drain_s.into()));
+            // To hear the same again is no new grace, and may be a shorter one.
+            line.end_by = match line.wanted == wanted {
+                true => line.end_by.min(end_by),
+                false => end_by,
+            };
             line.wanted = wanted;
             line.failures = 0;
             line.contest = None;

@@ -118,6 +118,15 @@ async fn a_drain_lets_connections_end_before_the_address_goes() {
     rig.send(remove(1)).await;
     visit.assert_reset();
     rig.until_removed(endpoint.id).await;
+
+    // It may be told to come sooner, and never later.
+    rig.serve(&endpoint).await;
+    let visit = sandbox.visit();
+    for drain_s in [3_600, 1, 3_600] {
+        rig.send(remove(drain_s)).await;
+    }
+    visit.assert_reset();
+    rig.until_removed(endpoint.id).await;
     rig.gateway.stop(Close::Cut).await;
 }
 

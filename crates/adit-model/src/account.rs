@@ -47,6 +47,9 @@ pub struct Account {
     pub frozen: BTreeSet<Freeze>,
     /// When that last changed.
     pub updated_at: Timestamp,
+    /// Frozen: how many seconds its endpoints' connections may go on, where the call said so; else they are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u32>,
 }
 
 impl Account {

@@ -16,6 +16,7 @@ mod access;
 mod connection;
 mod create;
 mod descriptions;
+mod drain;
 mod gateway;
 mod switch;
 
@@ -28,8 +29,9 @@ pub use access::AccessUpdate;
 pub use connection::{ConnectionAction, Decision};
 pub use create::{EndpointCreate, EndpointDraft, WHITELIST_MAX, parse_entry, parse_whitelist};
 pub use descriptions::{CONNECTIONS_MAX, parse_descriptions};
+pub use drain::{parse_drain_s, parse_drain_s_query};
 pub use gateway::{check_route_tables, parse_policy_update, parse_route_tables, parse_route_tables_update};
-pub use switch::{parse_drain_s, parse_enable_status};
+pub use switch::parse_enable_status;
 
 use crate::{
     catalogue::{ApiError, Code},

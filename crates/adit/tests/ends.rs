@@ -11,7 +11,10 @@ use process::{
     until,
 };
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// The consumer's account.
+const OTHER_DOMAIN: &str = "b4e2d3c5f6a7182930b4c5d6e7f8091a";
 
 /// What a client hears of a connection that is cut before the backend knows of it.
 fn refused(stage: &Stage) -> bool {
@@ -30,7 +33,7 @@ fn decide(stage: &Stage, action: &str) {
     stage.provider.must("POST", &path, Some(&body));
 }
 
-fn able(stage: &Stage, body: &serde_json::Value) {
+fn able(stage: &Stage, body: &Value) {
     let path = format!("/admin/v1/endpoints/{}", stage.endpoint);
     Client::operator(&stage.region.api).must("PUT", &path, Some(body));
 }
@@ -175,8 +178,7 @@ fn what_ends_an_endpoint_drains_its_connections_where_that_is_set() {
     // Accepted again, it serves beside what was drained.
     let mut disabled = stage.pair(&listener);
     rejected.talk();
-    // The operator's word cuts, unless the call says otherwise.
-    able(&stage, &json!({"enable_status": "disable", "drain_s": 3600}));
+    able(&stage, &json!({"enable_status": "disable"}));
     assert_port_refuses(&stage);
     disabled.talk();
     able(&stage, &json!({"enable_status": "enable"}));
@@ -196,6 +198,103 @@ fn what_ends_an_endpoint_drains_its_connections_where_that_is_set() {
         (stage.consumer.try_call("GET", &path, None)?.0 == 404).then_some(())
     });
     assert_eq!(stage.region.ended("cut"), 0);
+    assert!(stage.region.stop(), "a clean stop");
+}
+
+#[test]
+fn a_call_that_ends_an_endpoint_says_how_long_its_connections_go_on() {
+    if skip_without_root("a_call_that_ends_an_endpoint_says_how_long_its_connections_go_on") {
+        return;
+    }
+    let mut stage = Stage::new(&[]);
+    let listener = stage.listen();
+    let reject = |stage: &Stage, more: &str| {
+        let path = format!("vpc-endpoint-services/{}/connections/action", stage.service);
+        let body = format!(
+            r#"{{"action": "reject", "endpoints": ["{}"]{more}}}"#,
+            stage.endpoint
+        );
+        let body = serde_json::from_str(&body).unwrap();
+        stage.provider.must("POST", &path, Some(&body));
+    };
+    let mut pair = stage.pair(&listener);
+    for more in [r#", "drain_s": 3600"#, ""] {
+        reject(&stage, more);
+        assert_port_refuses(&stage);
+        pair.talk();
+    }
+    reject(&stage, r#", "drain_s": 0"#);
+    pair.assert_reset();
+    decide(&stage, "receive");
+
+    let mut pair = stage.pair(&listener);
+    able(&stage, &json!({"enable_status": "disable", "drain_s": 3600}));
+    assert_port_refuses(&stage);
+    pair.talk();
+    able(&stage, &json!({"enable_status": "disable", "drain_s": 0}));
+    pair.assert_reset();
+    able(&stage, &json!({"enable_status": "enable"}));
+
+    let account = |stage: &Stage, body: Value| {
+        let path = format!("/admin/v1/accounts/{OTHER_DOMAIN}");
+        Client::operator(&stage.region.api).must("PUT", &path, Some(&body));
+    };
+    let mut pair = stage.pair(&listener);
+    account(
+        &stage,
+        json!({"active_status": ["arrear_frozen"], "drain_s": 3600}),
+    );
+    assert_port_refuses(&stage);
+    pair.talk();
+    account(&stage, json!({"active_status": ["arrear_frozen"]}));
+    pair.assert_reset();
+    account(&stage, json!({"active_status": ["active"]}));
+
+    // What a deleted one lets go on ends sooner by its owner's word, and by the operator's.
+    drop(listener);
+    for is_owner in [true, false] {
+        // Anew, without clients that came while the port was being closed.
+        let listener = stage.listen();
+        let mut pair = stage.pair(&listener);
+        let path = format!("vpc-endpoints/{}", stage.endpoint);
+        let delete = |drain_s: u32| {
+            let path = format!("{path}?drain_s={drain_s}");
+            stage.consumer.must("DELETE", &path, None);
+        };
+        delete(3600);
+        until("the port to refuse", || stage.connect().err());
+        pair.talk();
+        match is_owner {
+            true => delete(0),
+            false => account(&stage, json!({"active_status": ["police_frozen"]})),
+        }
+        pair.assert_reset();
+        until("it to be gone", || {
+            (stage.consumer.try_call("GET", &path, None)?.0 == 404).then_some(())
+        });
+        if is_owner {
+            let (endpoint, ip) = stage.consumer.connect(&stage.service);
+            stage.at.set_ip(ip);
+            stage.endpoint = endpoint;
+        }
+    }
+    assert!(stage.region.stop(), "a clean stop");
+}
+
+#[test]
+fn to_freeze_an_account_is_to_cut_whatever_is_set() {
+    if skip_without_root("to_freeze_an_account_is_to_cut_whatever_is_set") {
+        return;
+    }
+    let stage = Stage::new(&["--drain-s", "3600"]);
+    let listener = stage.listen();
+    let mut pair = stage.pair(&listener);
+    pair.talk();
+    let path = format!("/admin/v1/accounts/{OTHER_DOMAIN}");
+    let body = json!({"active_status": ["arrear_frozen"]});
+    Client::operator(&stage.region.api).must("PUT", &path, Some(&body));
+    pair.assert_reset();
+    assert_port_refuses(&stage);
     assert!(stage.region.stop(), "a clean stop");
 }
 

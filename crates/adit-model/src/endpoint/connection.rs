@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::parse_drain_s;
 use crate::{
     body::{self, Body},
     catalogue::{ApiError, Code},
@@ -24,14 +25,16 @@ pub struct ConnectionAction {
     pub decision: Decision,
     /// To which endpoint.
     pub endpoint: EndpointId,
+    /// How many seconds the connections of one that is rejected may go on, as far as it is said. Of the superset.
+    pub drain_s: Option<u32>,
 }
 
 impl ConnectionAction {
-    /// The field rules of spec A.10, in the table's order.
+    /// The field rules of spec A.10, in the table's order; `superset` adds `drain_s`.
     ///
     /// # Errors
-    /// 2027 (action), 2002 (no endpoint), 2031 (more than one), 2017 (not a UUID).
-    pub fn parse(body: &Body) -> Result<Self, ApiError> {
+    /// 2027 (action), 2002 (no endpoint), 2031 (more than one), 2017 (not a UUID), 0002 (`drain_s`).
+    pub fn parse(body: &Body, superset: bool) -> Result<Self, ApiError> {
         let decision = match body.get("action") {
             Some(Value::String(s)) if s == "receive" => Decision::Receive,
             Some(Value::String(s)) if s == "reject" => Decision::Reject,
@@ -68,6 +71,14 @@ impl ConnectionAction {
                 ));
             }
         };
-        Ok(Self { decision, endpoint })
+        let drain_s = match superset {
+            true => parse_drain_s(body)?,
+            false => None,
+        };
+        Ok(Self {
+            decision,
+            endpoint,
+            drain_s: drain_s.filter(|_| decision == Decision::Reject),
+        })
     }
 }

@@ -28,30 +28,6 @@ pub fn parse_enable_status(body: &Body) -> Result<bool, ApiError> {
     }
 }
 
-/// The longest time that a call can let connections go on, in seconds: a day.
-const DRAIN_S_MAX: u64 = 86_400;
-
-/// Reads how many seconds the connections of an endpoint that is switched off may go on; absent, they are cut.
-///
-/// # Errors
-/// 0002 for anything but a whole number from 0 to 86,400.
-pub fn parse_drain_s(body: &Body) -> Result<Option<u32>, ApiError> {
-    let Some(value) = body::get(body, "drain_s") else {
-        return Ok(None);
-    };
-    let seconds = value.as_u64().filter(|seconds| *seconds <= DRAIN_S_MAX);
-    let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
-    seconds.map(Some).ok_or_else(|| {
-        ApiError::because(
-            Code::E0002,
-            format!(
-                "drain_s: {} is not a whole number of seconds from 0 to {DRAIN_S_MAX}.",
-                body::show(value)
-            ),
-        )
-    })
-}
-
 impl Endpoint {
     /// Whether it has been switched off: it passes no traffic then, whatever its state.
     pub fn is_disabled(&self) -> bool {

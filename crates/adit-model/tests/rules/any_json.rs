@@ -118,7 +118,7 @@ fn parse_all(body: &Body) {
     check(PublicCreate::parse(body));
     check(parse_route_tables_update(body));
     check(parse_policy_update(body));
-    check(ConnectionAction::parse(body));
+    check(ConnectionAction::parse(body, true));
     check(WhitelistAction::parse(body, true));
     check(body::description(body));
     let Some(draft) = check(EndpointDraft::parse(body.clone())) else {
@@ -204,7 +204,7 @@ fn a_good_body_is_taken_by_every_parser_but_the_whitelists() {
     let body = good_body();
     assert!(ServiceCreate::parse(&body, true).is_ok());
     assert!(ServiceUpdate::parse(&body, true).is_ok());
-    assert!(ConnectionAction::parse(&body).is_ok());
+    assert!(ConnectionAction::parse(&body, true).is_ok());
     assert!(EndpointDraft::parse(body.clone()).is_ok());
     // One body cannot hold both actions.
     assert!(WhitelistAction::parse(&body, false).is_err());

@@ -18,7 +18,7 @@ fn body() -> Body {
 }
 
 fn parse(body: &Body) -> Result<(), ApiError> {
-    ConnectionAction::parse(body).map(drop)
+    ConnectionAction::parse(body, true).map(drop)
 }
 
 #[test]
@@ -93,7 +93,25 @@ fn each_rule_has_its_code_and_its_place() {
             &["endpoints[0]", &shown],
         ));
     }
+    for bad in [json!(-1), json!(86_401), json!("30"), json!(0.5)] {
+        let shown = bad.to_string();
+        breakers.push(field(5, Code::E0002, "drain_s", bad, &["drain_s", &shown]));
+    }
     check_table(body, &breakers, parse);
+}
+
+#[test]
+fn how_long_connections_go_on_is_read_of_a_rejection_and_in_the_superset() {
+    let read =
+        |body: Value, superset| ConnectionAction::parse(&object(body), superset).map(|action| action.drain_s);
+    let of =
+        |action: &str, drain_s: Value| json!({"action": action, "endpoints": [uuid(7)], "drain_s": drain_s});
+    assert_eq!(read(of("reject", json!(30)), true), Ok(Some(30)));
+    assert_eq!(read(of("reject", json!(null)), true), Ok(None));
+    assert_eq!(read(of("receive", json!(30)), true), Ok(None));
+    for value in [json!(30), json!("x")] {
+        assert_eq!(read(of("reject", value), false), Ok(None));
+    }
 }
 
 #[test]
@@ -103,8 +121,12 @@ fn the_two_wire_values_are_read() {
         body["action"] = json!(word);
         let endpoint = EndpointId(uuid(7));
         assert_eq!(
-            ConnectionAction::parse(&body),
-            Ok(ConnectionAction { decision, endpoint })
+            ConnectionAction::parse(&body, true),
+            Ok(ConnectionAction {
+                decision,
+                endpoint,
+                drain_s: None
+            })
         );
     }
 }

@@ -123,7 +123,7 @@ fn creating_an_interface_endpoint_answers_as_documented() {
 #[test]
 fn accepting_and_rejecting_answer_as_documented() {
     for exchange in exchanges(include_str!("../examples/a10-accept-reject.json")) {
-        let action = match ConnectionAction::parse(&exchange.body) {
+        let action = match ConnectionAction::parse(&exchange.body, true) {
             Ok(action) => action,
             Err(error) => {
                 exchange.check_refusal(&error);

@@ -95,6 +95,9 @@ pub(crate) struct DecideConnection {
     /// Exactly one endpoint's id.
     #[schema(min_items = 1, max_items = 1, value_type = Vec<IdText>)]
     endpoints: Vec<String>,
+    /// Rejected: how many seconds the connections that there are may go on; without, the region's setting counts. Of the superset.
+    #[schema(nullable, minimum = 0, maximum = 86400)]
+    drain_s: Option<u32>,
 }
 
 /// The parameters of the list of connections.

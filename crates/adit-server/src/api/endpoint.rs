@@ -250,15 +250,26 @@ pub(crate) async fn endpoint_show(
     Ok(JsonText(app.written_endpoints.one(id, seen, view)))
 }
 
+/// The parameters of an endpoint's deletion.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
+pub(crate) struct EndpointDeleteParams {
+    /// How many seconds the connections that there are may go on; without, the region's setting counts. Of the superset.
+    #[param(minimum = 0, maximum = 86400)]
+    drain_s: Option<u32>,
+}
+
 /// Delete an endpoint
 #[utoipa::path(delete, path = "/v1/{project_id}/vpc-endpoints/{vpc_endpoint_id}", tag = "Endpoints",
-    params(OfEndpoint),
+    params(OfEndpoint, EndpointDeleteParams),
     responses((status = 204, description = "Ordered; it is gone as soon as that is true."), Failures))]
 pub(crate) async fn endpoint_delete(
     State(app): State<Arc<App>>,
     Extension(scope): Extension<Scope>,
     EndpointPath(id): EndpointPath,
+    QueryString(query): QueryString,
 ) -> Result<StatusCode, Failure> {
-    app.endpoint_delete(&scope, id).await?;
+    app.endpoint_delete(&scope, id, &query).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -49,7 +49,8 @@ impl App {
         Ok((page.into_iter().map(|e| Arc::clone(&e.value)).collect(), total))
     }
 
-    /// Accepts or rejects one endpoint, and waits a bounded moment for the effect.
+    /// Accepts or rejects one endpoint, and waits a bounded moment for the effect. What is open through one that is rejected may
+    /// go on for as long as the call says.
     ///
     /// # Errors
     /// By spec A.10.
@@ -62,7 +63,8 @@ impl App {
         let ConnectionAction {
             decision,
             endpoint: id,
-        } = ConnectionAction::parse(body)?;
+            drain_s,
+        } = ConnectionAction::parse(body, self.config.superset)?;
         self.barrier().await?;
         let deadline = Instant::now() + EFFECT_TIMEOUT;
         for _ in 0..ATTEMPTS_MAX {
@@ -87,8 +89,9 @@ impl App {
                     Decision::Receive => new.receive(self.now())?,
                     Decision::Reject => new.reject(self.now())?,
                 };
+                let drains = new.drain(changed, drain_s);
                 old.check_usable(state.is_frozen(&old.domain))?;
-                if !changed {
+                if !changed && !drains {
                     return Ok(Arc::clone(&old.value));
                 }
                 let txn = Txn::new()

@@ -6,7 +6,7 @@ use adit_model::{
     ApiError, Code,
     account::Account,
     body::Body,
-    endpoint::{Endpoint, EndpointDraft, EndpointPlace, Leg},
+    endpoint::{Endpoint, EndpointDraft, EndpointPlace, Leg, parse_drain_s_query},
     id::{EndpointId, MarkerId, RouteTableId, SubnetId, VpcId},
     listing::{LIMIT_MAX, Listing, Query},
     name,
@@ -236,11 +236,16 @@ impl App {
         Ok(EndpointSeen::of(&state, own_endpoint(&state, scope, id)?.value))
     }
 
-    /// Orders an endpoint's deletion. Its address, its route tables and its quota are free when this returns.
+    /// Orders an endpoint's deletion. Its address, its route tables and its quota are free when this returns; its connections
+    /// may go on for as long as the call says, and said again, for less.
     ///
     /// # Errors
-    /// 2006.
-    pub async fn endpoint_delete(&self, scope: &Scope, id: EndpointId) -> Result<(), Failure> {
+    /// 2006; 0002 by the query.
+    pub async fn endpoint_delete(&self, scope: &Scope, id: EndpointId, query: &Query) -> Result<(), Failure> {
+        let drain_s = match self.config.superset {
+            true => parse_drain_s_query(query)?,
+            false => None,
+        };
         let _turn = self.placing.enter(&id).await;
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
@@ -248,18 +253,22 @@ impl App {
                 let state = self.cache.read();
                 let old = own_endpoint(&state, scope, id)?;
                 let mut new = (*old.value).clone();
-                if !new.delete(self.now()) {
+                let ends = new.delete(self.now());
+                // Of what the operator has switched off the operator's word holds.
+                let drains = !new.is_disabled() && new.drain(ends, drain_s);
+                if !ends && !drains {
                     return Ok(());
                 }
                 let txn = Txn::new()
                     .unchanged(Key::Endpoint(id), old.revision)
-                    .put(Key::Endpoint(id), encode(&new))
-                    .delete(Key::Quota(
-                        old.project.clone(),
-                        QuotaType::Endpoint,
-                        old.quota_slot,
-                    ));
-                let_go(txn, &state, &old)
+                    .put(Key::Endpoint(id), encode(&new));
+                match ends {
+                    true => {
+                        let slot = Key::Quota(old.project.clone(), QuotaType::Endpoint, old.quota_slot);
+                        let_go(txn.delete(slot), &state, &old)
+                    }
+                    false => txn,
+                }
             };
             if self.commit(txn).await? {
                 return Ok(());

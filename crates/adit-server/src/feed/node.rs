@@ -125,6 +125,8 @@ impl Node {
     ) -> bool {
         match (self.told.get(&id), spec) {
             (None, None) => return false,
+            // A drain that is to end sooner is news, though nothing was to be served before.
+            (Some(told), None) if told.spec.is_none() && told.drain_s > drain_s => {}
             (Some(told), _) if is_same(told.spec.as_ref(), spec) && told.slice == slice => return false,
             _ => {}
         }

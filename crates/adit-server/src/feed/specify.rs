@@ -10,9 +10,16 @@ use adit_store::{State, Stored};
 
 use crate::config::Config;
 
-/// How long an endpoint's connections may go on once it is served no more.
-pub(crate) fn drain_s(config: &Config, endpoint: &Endpoint) -> u32 {
-    endpoint.drain_s.unwrap_or(config.drain_s)
+/// How many seconds an endpoint's connections may go on once it is served no more. To freeze an account is to cut, unless that
+/// call says otherwise, whatever has been said of one of its endpoints.
+pub(crate) fn drain_s(config: &Config, state: &State, endpoint: &Endpoint) -> u32 {
+    let frozen = state
+        .account(&endpoint.domain)
+        .filter(|account| account.is_frozen());
+    match frozen {
+        Some(account) => account.drain_s.unwrap_or(0),
+        None => endpoint.drain_s.unwrap_or(config.drain_s),
+    }
 }
 
 /// What a gateway has to do for an endpoint: nothing, unless it is approved, has its addresses, and its service stands.
@@ -68,11 +75,7 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         proxy: config.proxy.in_profile(service.proxy_profile),
         connections_max: config.connections_per_endpoint_max,
         new_per_second_max: config.new_connections_per_second_max,
-        // What the operator blocks is cut, not drained, unless the operator has said so.
-        drain_s: match blocked {
-            true => endpoint.drain_s.unwrap_or(0),
-            false => drain_s(config, endpoint),
-        },
+        drain_s: drain_s(config, state, endpoint),
         allowed: restricted.map(InterfaceLeg::allowed),
     })
 }

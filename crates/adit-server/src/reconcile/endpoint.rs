@@ -218,7 +218,7 @@ async fn replace(app: &App, old: &Stored<Endpoint>, new: &Endpoint) -> Result<bo
 
 /// Once no gateway serves it: gives its addresses back and removes it.
 async fn remove(app: &App, endpoint: &Stored<Endpoint>) -> Result<Outcome, Failure> {
-    let drain_s = feed::drain_s(&app.config, endpoint);
+    let drain_s = feed::drain_s(&app.config, &app.cache.read(), endpoint);
     if !app.feed.remove(endpoint.id, drain_s) {
         // The gateway's word wakes us again.
         return Ok(Outcome::REST);

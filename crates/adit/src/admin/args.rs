@@ -155,6 +155,9 @@ pub enum Account {
         /// Why; may be given more than once.
         #[arg(long = "as", value_name = "WHY", default_value = "arrear")]
         why: Vec<Freeze>,
+        /// Let the connections that there are go on for so many seconds; else they are cut.
+        #[arg(long, value_name = "SECONDS")]
+        drain_s: Option<u32>,
     },
     /// Let a frozen account's endpoints pass traffic again.
     Unfreeze {
@@ -335,11 +338,11 @@ pub enum Endpoint {
         /// Its id.
         id: String,
     },
-    /// Switch an endpoint off: its connections are cut, and it passes no traffic until it is switched on again.
+    /// Switch an endpoint off: its connections are cut or drain, and it passes no traffic until it is switched on again.
     Disable {
         /// Its id.
         id: String,
-        /// Let the connections that there are go on for so many seconds.
+        /// Let the connections that there are go on for so many seconds [default: the region's --drain-s].
         #[arg(long, value_name = "SECONDS")]
         drain_s: Option<u32>,
     },

@@ -214,14 +214,27 @@ fn account(command: Account) -> Order {
     match command {
         Account::List(listed) => list("accounts", "accounts", ACCOUNTS, listed, []),
         Account::Show { account } => Order::show(one(&account)),
-        Account::Freeze { account, why } => {
+        Account::Freeze {
+            account,
+            why,
+            drain_s,
+        } => {
             let why: Vec<_> = why.into_iter().map(Freeze::word).collect();
-            Order::new("PUT", one(&account), View::Item).with(json!({"active_status": why}))
+            let body = drained(json!({"active_status": why}), drain_s);
+            Order::new("PUT", one(&account), View::Item).with(body)
         }
         Account::Unfreeze { account } => {
             Order::new("PUT", one(&account), View::Item).with(json!({"active_status": ["active"]}))
         }
     }
+}
+
+/// Says with an order that ends connections how long they may go on, as far as that was said.
+fn drained(mut body: Value, drain_s: Option<u32>) -> Value {
+    if let Some(seconds) = drain_s {
+        body["drain_s"] = json!(seconds);
+    }
+    body
 }
 
 impl Freeze {
@@ -337,11 +350,7 @@ fn endpoint(command: Endpoint) -> Order {
         Endpoint::Show { id } => Order::show(one(&id)),
         Endpoint::Enable { id } => switch(&id, json!({"enable_status": "enable"})),
         Endpoint::Disable { id, drain_s } => {
-            let mut body = json!({"enable_status": "disable"});
-            if let Some(seconds) = drain_s {
-                body["drain_s"] = json!(seconds);
-            }
-            switch(&id, body)
+            switch(&id, drained(json!({"enable_status": "disable"}), drain_s))
         }
     }
 }
@@ -435,6 +444,12 @@ mod tests {
                 "PUT",
                 "accounts/a",
                 Some(json!({"active_status": ["arrear_frozen"]})),
+            ),
+            (
+                "account freeze a --drain-s 30",
+                "PUT",
+                "accounts/a",
+                Some(json!({"active_status": ["arrear_frozen"], "drain_s": 30})),
             ),
             (
                 "account freeze a --as police --as partner",

@@ -332,3 +332,70 @@ async fn what_its_requests_ask_for_and_there_is_not_is_refused() {
     body["ip_version"] = json!("ipv4");
     with.other.post(ENDPOINTS, &body).await.ok();
 }
+
+#[tokio::test]
+async fn a_call_that_ends_an_endpoint_says_how_long_its_connections_go_on() {
+    for superset in [true, false] {
+        let app = match superset {
+            true => TestApp::start().await,
+            false => TestApp::builder().without_superset().start().await,
+        };
+        let service = app.service(80, false).await;
+        let endpoint = app.endpoint(&service, "accepted").await;
+        let (path, id) = (format!("{ENDPOINTS}/{endpoint}"), endpoint.parse().unwrap());
+        let decide = async |action: &str, drain_s: Value| {
+            let body = json!({"action": action, "endpoints": [endpoint], "drain_s": drain_s});
+            app.demo
+                .post(&format!("{SERVICES}/{service}/connections/action"), &body)
+                .await
+        };
+        let stored = || {
+            let state = app.running.app.cache.read();
+            state.endpoint(&id).map(|e| (e.status().to_string(), e.drain_s))
+        };
+        let is = |status: &str, drain_s: Option<u32>| Some((status.to_owned(), drain_s.filter(|_| superset)));
+        if superset {
+            for bad in [json!(-1), json!(86_401), json!("30")] {
+                let reply = decide("reject", bad.clone()).await;
+                assert_eq!(reply.refused(), (400, "0002"), "{bad}");
+            }
+            for bad in ["-1", "86401", "x"] {
+                let reply = app.other.delete(&format!("{path}?drain_s={bad}")).await;
+                assert_eq!(reply.refused(), (400, "0002"), "{bad:?}");
+            }
+        }
+        assert_eq!(stored(), is("accepted", None));
+        decide("reject", json!(30)).await.ok();
+        assert_eq!(stored(), is("rejected", Some(30)));
+        // Said again it is as it was, unless something else is said.
+        decide("reject", json!(null)).await.ok();
+        assert_eq!(stored(), is("rejected", Some(30)));
+        decide("reject", json!(0)).await.ok();
+        assert_eq!(stored(), is("rejected", Some(0)));
+        decide("receive", json!(60)).await.ok();
+        assert_eq!(stored(), is("accepted", None));
+
+        // What the operator has said of one that is switched off holds when its owner deletes it.
+        let kept = app.endpoint(&service, "accepted").await;
+        let off = json!({"enable_status": "disable", "drain_s": 7});
+        let switch = format!("/admin/v1/endpoints/{kept}");
+        app.operator.put(&switch, &off).await.ok();
+        let TestApp { running, other, .. } = app;
+        let (_router, app) = (running.router.clone(), running.app.clone());
+        // Without reconcilers, what is on its way stays there.
+        running.stop().await.unwrap();
+        let delete = async |id: &str, drain_s: u32| {
+            let path = format!("{ENDPOINTS}/{id}?drain_s={drain_s}");
+            other.delete(&path).await.no_content();
+            let state = app.cache.read();
+            let endpoint = state.endpoint(&id.parse().unwrap()).unwrap();
+            assert_eq!(endpoint.status().to_string(), "deleting");
+            endpoint.drain_s
+        };
+        for drain_s in [60, 5] {
+            let expected = superset.then_some(drain_s);
+            assert_eq!(delete(&endpoint, drain_s).await, expected);
+            assert_eq!(delete(&kept, drain_s).await, Some(7));
+        }
+    }
+}

@@ -65,6 +65,9 @@ pub(crate) struct SetAccount {
     /// `active` alone, or one reason or several.
     #[schema(min_items = 1)]
     active_status: Vec<ActiveStatus>,
+    /// Frozen: how many seconds the connections that there are may go on; cut without.
+    #[schema(nullable, minimum = 0, maximum = 86400)]
+    drain_s: Option<u32>,
 }
 
 /// What the operations on an account have in their path.
@@ -105,7 +108,7 @@ pub(crate) async fn account_show(
 
 /// Freeze an account, or let it go again
 ///
-/// A frozen account's endpoints show it and pass no traffic: what is open is cut.
+/// A frozen account's endpoints show it and pass no traffic: what is open is cut, or may go on for `drain_s` seconds.
 #[utoipa::path(put, path = "/admin/v1/accounts/{domain_id}", operation_id = "operator_account_set", tag = "Operator",
     params(OfAccount), request_body = SetAccount,
     responses((status = 200, description = "Done; the body says what is.", body = Account), Failures))]

@@ -96,7 +96,7 @@ pub(crate) struct EndpointFilter {
 pub(crate) struct SetEndpoint {
     #[schema(inline)]
     enable_status: EnableStatus,
-    /// Off: how many seconds the connections that there are may go on; cut without.
+    /// Off: how many seconds the connections that there are may go on; without, the region's setting counts.
     #[schema(nullable, minimum = 0, maximum = 86400)]
     drain_s: Option<u32>,
 }

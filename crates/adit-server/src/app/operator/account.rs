@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use adit_model::{
     account::{Account, parse_active_status},
     body::Body,
+    endpoint::parse_drain_s,
     id::DomainId,
     listing::{LIMIT_MAX, Listing, Query},
     time::Timestamp,
@@ -93,25 +94,31 @@ impl App {
         })
     }
 
-    /// Freezes an account or lets it go again, and waits a bounded moment until gateways know.
+    /// Freezes an account or lets it go again, and waits a bounded moment until gateways know. What was open is cut, or may
+    /// go on for as long as the call says.
     ///
     /// # Errors
     /// 2002, 0002.
     pub async fn operator_account_set(&self, id: DomainId, body: &Body) -> Result<AccountSeen, Failure> {
         let frozen = parse_active_status(body)?;
+        let drain_s = parse_drain_s(body)?.filter(|_| !frozen.is_empty());
         self.barrier().await?;
         for _ in 0..ATTEMPTS_MAX {
             let txn = {
                 let state = self.cache.read();
                 let old = state.account(&id);
                 let before = old.map(|account| (*account.value).clone()).unwrap_or_default();
+                let changed_at = match before.frozen == frozen {
+                    true => before.updated_at,
+                    false => self.now().at_least(before.updated_at),
+                };
                 let new = Account {
                     frozen: frozen.clone(),
-                    updated_at: self.now().at_least(before.updated_at),
+                    updated_at: changed_at,
+                    drain_s,
                 };
                 let key = Key::Account(id.clone());
-                (before.frozen != new.frozen)
-                    .then(|| as_seen(Txn::new(), key.clone(), old).put(key, encode(&new)))
+                (before != new).then(|| as_seen(Txn::new(), key.clone(), old).put(key, encode(&new)))
             };
             let done = match txn {
                 None => true,

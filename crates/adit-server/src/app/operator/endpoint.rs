@@ -128,7 +128,7 @@ impl App {
     }
 
     /// Switches an endpoint on or off, and waits a bounded moment until its gateway has: off means that what was open is
-    /// cut, or may go on for as long as the call says.
+    /// cut, or may go on for as long as the call says, or else the region's setting.
     ///
     /// # Errors
     /// 2002, 0002 (the words); 2006; 2018 in `deleting`.
@@ -146,8 +146,7 @@ impl App {
                 let old = state.endpoint(&id).ok_or_else(|| absent(id))?;
                 let mut new = (*old.value).clone();
                 let changed = new.switch(on, self.now())?;
-                let drain_s = drain_s.filter(|_| !on);
-                let drains = std::mem::replace(&mut new.drain_s, drain_s) != drain_s;
+                let drains = new.drain(true, drain_s.filter(|_| !on));
                 (changed || drains).then(|| {
                     Txn::new()
                         .unchanged(Key::Endpoint(id), old.revision)

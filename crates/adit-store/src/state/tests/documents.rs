@@ -36,10 +36,11 @@ pub(super) fn account_id(n: u8) -> DomainId {
     format!("account-{n}").parse().unwrap()
 }
 
-pub(super) fn account([a, ..]: Seed) -> Account {
+pub(super) fn account([a, b, ..]: Seed) -> Account {
     Account {
         frozen: Freeze::ALL.iter().copied().take(usize::from(a % 2)).collect(),
         updated_at: Timestamp::from_unix_s(i64::from(a)),
+        drain_s: (b % 2 == 1).then_some(b.into()),
     }
 }
 

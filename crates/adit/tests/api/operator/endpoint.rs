@@ -118,7 +118,7 @@ async fn a_switch_says_how_long_connections_may_go_on() {
     assert_eq!(told(), (1, 0));
     for (body, expected) in [
         (json!({"enable_status": "disable", "drain_s": 30}), (0, 30)),
-        // Said again without, what is left is cut.
+        // Said again without, the setting counts, which is to cut.
         (json!({"enable_status": "disable"}), (0, 0)),
         (
             json!({"enable_status": "disable", "drain_s": 86_400}),
