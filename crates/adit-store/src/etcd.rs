@@ -45,8 +45,8 @@ use commits::Commits;
 use failure::Failure;
 pub use metrics::Metrics;
 use proto::{
-    Answer, CompactionRequest, HeaderResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    Answer, CompactionRequest, HeaderResponse, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use request::{Keys, after_prefix, number, range_one, range_op, ranges, revision};
 use watch::{Answers, EtcdWatch, watch_error};
@@ -70,6 +70,12 @@ pub enum OpenError {
     /// etcd does not answer, or refuses.
     #[error("etcd cannot be used")]
     Unavailable(#[from] StoreError),
+    /// There is none, and none was to be made.
+    #[error("there is no store below {root:?}")]
+    Missing {
+        /// Where its keys would be.
+        root: String,
+    },
     /// A newer version of the software wrote it.
     #[error(
         "the store below {root:?} has format {found}, newer than {FORMAT_VERSION}, the newest that this version reads"
@@ -108,14 +114,7 @@ impl EtcdStore {
     /// # Errors
     /// Where etcd does not answer in time, and for a store of a newer format.
     pub async fn open(config: EtcdConfig) -> Result<Self, OpenError> {
-        let keys = Keys::new(&config.root);
-        let root = config.root.clone();
-        let client = Arc::new(Client::new(config));
-        let store = Self {
-            commits: Commits::new(Arc::clone(&client), keys.clone()),
-            client,
-            keys,
-        };
+        let store = Self::new(config);
         let label = Label {
             format: FORMAT_VERSION,
             incarnation: Incarnation(Uuid::new_v4()),
@@ -134,16 +133,73 @@ impl EtcdStore {
             return Ok(store);
         }
         let found = ranges(made).next().and_then(|range| range.kvs.into_iter().next());
-        let label = found.and_then(|kv| serde_json::from_slice::<Label>(&kv.value).ok());
-        match label {
+        store.opened(found.as_ref())
+    }
+
+    /// Opens the store below the configured root, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`EtcdStore::open`], and where there is none.
+    pub async fn open_existing(config: EtcdConfig) -> Result<Self, OpenError> {
+        let store = Self::new(config);
+        let found: RangeResponse = store
+            .ask("open", RANGE, range_one(store.keys.incarnation()))
+            .await?;
+        match found.kvs.first() {
+            None => Err(OpenError::Missing {
+                root: store.keys.root().to_owned(),
+            }),
+            found => store.opened(found),
+        }
+    }
+
+    fn new(config: EtcdConfig) -> Self {
+        let keys = Keys::new(&config.root);
+        let client = Arc::new(Client::new(config));
+        Self {
+            commits: Commits::new(Arc::clone(&client), keys.clone()),
+            client,
+            keys,
+        }
+    }
+
+    /// Itself, where the label that was found is one of ours.
+    fn opened(self, label: Option<&KeyValue>) -> Result<Self, OpenError> {
+        match label.and_then(|kv| serde_json::from_slice::<Label>(&kv.value).ok()) {
             Some(label) if label.format > FORMAT_VERSION => Err(OpenError::NewerFormat {
-                root,
+                root: self.keys.root().to_owned(),
                 found: label.format,
             }),
-            Some(_) => Ok(store),
+            Some(_) => Ok(self),
             None => Err(OpenError::NotAStore {
-                key: String::from_utf8_lossy(&store.keys.incarnation()).into_owned(),
+                key: String::from_utf8_lossy(&self.keys.incarnation()).into_owned(),
             }),
+        }
+    }
+
+    /// The names in etcd of what is below the root and no store's: nobody reads it, and no copy has it.
+    ///
+    /// # Errors
+    /// Where etcd does not answer.
+    pub async fn strangers(&self) -> Result<Vec<String>, StoreError> {
+        let (mut key, range_end) = self.keys.all();
+        let mut strangers = Vec::new();
+        loop {
+            let range = RangeRequest {
+                key,
+                range_end: range_end.clone(),
+                limit: i64::try_from(PAGE_ENTRIES_MAX).unwrap_or(i64::MAX),
+                keys_only: true,
+                ..RangeRequest::default()
+            };
+            let found: RangeResponse = self.ask("list", RANGE, range).await?;
+            let names = found.kvs.iter().map(|kv| kv.key.as_slice());
+            let foreign = names.filter(|name| !self.keys.is_own(name));
+            strangers.extend(foreign.map(|name| String::from_utf8_lossy(name).into_owned()));
+            match found.kvs.last().filter(|_| found.more) {
+                Some(last) => key = [&*last.key, b"\0"].concat(),
+                None => return Ok(strangers),
+            }
         }
     }
 

@@ -323,7 +323,10 @@ impl Served {
             ..Settings::new(region, instance)
         };
         let store: Arc<dyn Store> = match store {
-            Some((location, etcd)) => store::open(&location, &etcd, Some(&settings.registry)).await?,
+            Some((location, etcd)) => {
+                etcd.must_concern(&[&location])?;
+                store::open(&location, &etcd, Some(&settings.registry)).await?
+            }
             None => {
                 let store = match data.is_ephemeral() {
                     true => RedbStore::ephemeral()?,

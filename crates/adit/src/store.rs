@@ -1,10 +1,17 @@
 //! Which store a process works on, as a person names it, and opening it.
 //!
-//! Owns `adit store` ([`command`]), the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
+//! Owns `adit store` ([`command`]), what is probably wrong where etcd is not reached ([`advice`]), the words (`redb:PATH`, `etcd:URL,…`) and the flags beside them; the engines are `adit-store`'s.
 
+mod advice;
 pub mod command;
 
-use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use adit_store::{EtcdConfig, EtcdStore, OpenError, RedbStore, Store, etcd};
 use clap::Args;
@@ -90,6 +97,16 @@ impl EtcdArgs {
                 source,
             }),
         };
+        if !urls.iter().any(|url| url.starts_with("https://")) {
+            self.refuse_tls("no URL of etcd is an https:// one")?;
+        }
+        let pem = |flag, path: &Option<PathBuf>, label| match path {
+            Some(path) => must_hold(flag, path, label),
+            None => Ok(()),
+        };
+        pem("--etcd-ca", &self.etcd_ca, "CERTIFICATE")?;
+        pem("--etcd-cert", &self.etcd_cert, "CERTIFICATE")?;
+        pem("--etcd-key", &self.etcd_key, "PRIVATE KEY")?;
         let password = self.etcd_password_file.as_ref().map(password).transpose()?;
         Ok(EtcdConfig {
             urls: urls.to_vec(),
@@ -99,6 +116,50 @@ impl EtcdArgs {
             login: self.etcd_user.clone().zip(password),
             attempt_timeout: self.etcd_timeout,
         })
+    }
+
+    /// Refuses files that nobody would look at.
+    fn refuse_tls(&self, why: &'static str) -> Result<(), StoreError> {
+        for (flag, given) in [("--etcd-ca", &self.etcd_ca), ("--etcd-cert", &self.etcd_cert)] {
+            if given.is_some() {
+                return Err(StoreError::Ignored { flag, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what says how etcd is reached, where none of the stores is one.
+    pub(crate) fn must_concern(&self, stores: &[&Location]) -> Result<(), StoreError> {
+        if stores.iter().any(|store| matches!(store, Location::Etcd(_))) {
+            return Ok(());
+        }
+        let why = "the store is no etcd";
+        self.refuse_tls(why)?;
+        match self.etcd_user {
+            Some(_) => Err(StoreError::Ignored {
+                flag: "--etcd-user",
+                why,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a file has a PEM block whose label ends so: a key in the place of a certificate is read as no certificate at all.
+fn must_hold(flag: &'static str, path: &Path, label: &'static str) -> Result<(), StoreError> {
+    let wrong = |source| StoreError::Pem {
+        flag,
+        path: path.to_owned(),
+        label,
+        source,
+    };
+    let text = fs::read(path).map_err(|e| wrong(Some(e)))?;
+    let ending = format!("{label}-----");
+    let begins =
+        |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(ending.as_bytes());
+    match text.split(|byte| *byte == b'\n').any(begins) {
+        true => Ok(()),
+        false => Err(wrong(None)),
     }
 }
 
@@ -131,7 +192,8 @@ impl FromStr for Location {
                 let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
                 let wrong = urls.iter().find(|url| {
                     let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
-                    rest.is_none_or(|rest| rest.trim_end_matches('/').is_empty())
+                    let host = rest.map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+                    host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@', ' ']))
                 });
                 match wrong {
                     Some(url) => Err(format!(
@@ -163,11 +225,36 @@ pub enum StoreError {
     /// The thread that opens it has panicked.
     #[error("cannot open the store {0}")]
     Panicked(Location),
+    /// There is no such file: looking at a store does not make one.
+    #[error("{0} does not exist")]
+    Missing(Location),
+    /// A flag that would be ignored.
+    #[error("{flag} is of no use: {why}")]
+    Ignored {
+        /// The flag.
+        flag: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A certificate or a key.
+    #[error("{flag} has to name a PEM file with a {label}; {} is none", path.display())]
+    Pem {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it has to hold.
+        label: &'static str,
+        /// What the system said, where it cannot be read.
+        source: Option<io::Error>,
+    },
     /// etcd.
-    #[error("cannot open the store {location}")]
+    #[error("cannot open the store {location}{}", advice.map(|it| format!(" ({it})")).unwrap_or_default())]
     Etcd {
         /// Where it is.
         location: Location,
+        /// What is probably wrong, and which flag mends it.
+        advice: Option<&'static str>,
         /// What is wrong.
         source: etcd::OpenError,
     },
@@ -181,15 +268,7 @@ pub enum StoreError {
     },
 }
 
-/// Opens the store that the flags name; a file that is missing is made.
-///
-/// # Errors
-/// By what is wrong with it.
-pub async fn open_store(args: &StoreArgs) -> Result<Arc<dyn Store>, StoreError> {
-    open(&args.store, &args.etcd, None).await
-}
-
-/// The same, of a store that is named beside the flags, whose numbers a registry is to show.
+/// Opens a store, and makes it where it is missing; a registry may be to show its numbers.
 ///
 /// # Errors
 /// By what is wrong with it.
@@ -200,26 +279,65 @@ pub async fn open(
 ) -> Result<Arc<dyn Store>, StoreError> {
     match location {
         Location::Redb(path) => {
-            let path = path.clone();
-            let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
-            let store = opened.map_err(|_| StoreError::Panicked(location.clone()))??;
+            let store = open_file(path).await?;
             if let Some(registry) = registry {
                 store.metrics().register(&mut registry.lock());
             }
             Ok(Arc::new(store))
         }
-        Location::Etcd(urls) => match EtcdStore::open(etcd.config(urls)?).await {
-            Ok(store) => {
-                if let Some(registry) = registry {
-                    store.metrics().register(&mut registry.lock());
-                }
-                Ok(Arc::new(store))
+        Location::Etcd(urls) => {
+            let config = etcd.config(urls)?;
+            let opened = EtcdStore::open(config.clone()).await;
+            let store = opened.map_err(|source| not_opened(urls, &config, source))?;
+            if let Some(registry) = registry {
+                store.metrics().register(&mut registry.lock());
             }
-            Err(source) => Err(StoreError::Etcd {
-                location: location.clone(),
-                source,
-            }),
-        },
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// A store that is there already, by its engine.
+enum Existing {
+    Redb(RedbStore),
+    Etcd(EtcdStore),
+}
+
+impl Existing {
+    fn store(&self) -> &dyn Store {
+        match self {
+            Self::Redb(store) => store,
+            Self::Etcd(store) => store,
+        }
+    }
+}
+
+/// Opens a store without making one.
+async fn open_existing(location: &Location, etcd: &EtcdArgs) -> Result<Existing, StoreError> {
+    match location {
+        Location::Redb(path) if !path.exists() => Err(StoreError::Missing(location.clone())),
+        Location::Redb(path) => Ok(Existing::Redb(open_file(path).await?)),
+        Location::Etcd(urls) => {
+            let config = etcd.config(urls)?;
+            let opened = EtcdStore::open_existing(config.clone()).await;
+            let store = opened.map_err(|source| not_opened(urls, &config, source))?;
+            Ok(Existing::Etcd(store))
+        }
+    }
+}
+
+async fn open_file(path: &Path) -> Result<RedbStore, StoreError> {
+    let path = path.to_owned();
+    let location = Location::Redb(path.clone());
+    let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
+    Ok(opened.map_err(|_| StoreError::Panicked(location))??)
+}
+
+fn not_opened(urls: &[String], config: &EtcdConfig, source: etcd::OpenError) -> StoreError {
+    StoreError::Etcd {
+        location: Location::Etcd(urls.to_vec()),
+        advice: advice::advice(config, &source),
+        source,
     }
 }
 
@@ -247,6 +365,9 @@ mod tests {
             ("etcd:a:1", "\"a:1\""),
             ("etcd:http://a:1,", "\"\""),
             ("etcd:http://", "\"http://\""),
+            ("etcd:https://a/foo", "\"https://a/foo\""),
+            ("etcd:https://a/?x", "\"https://a/?x\""),
+            ("etcd:https://u@a:1", "\"https://u@a:1\""),
         ] {
             let error = text.parse::<Location>().unwrap_err();
             assert!(error.contains(named), "{text}: {error}");

@@ -1,5 +1,7 @@
 //! What is sent to etcd for a transaction, and what its answer means. Pure.
 
+use uuid::Uuid;
+
 use super::proto::{
     Compare as EtcdCompare, CompareWith, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, Request,
     RequestOp, Response, ResponseOp, TxnRequest, TxnResponse,
@@ -26,6 +28,11 @@ impl Keys {
         Self {
             root: format!("{}/", root.trim_matches('/')),
         }
+    }
+
+    /// As it is configured.
+    pub(crate) fn root(&self) -> &str {
+        self.root.trim_end_matches('/')
     }
 
     pub(crate) fn incarnation(&self) -> Vec<u8> {
@@ -55,6 +62,17 @@ impl Keys {
     pub(crate) fn entry_key<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
         let rest = key.strip_prefix(self.root.as_bytes())?;
         std::str::from_utf8(rest.strip_prefix(b"data/")?).ok()
+    }
+
+    /// Whether a store has such a key.
+    pub(crate) fn is_own(&self, key: &[u8]) -> bool {
+        let fence = key
+            .strip_prefix(self.root.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"fence/"));
+        key == self.incarnation()
+            || key == self.head()
+            || fence.is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
+            || self.entry_key(key).is_some_and(|key| !key.is_empty())
     }
 
     pub(crate) fn entry(&self, kv: &KeyValue) -> Option<Entry> {

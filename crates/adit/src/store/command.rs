@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use adit_server::{leader::LEADER, replica::Leading};
 use adit_store::{
-    PageToken,
+    PageToken, Store,
     check::{Finding, check},
+    keys::decode,
     migrate::{MigrateError, Progress, migrate},
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{EtcdArgs, Location, StoreArgs, open, open_store};
+use super::{EtcdArgs, Existing, Location, StoreArgs, open, open_existing};
 use crate::{cli::Output, terminal};
 
 /// How many entries are read at a time.
@@ -31,7 +33,7 @@ pub enum StoreCommand {
     Check(StoreCheck),
     /// Copy a store into an empty one, read it back and compare: from a file into etcd, or back.
     ///
-    /// Nobody may be using either of them. What lives with a lease is not copied. For example: `adit store migrate
+    /// Nobody may be using either of them: what is written meanwhile is left behind. What lives with a lease is not copied. For example: `adit store migrate
     /// redb:/var/lib/adit/store.redb etcd:https://a:2379,https://b:2379 --etcd-ca ca.pem`.
     Migrate(StoreMigrate),
 }
@@ -56,6 +58,9 @@ pub struct StoreMigrate {
     /// Where to; has to be empty.
     #[arg(value_name = "TO")]
     pub to: Location,
+    /// Copy although a control plane works on FROM.
+    #[arg(long)]
+    pub force: bool,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdArgs,
@@ -67,21 +72,30 @@ pub enum Error {
     /// A store.
     #[error(transparent)]
     Store(#[from] super::StoreError),
-    /// There is no such file: looking at a store does not make one.
-    #[error("{0} does not exist")]
-    Missing(Location),
+    /// The source is a running region's.
+    #[error(
+        "{from} is in use: the control plane {leader:?} leads there; end all of them first, or copy with --force what is there just now"
+    )]
+    InUse {
+        /// The source.
+        from: Location,
+        /// Who leads.
+        leader: String,
+    },
     /// Reading it.
     #[error("the store cannot be read")]
     Read(#[from] adit_store::StoreError),
     /// Copying it.
-    #[error("cannot copy {from} into {to}")]
+    #[error("cannot copy {from} into {to} (what a copy that was cut short has left there: {clearing})")]
     Migrate {
         /// What was to be copied.
         from: Location,
         /// Where to.
         to: Location,
+        /// How the target is cleared.
+        clearing: String,
         /// Why not.
-        source: MigrateError,
+        source: Box<MigrateError>,
     },
     /// The same twice.
     #[error("{0} cannot be copied into itself")]
@@ -103,16 +117,10 @@ pub fn run(command: &StoreCommand) -> Result<bool, Error> {
     }
 }
 
-fn must_exist(location: &Location) -> Result<(), Error> {
-    match location {
-        Location::Redb(path) if !path.exists() => Err(Error::Missing(location.clone())),
-        _ => Ok(()),
-    }
-}
-
 async fn run_check(args: &StoreCheck) -> Result<bool, Error> {
-    must_exist(&args.store.store)?;
-    let store = open_store(&args.store).await?;
+    args.store.etcd.must_concern(&[&args.store.store])?;
+    let existing = open_existing(&args.store.store, &args.store.etcd).await?;
+    let store = existing.store();
     let mut entries = Vec::new();
     let mut after: Option<PageToken> = None;
     loop {
@@ -123,7 +131,14 @@ async fn run_check(args: &StoreCheck) -> Result<bool, Error> {
             break;
         }
     }
-    let findings = check(&entries);
+    let mut findings = check(&entries);
+    if let Existing::Etcd(store) = &existing {
+        let strangers = store.strangers().await?.into_iter();
+        findings.extend(strangers.map(|key| Finding {
+            key,
+            problem: "it is no key of a store".to_owned(),
+        }));
+    }
     let text = match args.output {
         Output::Json => format!("{:#}\n", json!({"entries": entries.len(), "findings": findings})),
         Output::Table => table(entries.len(), &findings),
@@ -147,12 +162,28 @@ fn table(entries: usize, findings: &[Finding]) -> String {
 }
 
 async fn run_migrate(args: &StoreMigrate) -> Result<(), Error> {
-    let StoreMigrate { from, to, etcd } = args;
-    must_exist(from)?;
+    let StoreMigrate {
+        from,
+        to,
+        force,
+        etcd,
+    } = args;
     if from == to {
         return Err(Error::Same(from.clone()));
     }
-    let (source, target) = (open(from, etcd, None).await?, open(to, etcd, None).await?);
+    etcd.must_concern(&[from, to])?;
+    let source = open_existing(from, etcd).await?;
+    // Whoever works on a file has locked it.
+    if let Existing::Etcd(store) = &source
+        && !force
+        && let Some(leader) = leader(store).await?
+    {
+        return Err(Error::InUse {
+            from: from.clone(),
+            leader,
+        });
+    }
+    let target = open(to, etcd, None).await?;
     let mut said = Instant::now();
     let say = |progress| {
         if said.elapsed() >= PROGRESS_INTERVAL {
@@ -163,14 +194,38 @@ async fn run_migrate(args: &StoreMigrate) -> Result<(), Error> {
             });
         }
     };
-    let copied = migrate(&*source, &*target, say).await;
+    let copied = migrate(source.store(), &*target, say).await;
     let count = copied.map_err(|source| Error::Migrate {
         from: from.clone(),
         to: to.clone(),
-        source,
+        clearing: clearing(to, etcd),
+        source: Box::new(source),
     })?;
     terminal::print(&format!(
         "{count} entries copied into {to}, read back and found equal.\n"
     ));
     Ok(())
+}
+
+/// Who leads on a store, where anybody works on it.
+async fn leader(store: &impl Store) -> Result<Option<String>, Error> {
+    let Some(entry) = store.get(LEADER).await? else {
+        return Ok(None);
+    };
+    // Another version's word is none that we can read.
+    let leading =
+        decode::<Leading>(&entry.value).map(|leading| format!("{} at {}", leading.name, leading.url));
+    Ok(Some(leading.unwrap_or_default()))
+}
+
+/// How a person clears the target of a copy, to copy again.
+fn clearing(to: &Location, etcd: &EtcdArgs) -> String {
+    match to {
+        Location::Redb(path) => format!("rm {}", terminal::quoted(path)),
+        Location::Etcd(urls) => format!(
+            "etcdctl --endpoints {} del --prefix {}/",
+            urls.join(","),
+            etcd.etcd_root
+        ),
+    }
 }
