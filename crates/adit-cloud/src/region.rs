@@ -346,6 +346,19 @@ pub enum RegionError {
 }
 
 impl Region {
+    /// What tells two regions apart whose processes would answer differently: the SHA-256 of everything but where clients reach
+    /// this one, in hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        let said = Self {
+            public_url: None,
+            ..self.clone()
+        };
+        let digest = Sha256::digest(format!("{said:?}"));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The region that is used where the user names none.
     pub fn embedded() -> Self {
         #[expect(

@@ -153,6 +153,9 @@ pub struct Claims {
     pub claims: Vec<Claim>,
 }
 
+/// How many pairs of one backend port may be in use: they are one document, which has to fit into a transaction of the store.
+pub const CLAIMS_MAX: usize = 10_000;
+
 /// One pair in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
@@ -181,7 +184,7 @@ impl Claims {
     /// These claims with `service`'s own replaced by what `mappings` need.
     ///
     /// # Errors
-    /// 3044 where another service has a pair.
+    /// 3044 where another service has a pair, 3056 where there are more than [`CLAIMS_MAX`].
     pub fn replace(&self, service: ServiceId, mappings: &[PortMapping]) -> Result<Claims, ApiError> {
         let mut next = self.without(service);
         for (i, mapping) in mappings.iter().enumerate() {
@@ -205,6 +208,13 @@ impl Claims {
                 }),
             }
         }
+        if next.claims.len() > CLAIMS_MAX {
+            let why = format!(
+                "port_id: the endpoint services of this backend port would have {} server ports; at most {CLAIMS_MAX} are possible.",
+                next.claims.len()
+            );
+            return Err(ApiError::because(Code::E3056, why));
+        }
         Ok(next)
     }
 
@@ -226,6 +236,30 @@ mod tests {
 
     fn code(value: Value) -> Code {
         parse_list(Some(&value)).unwrap_err().code
+    }
+
+    #[test]
+    fn of_one_backend_port_no_more_pairs_are_in_use_than_a_transaction_takes() {
+        let mapping = |port: usize| PortMapping {
+            client_port: 1,
+            server_port: u16::try_from(port).unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        let claim = |port: usize| Claim {
+            server_port: u16::try_from(port).unwrap(),
+            protocol: Protocol::Tcp,
+            service: ServiceId(uuid::Uuid::from_u128(port as u128 / 200 + 1)),
+        };
+        let full = Claims {
+            claims: (1..=CLAIMS_MAX).map(claim).collect(),
+        };
+        let bytes = serde_json::to_vec(&full).unwrap().len();
+        assert!(bytes < 1 << 20, "{bytes}");
+        let one = ServiceId(uuid::Uuid::from_u128(1 << 64));
+        let refused = full.replace(one, &[mapping(CLAIMS_MAX + 1)]).unwrap_err();
+        assert_eq!(refused.code, Code::E3056);
+        let own = ServiceId(uuid::Uuid::from_u128(1));
+        assert!(full.replace(own, &[mapping(CLAIMS_MAX + 1)]).is_ok());
     }
 
     #[test]

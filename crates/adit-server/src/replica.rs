@@ -68,6 +68,9 @@ pub struct Leading {
     pub secret: String,
     /// The SHA-256 of its certificate, in hexadecimal digits; absent where it has none.
     pub certificate: Option<String>,
+    /// What tells its region from another; absent where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// This process, as one that may lead.
@@ -80,6 +83,8 @@ pub struct Replica {
     pub secret: String,
     /// Its certificate there.
     pub tls: Option<Arc<Tls>>,
+    /// What tells its region from another.
+    pub region: String,
 }
 
 impl Replica {
@@ -91,6 +96,7 @@ impl Replica {
             url: self.url.clone(),
             secret: self.secret.clone(),
             certificate: self.tls.as_ref().map(|tls| tls.fingerprint()),
+            region: Some(self.region.clone()),
         })
     }
 }
@@ -302,8 +308,10 @@ impl Question {
     }
 }
 
-/// Keeps what gateways say of backends, while they say it to another process, until it is cancelled.
-pub async fn mirror(app: Arc<App>, cancel: CancellationToken) {
+/// Keeps what gateways say of backends, while they say it to another process, until it is cancelled. Also says where that one
+/// has another `region`.
+pub async fn mirror(app: Arc<App>, region: String, cancel: CancellationToken) {
+    let mut differs = None;
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -311,6 +319,17 @@ pub async fn mirror(app: Arc<App>, cancel: CancellationToken) {
         }
         if app.is_here() {
             continue;
+        }
+        if let Some(leading) = app.leading()
+            && leading.region.is_some_and(|other| other != region)
+            && differs.as_ref() != Some(&leading.name)
+        {
+            tracing::warn!(
+                leader.name = leading.name,
+                leader.url = leading.url,
+                "The control plane that leads has another region file: accounts, quotas and tokens differ from one to the other."
+            );
+            differs = Some(leading.name);
         }
         let known = app.mirror.lock().number;
         if let Some(Answer::Backends {

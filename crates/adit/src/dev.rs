@@ -302,6 +302,7 @@ impl Served {
                     .unwrap_or_else(|| door::reached_from_elsewhere(&nodes.url, door.nodes_address(), etcd)),
                 secret: others.clone(),
                 tls: door.node_tls(),
+                region: region.digest(),
             }
         });
         let settings = Settings {

@@ -306,7 +306,7 @@ impl Running {
             // A region with a gateway of its own is one process.
             None => tokio::spawn(reconcile::run(app, cancel)),
             Some(replica) => {
-                let mirror = replica::mirror(Arc::clone(&app), cancel.clone());
+                let mirror = replica::mirror(Arc::clone(&app), replica.region.clone(), cancel.clone());
                 running.tasks.push(tokio::spawn(mirror));
                 tokio::spawn(lead(app, replica, cancel))
             }

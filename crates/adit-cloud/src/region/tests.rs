@@ -130,3 +130,18 @@ fn quotas_default_to_the_documented_figures() {
     );
     assert_eq!(quotas[1], Limits::default());
 }
+
+#[test]
+fn regions_differ_by_what_they_answer() {
+    let region = Region::embedded();
+    let elsewhere = Region {
+        public_url: Some("https://vpcep.example.com".to_owned()),
+        ..region.clone()
+    };
+    assert_eq!(region.digest(), elsewhere.digest());
+    let other = Region {
+        token_lifetime_s: region.token_lifetime_s + 1,
+        ..region.clone()
+    };
+    assert_ne!(region.digest(), other.digest());
+}

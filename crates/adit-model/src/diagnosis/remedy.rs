@@ -22,7 +22,7 @@ pub(super) const NO_NETWORKS: &str =
 pub(super) const UNKNOWN: &str =
     "Ask again: it may just have been told. If it stays so, restart the gateway; it hears everything anew.";
 pub(super) const SILENCE: &str = "See whether the gateway's process runs and is connected to the control plane; its log says what it does.";
-pub(super) const NO_NAMESPACE: &str = "Somebody has removed it, or it was never made. The region makes it anew within seconds; if it does not, the log says why.";
+pub(super) const NO_NAMESPACE: &str = "Somebody has removed it, or it was never made. Where Adit makes the networks it does so anew within seconds, or the log says why; where they are yours (--namespaces), make it.";
 pub(super) const NO_LISTENER: &str = "The gateway tries again by itself. If it stays so, its log says what the kernel refuses; \
      see whether another process holds the address or the port.";
 pub(super) const FULL: &str =

@@ -10,7 +10,11 @@ mod client;
 mod order;
 mod view;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use crate::{
     cli::{GatewayDrain, Gateways},
@@ -29,6 +33,8 @@ pub(crate) use {
 
 /// How often it is looked how far something has come.
 const LOOK: Duration = Duration::from_millis(250);
+/// After how long in which nothing has come of it somebody who waits hears what may be the matter.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Why a command was not carried out. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +194,7 @@ pub fn drain(args: &GatewayDrain) -> Result<(), Error> {
 fn wait_until_drained(client: &Client, mut seen: Value) -> Result<Value, Error> {
     let name = seen["name"].clone();
     let mut told = None;
+    let mut since = Instant::now();
     while seen["status"] != "drained" {
         let listed = client.perform(&Order::gateways())?;
         let gateways = listed["gateways"].as_array().map_or(&[][..], Vec::as_slice);
@@ -201,10 +208,18 @@ fn wait_until_drained(client: &Client, mut seen: Value) -> Result<Value, Error> 
         let left = seen["endpoints"].as_u64();
         if seen["status"] != "drained" && told != Some(left) {
             told = Some(left);
+            since = Instant::now();
             let left = left.map_or_else(|| "its".to_owned(), |left| left.to_string());
             terminal::warn(&format!(
                 "Waiting for {left} endpoints to be served by other gateways."
             ));
+        }
+        if since.elapsed() > STILL {
+            since = Instant::now();
+            terminal::warn(
+                "Still the same: perhaps no other gateway has their VPCs, or can serve their mode (adit diagnose ENDPOINT). They are \
+                 served on meanwhile.",
+            );
         }
         std::thread::sleep(LOOK);
     }

@@ -180,6 +180,10 @@ fn bring_up(directory: &Path, up: &Up) -> Result<(), Error> {
         small_disks: up.small_disks,
     };
     let mut tell = |line: &str| terminal::warn(line);
+    tell(&format!(
+        "A lab in {0} (where this is broken off: adit lab --dir {0} down)",
+        quoted(directory)
+    ));
     let mut lab = Lab::up(&wish, &mut tell)?;
     furnish(&mut lab, &mut tell)?;
     let endpoint = lab.record().endpoint.clone();
