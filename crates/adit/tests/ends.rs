@@ -261,7 +261,7 @@ fn a_call_that_ends_an_endpoint_says_how_long_its_connections_go_on() {
             let path = format!("{path}?drain_s={drain_s}");
             stage.consumer.must("DELETE", &path, None);
         };
-        delete(3600);
+        delete(300);
         until("the port to refuse", || stage.connect().err());
         pair.talk();
         match is_owner {

@@ -189,6 +189,7 @@ async fn a_region_that_runs_is_copied_by_force_alone() {
         url: "http://10.0.0.1:8443".to_owned(),
         secret: "s".to_owned(),
         certificate: None,
+        region: None,
     };
     let leads = Txn::new().put_leased(LEADER, encode(&leading), lease).put(
         Key::Limits("6e9dfd51d1124e8d8498dce894923a0d".parse().unwrap()).to_string(),

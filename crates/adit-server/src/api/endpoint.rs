@@ -256,7 +256,7 @@ pub(crate) async fn endpoint_show(
 #[expect(dead_code, reason = "the shape of the query, for the OpenAPI document")]
 pub(crate) struct EndpointDeleteParams {
     /// How many seconds the connections that there are may go on; without, the region's setting counts. Of the superset.
-    #[param(minimum = 0, maximum = 86400)]
+    #[param(minimum = 0, maximum = 300)]
     drain_s: Option<u32>,
 }
 
