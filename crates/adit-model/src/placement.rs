@@ -160,6 +160,27 @@ impl Placement {
         self.slices.of(node)
     }
 
+    /// What does not agree in it: a gateway with shards and no slice, and a shard that came later than its placement.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let shards = self.shards.iter().enumerate();
+        let later = shards.filter_map(|(at, shard)| {
+            let (_, epoch) = shard.as_ref()?;
+            let words = format!(
+                "shard {at} is of epoch {epoch}, and the placement of {}",
+                self.epoch
+            );
+            (*epoch > self.epoch).then_some(words)
+        });
+        // Before there were slices, nobody had one.
+        let is_sliced = self.slices.iter().next().is_some();
+        let loads = self.loads().into_keys();
+        let bare = loads.filter(|node| is_sliced && self.slices.of(node).is_none());
+        later
+            .chain(bare.map(|node| format!("gateway {node} has shards and no slice of the source addresses")))
+            .collect()
+    }
+
     /// Every gateway that has shards, with how many.
     #[must_use]
     pub fn loads(&self) -> BTreeMap<&NodeName, usize> {

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use adit_model::{
     account::Account,
     endpoint::{Endpoint, EndpointStatus, Leg, Source},
-    id::{EndpointId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
+    id::{EndpointId, PoolId, PortId, ProjectId, RouteTableId, ServiceId, SubnetId, VpcId},
     network::{Holder, LoadBalancer, OWNER_ENDPOINT, Port, RouteTable, Subnet, Vpc},
     node::{Drain, Node},
     placement::Placement,
@@ -62,6 +62,7 @@ pub fn check(entries: &[Entry]) -> Vec<Finding> {
     for key in &sound {
         checker.look(key);
     }
+    checker.look_at_vnis();
     let mut findings = checker.findings;
     findings.sort();
     findings.dedup();
@@ -77,6 +78,9 @@ fn read(entry: &Entry) -> Result<Option<Key>, String> {
             false => whole::<serde_json::Value>(entry).map(|_| None),
         };
     };
+    if key.to_string() != *entry.key {
+        return Err(format!("such a key is written {key}"));
+    }
     let named = |matches: bool| match matches {
         true => Ok(()),
         false => Err("its document is of another id".to_owned()),
@@ -142,7 +146,7 @@ impl Checker<'_> {
     }
 
     /// What a small key holds.
-    fn value<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+    fn value<T: DeserializeOwned>(&self, key: impl ToString) -> Option<T> {
         let name = key.to_string();
         let found = self
             .entries
@@ -182,11 +186,8 @@ impl Checker<'_> {
                 self.expect(fits, key, || no_such("public service", holder, "has this name"));
             }
             Key::Guard(of) => self.look_at_guard(key, of),
-            Key::Subnet(id) => {
-                let vpc = self.state.subnet(id).and_then(|subnet| subnet.vpc);
-                let known = vpc.is_none_or(|vpc| self.state.vpc(&vpc).is_some());
-                self.expect(known, key, || no_such("VPC", vpc, "is there"));
-            }
+            Key::Vpc(id) => self.look_at_vpc(key, *id),
+            Key::Subnet(id) => self.look_at_subnet(key, *id),
             Key::Port(id) => self.look_at_port(key, *id),
             Key::RouteTable(id) => self.look_at_route_table(key, *id),
             Key::LoadBalancer(id) => {
@@ -194,13 +195,13 @@ impl Checker<'_> {
                 let known = port.is_some_and(|port| self.state.port(&port).is_some());
                 self.expect(known, key, || no_such("port", port, "is there"));
             }
-            Key::Limits(_)
-            | Key::Account(_)
-            | Key::Pool(_)
-            | Key::Node(_)
-            | Key::Drain(_)
-            | Key::Placement(_)
-            | Key::Vpc(_) => {}
+            Key::Placement(pool) => {
+                let placement = self.state.placement(pool).cloned();
+                for fault in placement.iter().flat_map(|placement| placement.faults()) {
+                    self.wrong(key, fault);
+                }
+            }
+            Key::Limits(_) | Key::Account(_) | Key::Pool(_) | Key::Node(_) | Key::Drain(_) => {}
         }
     }
 
@@ -246,9 +247,73 @@ impl Checker<'_> {
             }
         }
         if !self.state.endpoints_of_service(id).is_empty() {
-            let holds = self.state.guard(Key::Service(id)).is_some();
-            self.needs(Key::Service(id).guard(), holds, &who);
+            self.needs_guard(Key::Service(id), &who);
         }
+        // A service outlives its backends, and they their VPC's subnet.
+        let mut ports = service.backend_ports().filter_map(|port| self.state.port(&port));
+        let is_joined = ports.any(|port| {
+            let subnet = self.state.subnet(&port.subnet);
+            subnet.is_some_and(|subnet| subnet.vpc.is_some())
+        });
+        let known = !is_joined || self.state.vpc(&service.vpc).is_some();
+        self.expect(known, &Key::Service(id), || {
+            no_such("VPC", Some(service.vpc), "is there")
+        });
+        self.look_at_pool(&Key::Service(id), service.pool);
+        if is_live && self.state.pool(&service.pool).is_some() {
+            self.needs_guard(Key::Pool(service.pool), &who);
+        }
+    }
+
+    fn needs_guard(&mut self, of: Key, who: &str) {
+        let holds = self.state.guard(of.clone()).is_some();
+        self.expect(holds, &of.guard(), || {
+            format!("{who} needs it, and it is not there")
+        });
+    }
+
+    /// The default pool has no document, but a placement as soon as there was a gateway.
+    fn look_at_pool(&mut self, key: &Key, pool: PoolId) {
+        let placed = |entry: &Entry| entry.key.starts_with("placement/");
+        let first = self.entries.partition_point(|entry| *entry.key < *"placement/");
+        let tells = self.entries.get(first).is_some_and(placed);
+        let known = self.state.pool(&pool).is_some() || self.state.placement(&pool).is_some();
+        self.expect(known || !tells, key, || no_such("pool", Some(pool), "is there"));
+    }
+
+    fn look_at_vpc(&mut self, key: &Key, id: VpcId) {
+        let Some(vpc) = self.state.vpc(&id).cloned() else {
+            return;
+        };
+        let vni = format!("vni/{}", vpc.vni);
+        if self.value(&vni) != Some(id) {
+            self.wrong(vni, format!("{key} needs it, and it does not say so"));
+        }
+        let has_default = self.state.route_tables_of_vpc(id).any(|table| table.default);
+        self.expect(has_default, key, || "it has no default route table".to_owned());
+    }
+
+    /// The numbers of virtual networks, which are the networks' business and not keys of ours.
+    fn look_at_vnis(&mut self) {
+        let first = self.entries.partition_point(|entry| *entry.key < *"vni/");
+        let entries = self.entries[first..].iter();
+        for entry in entries.take_while(|entry| entry.key.starts_with("vni/")) {
+            let holder: Option<VpcId> = self.value(&entry.key);
+            let vpc = holder.and_then(|id| self.state.vpc(&id));
+            if vpc.is_none_or(|vpc| *entry.key != format!("vni/{}", vpc.vni)) {
+                self.wrong(&entry.key, no_such("VPC", holder, "has this number"));
+            }
+        }
+    }
+
+    fn look_at_subnet(&mut self, key: &Key, id: SubnetId) {
+        let Some(vpc) = self.state.subnet(&id).and_then(|subnet| subnet.vpc) else {
+            return;
+        };
+        let known = self.state.vpc(&vpc).is_some();
+        self.expect(known, key, || no_such("VPC", Some(vpc), "is there"));
+        self.needs_guard(Key::Vpc(vpc), &key.to_string());
+        self.needs_guard(Key::Subnet(id), &key.to_string());
     }
 
     fn look_at_endpoint(&mut self, id: EndpointId) {
@@ -288,8 +353,7 @@ impl Checker<'_> {
                     let port = PortId(id.0);
                     self.needs(Key::Port(port), self.state.port(&port).is_some(), &who);
                 }
-                let holds = self.state.guard(Key::Subnet(leg.subnet)).is_some();
-                self.needs(Key::Subnet(leg.subnet).guard(), holds, &who);
+                self.needs_guard(Key::Subnet(leg.subnet), &who);
             }
             Leg::Gateway(leg) => {
                 for table in &leg.route_tables {
@@ -299,9 +363,29 @@ impl Checker<'_> {
                         .map(|held| *held.value);
                     self.needs(Key::Binding(*table, endpoint.service), held == Some(id), &who);
                 }
-                let holds = self.state.guard(Key::Vpc(endpoint.vpc)).is_some();
-                self.needs(Key::Vpc(endpoint.vpc).guard(), holds, &who);
+                self.needs_guard(Key::Vpc(endpoint.vpc), &who);
             }
+        }
+        self.look_at_place(&key, &endpoint);
+    }
+
+    /// Where a live endpoint is: its subnet or its route tables keep the VPC.
+    fn look_at_place(&mut self, key: &Key, endpoint: &Endpoint) {
+        self.look_at_pool(key, endpoint.pool);
+        if endpoint.status() == EndpointStatus::Failed || !self.has_networks() {
+            return;
+        }
+        let vpc = self.state.vpc(&endpoint.vpc).map(|vpc| vpc.vni);
+        let tables = endpoint.gateway().map(|leg| leg.route_tables.as_slice());
+        let known = vpc.is_some() || tables.is_some_and(<[_]>::is_empty);
+        self.expect(known, key, || no_such("VPC", Some(endpoint.vpc), "is there"));
+        let same = endpoint.vni.zip(vpc).is_none_or(|(own, vpc)| own == vpc);
+        self.expect(same, key, || {
+            "its virtual network's number is not its VPC's".to_owned()
+        });
+        for table in tables.unwrap_or_default() {
+            let known = self.state.route_table(table).is_some();
+            self.expect(known, key, || no_such("route table", Some(table), "is there"));
         }
     }
 
@@ -436,6 +520,7 @@ impl Checker<'_> {
         };
         let known = self.state.subnet(&port.subnet).is_some();
         self.expect(known, key, || format!("there is no subnet {}", port.subnet));
+        self.needs_guard(Key::Subnet(port.subnet), &key.to_string());
         let Some(ip) = port.ip else {
             return;
         };

@@ -22,6 +22,7 @@ mod metrics;
 mod proto;
 mod request;
 mod round;
+mod space;
 mod watch;
 
 use std::collections::VecDeque;
@@ -425,6 +426,21 @@ impl Store for EtcdStore {
             Some(kv) => Ok(revision(kv.mod_revision)),
             None => Err(StoreError::unavailable(doing, "the store is gone")),
         }
+    }
+
+    async fn can_write(&self) -> Result<(), StoreError> {
+        if !self.client.space.is_full() {
+            return Ok(());
+        }
+        // It would write only where there is no store any more; etcd refuses it all the same while it has no space.
+        let probe = TxnRequest {
+            compare: vec![request::absent(self.keys.incarnation())],
+            success: vec![request::put_op(self.keys.head(), Vec::new(), 0)],
+            failure: Vec::new(),
+        };
+        let _: TxnResponse = self.ask("write", TXN, probe).await?;
+        self.client.space.has_room();
+        Ok(())
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

@@ -50,6 +50,12 @@ pub trait Store: Send + Sync + 'static {
     /// The newest committed revision: at least that of every commit answered before this call, by any process.
     async fn barrier(&self) -> Result<Revision, StoreError>;
 
+    /// Whether it takes writes, where the last one was refused for a reason that stays until somebody mends it; else nothing is
+    /// asked. For who watches over a process.
+    async fn can_write(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Grants a lease that lapses unless it is kept alive within `ttl`. Engines may round up (etcd: to 2 s).
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
 

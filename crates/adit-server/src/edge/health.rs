@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use adit_model::error_chain;
 use adit_store::{Cache, State as Documents, Store};
 use axum::{
     Json, Router,
@@ -114,6 +115,13 @@ impl Health {
                 return reasons;
             }
         };
+        match tokio::time::timeout(READY_TIMEOUT, self.store.can_write()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => reasons.push(format!("store: {}", error_chain(&e))),
+            Err(_) => reasons.push(format!(
+                "store: no word within {bound} s on whether it takes writes"
+            )),
+        }
         match tokio::time::timeout(READY_TIMEOUT, self.cache.wait_for(newest)).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => reasons.push(format!("cache: {e}")),

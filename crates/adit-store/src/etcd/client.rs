@@ -30,6 +30,7 @@ use super::metrics::Metrics;
 use super::proto::{Answer, AuthenticateRequest, AuthenticateResponse, RangeRequest, RangeResponse};
 use super::request::{Keys, range_one};
 use super::round::Round;
+use super::space::Space;
 
 /// How long one member may take to answer before the next one is asked, where nothing is said. A slow disk's fsync is under it.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -108,6 +109,7 @@ pub(crate) struct Client {
     /// What is asked to find out whether a member hangs; held by whoever does.
     probe: tokio::sync::Mutex<RangeRequest>,
     pub(crate) metrics: Metrics,
+    pub(crate) space: Space,
     token: Mutex<Option<Token>>,
 }
 
@@ -127,6 +129,7 @@ impl Client {
         Self {
             members: config.urls.iter().map(member).collect(),
             metrics: Metrics::new(&config.urls, first),
+            space: Space::default(),
             current: AtomicUsize::new(first),
             term: AtomicU64::new(0),
             probe: tokio::sync::Mutex::new(range_one(Keys::new(&config.root).head())),
@@ -267,6 +270,7 @@ impl Client {
         let asked = Instant::now();
         let answered: Result<Res, _> = self.attempt(member, path, message, patience).await;
         self.metrics.asked(path, &answered, asked.elapsed());
+        self.space.asked(path, &answered);
         let header = answered.as_ref().ok().and_then(Answer::header);
         if let Some(header) = header {
             self.term.fetch_max(header.raft_term, Ordering::Relaxed);

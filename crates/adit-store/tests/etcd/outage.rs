@@ -1,6 +1,7 @@
 //! Members that crash, stand still and come back.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 
 use adit_store::conformance::committed;
@@ -210,4 +211,51 @@ async fn many_callers_wait_no_longer_for_a_silent_member_than_one() {
         }
     };
     timeout(DEADLINE, ended).await.expect("every call ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_without_space_says_so_until_somebody_makes_room() {
+    if !cluster::is_installed("an_etcd_without_space_says_so_until_somebody_makes_room") {
+        return;
+    }
+    let quota = ["--quota-backend-bytes".to_owned(), (8 << 20).to_string()];
+    let cluster = Cluster::start_with(1, "http", &quota);
+    let store = cluster.open(cluster.config("adit")).await;
+    store.can_write().await.unwrap();
+    let large = vec![7; 900_000];
+    let refused = loop {
+        if let Err(error) = store.commit(Txn::new().put("k", large.as_slice())).await {
+            break error;
+        }
+    };
+    let says_why = |error: &dyn std::error::Error| {
+        assert!(
+            error.source().unwrap().to_string().contains("space exceeded"),
+            "{error:?}"
+        );
+    };
+    says_why(&refused);
+    // It answers, and writes nothing.
+    assert!(store.get("k").await.unwrap().is_some());
+    says_why(&store.can_write().await.unwrap_err());
+
+    let revision = store.barrier().await.unwrap();
+    let call = |path: &str, body: &str| {
+        let url = format!("{}/v3/{path}", cluster.url(0));
+        let called = Command::new("curl").args(["-sf", &url, "-d", body]).output();
+        let called = called.unwrap();
+        assert!(called.status.success(), "{path}: {called:?}");
+        String::from_utf8(called.stdout).unwrap()
+    };
+    let compaction = format!(r#"{{"revision":"{revision}","physical":true}}"#);
+    call("kv/compaction", &compaction);
+    call("maintenance/defragment", "{}");
+    says_why(&store.can_write().await.unwrap_err());
+    let alarms = call("maintenance/alarm", r#"{"action":"GET"}"#);
+    let (_, member) = alarms.split_once("\"memberID\":\"").unwrap();
+    let (member, _) = member.split_once('"').unwrap();
+    let disarm = format!(r#"{{"action":"DEACTIVATE","memberID":"{member}","alarm":"NOSPACE"}}"#);
+    call("maintenance/alarm", &disarm);
+    store.can_write().await.unwrap();
+    committed(&store, Txn::new().put("k", *b"v")).await;
 }

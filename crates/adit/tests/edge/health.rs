@@ -26,6 +26,7 @@ const WORKS: u8 = 0;
 const FAILS: u8 = 1;
 const SILENT: u8 = 2;
 const AHEAD: u8 = 3;
+const FULL: u8 = 4;
 
 /// A store whose barrier does as it is told.
 struct Told {
@@ -61,6 +62,13 @@ impl Store for Told {
             SILENT => std::future::pending().await,
             AHEAD => Ok(Revision(1_000)),
             _ => self.store.barrier().await,
+        }
+    }
+
+    async fn can_write(&self) -> Result<(), StoreError> {
+        match self.barrier.load(Ordering::Relaxed) {
+            FULL => Err(StoreError::unavailable("write", "no space")),
+            _ => Ok(()),
         }
     }
 
@@ -110,6 +118,7 @@ async fn it_is_ready_while_store_and_cache_answer_and_nobody_ends_it() {
             "cache: at revision 0 and not at 1000 within 1 s",
             "cache_lag_revisions 1000",
         ),
+        (FULL, "store: the store could not write: no space", "store_up 1"),
     ] {
         told.barrier.store(barrier, Ordering::Relaxed);
         assert_eq!(ready().await, (503, json!({"ready": false, "reasons": [reason]})));
