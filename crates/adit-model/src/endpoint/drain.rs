@@ -45,7 +45,7 @@ fn check(seconds: Option<u32>, max: u32, shown: impl FnOnce() -> String) -> Resu
         ApiError::because(
             Code::E0002,
             format!(
-                "drain_s: {} is not a whole number of seconds from 0 to {max}.",
+                "drain_s: {} is not an integer from 0 to {max}, in seconds.",
                 shown()
             ),
         )
@@ -74,15 +74,15 @@ mod tests {
             (json!(86_400), Ok(Some(86_400))),
             (
                 json!(86_401),
-                Err("drain_s: 86401 is not a whole number of seconds from 0 to 86400."),
+                Err("drain_s: 86401 is not an integer from 0 to 86400, in seconds."),
             ),
             (
                 json!(-1),
-                Err("drain_s: -1 is not a whole number of seconds from 0 to 86400."),
+                Err("drain_s: -1 is not an integer from 0 to 86400, in seconds."),
             ),
             (
                 json!(1.5),
-                Err("drain_s: 1.5 is not a whole number of seconds from 0 to 86400."),
+                Err("drain_s: 1.5 is not an integer from 0 to 86400, in seconds."),
             ),
         ] {
             let expected = expected.map_err(|detail| ApiError::because(Code::E0002, detail));
