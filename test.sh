@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # command:package of what tests call. Everything else they make by themselves.
 needs=(
-    ip:iproute2 setpriv:util-linux curl:curl python3:python3
+    ip:iproute2 setpriv:util-linux curl:curl openssl:openssl python3:python3
     haproxy:haproxy nginx:nginx tshark:tshark etcd:etcd-server
 )
 

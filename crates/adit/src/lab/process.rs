@@ -4,13 +4,14 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use adit_netns::Namespace;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use serde::{Deserialize, Serialize};
 
@@ -88,23 +89,28 @@ impl Started {
         }
     }
 
+    /// A descriptor of it; `None` where it has ended.
+    fn descriptor(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // The number cannot be another's any more without the descriptor being of the one that has ended.
+        Ok((self.state() != State::Dead).then_some(descriptor))
+    }
+
     /// Sends it a signal; answers whether it was there.
     ///
     /// # Errors
     /// What the kernel says but that it is gone.
     pub fn signal(self, signal: Signal) -> io::Result<bool> {
-        let Some(pid) = Pid::from_raw(self.pid) else {
+        let Some(descriptor) = self.descriptor()? else {
             return Ok(false);
         };
-        let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(descriptor) => descriptor,
-            Err(rustix::io::Errno::SRCH) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        // The number cannot be another's any more without the descriptor being of the one that has ended.
-        if self.state() == State::Dead {
-            return Ok(false);
-        }
         match pidfd_send_signal(descriptor, signal) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::SRCH) => Ok(false),
@@ -117,8 +123,32 @@ impl Started {
     /// # Errors
     /// Where it may not be killed, or does not go.
     pub fn kill(self) -> io::Result<()> {
-        self.signal(Signal::KILL)?;
-        self.await_state(State::Dead)
+        let Some(descriptor) = self.descriptor()? else {
+            self.reap();
+            return Ok(());
+        };
+        match pidfd_send_signal(&descriptor, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Its first thread may have ended, which is all that /proc shows, while others still hold its files and locks.
+        let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
+        let deadline = Instant::now() + END_TIMEOUT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            match poll(&mut ended, Some(&left)) {
+                Ok(0) => {
+                    let what = format!("process {} was killed and does not end", self.pid);
+                    return Err(io::Error::other(what));
+                }
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.reap();
+        Ok(())
     }
 
     /// SIGSTOP, and waits until nothing of it runs.

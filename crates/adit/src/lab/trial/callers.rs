@@ -130,14 +130,14 @@ impl Callers {
                 )
             };
             let there = list(&mut caller, patience)?;
-            // What is deleted meanwhile is not missed.
-            let still = self.ledger.lock().created.clone();
-            let lost = created
-                .iter()
-                .filter(|id| !there.contains(*id) && still.contains(*id));
-            let lost: Vec<_> = lost
-                .map(|id| format!("service {id}, whose create was answered, is gone"))
-                .collect();
+            let mut lost = Vec::new();
+            for id in created.iter().filter(|id| !there.contains(*id)) {
+                // A deletion meanwhile moves others from one page to the one before it: that they were not listed says nothing.
+                // What is deleted meanwhile is not missed.
+                if is_gone(&mut caller, id, patience)? && self.ledger.lock().created.contains(id) {
+                    lost.push(format!("service {id}, whose create was answered, is gone"));
+                }
+            }
             let back = deleted.iter().filter(|id| there.contains(*id));
             let back: Vec<_> = back
                 .map(|id| format!("service {id}, whose delete was answered, is there"))
@@ -189,6 +189,25 @@ fn list(caller: &mut Caller, patience: Duration) -> Result<BTreeSet<String>, Str
             return Ok(ids);
         }
         offset += PAGE;
+    }
+}
+
+/// Whether there is no such service, or it is on its way out.
+fn is_gone(caller: &mut Caller, id: &str, patience: Duration) -> Result<bool, String> {
+    let path = format!("vpc-endpoint-services/{id}");
+    let deadline = Instant::now() + patience;
+    loop {
+        let failed = match caller.ask("GET", &path, None) {
+            Ok((200, service)) => return Ok(service["status"] == "deleting"),
+            Ok((404, _)) => return Ok(true),
+            Ok((status, body)) => format!("GET {path}: {status} {body}"),
+            Err(e) => format!("GET {path}: {e}"),
+        };
+        if Instant::now() > deadline {
+            return Err(failed);
+        }
+        caller.next();
+        std::thread::sleep(POLL);
     }
 }
 
