@@ -180,6 +180,7 @@ impl Feed {
         inner.unfit.clear();
         inner.vpcs = Vpcs::default();
         inner.nodes.clear();
+        inner.namesakes = Namesakes::default();
         inner.overlaps.clear();
         inner.announced.clear();
         inner.staying.clear();
