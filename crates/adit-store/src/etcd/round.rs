@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 const RATIO: u32 = 4;
 
 /// The calls of one thing that may be done twice: each member in turn, and then once more, since an election makes all of
-/// them fail. No member is asked twice at a time.
+/// them fail; and on and on while one of them is silent, since an election in its absence may take long. No member is asked
+/// twice at a time.
 pub(super) struct Round {
-    first: usize,
+    /// Who is in turn.
+    turn: usize,
     members: usize,
     /// How many calls were made.
     made: usize,
@@ -20,7 +22,7 @@ impl Round {
     /// Begins with one of so many members.
     pub(super) fn new(first: usize, members: usize) -> Self {
         Self {
-            first,
+            turn: first,
             members: members.max(1),
             made: 0,
             silent: Vec::new(),
@@ -34,7 +36,8 @@ impl Round {
 
     /// Whether anybody may be asked now.
     pub(super) fn has_next(&self) -> bool {
-        self.made < 2 * self.members && self.silent.len() < self.members
+        let may_go_on = self.made < 2 * self.members || !self.silent.is_empty();
+        may_go_on && self.silent.len() < self.members
     }
 
     /// Whom to ask now.
@@ -42,9 +45,10 @@ impl Round {
         if !self.has_next() {
             return None;
         }
-        let in_turn = (0..self.members).map(|n| (self.first + self.made + n) % self.members);
+        let in_turn = (0..self.members).map(|n| (self.turn + n) % self.members);
         let is_silent = |member| self.silent.iter().any(|(silent, _)| *silent == member);
         let member = in_turn.into_iter().find(|member| !is_silent(*member))?;
+        self.turn = member + 1;
         self.made += 1;
         self.silent.push((member, now));
         Some(member)
@@ -92,9 +96,25 @@ mod tests {
         );
         round.fail(2);
         assert_eq!(round.next(now), Some(2));
-        round.fail(2);
+        (0..3).for_each(|member| round.fail(member));
         assert!(!round.has_next());
         assert_eq!(round.next(now), None);
+    }
+
+    #[test]
+    fn the_others_are_asked_for_as_long_as_one_is_silent() {
+        let now = Instant::now();
+        let mut round = Round::new(0, 3);
+        assert_eq!(round.next(now), Some(0));
+        for _ in 0..20 {
+            for member in [1, 2] {
+                assert!(round.has_next());
+                assert_eq!(round.next(now), Some(member));
+                round.fail(member);
+            }
+        }
+        round.fail(0);
+        assert!(!round.has_next(), "all of them have failed, and often");
     }
 
     #[test]

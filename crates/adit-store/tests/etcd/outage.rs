@@ -139,7 +139,9 @@ async fn a_member_that_hangs_is_noticed_by_what_another_answers() {
     if !cluster::is_installed("a_member_that_hangs_is_noticed_by_what_another_answers") {
         return;
     }
-    let cluster = Cluster::start(3);
+    // An election takes longer than it takes to ask everybody twice.
+    let slow = ["--heartbeat-interval", "300", "--election-timeout", "3000"].map(str::to_owned);
+    let cluster = Cluster::start_with(3, "http", &slow);
     let config = cluster.config("adit");
     let store: Arc<dyn Store> = Arc::new(
         cluster
