@@ -95,6 +95,9 @@ struct Entered {
     subnets: Arc<Mutex<HashMap<Ipv4Net, String>>>,
     /// By link, who else is on it.
     neighbours: Arc<tokio::sync::Mutex<HashMap<String, Arc<Neighbours>>>>,
+    /// The endpoints' addresses that are to be here. Whoever renews or announces one looks here, and keeps this locked
+    /// meanwhile: what was removed since the list of them was made would come back otherwise.
+    present: Arc<Mutex<HashSet<Ipv4Addr>>>,
     /// By which addresses here are renewed.
     renewal: Arc<tokio::sync::OnceCell<Renewal>>,
     /// The source addresses that are local here: made so when it is first a provider's.
@@ -301,6 +304,7 @@ impl Apply {
             links,
             subnets: Arc::default(),
             neighbours: Arc::default(),
+            present: Arc::default(),
             renewal: Arc::default(),
             sources: Arc::default(),
         };

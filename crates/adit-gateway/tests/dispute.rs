@@ -11,6 +11,7 @@ use std::sync::Arc;
 use adit_gateway::{Contact, OnControlLoss};
 use adit_model::feed::{EndpointReport, EndpointSpec, FeedEvent};
 use adit_netns::{Arp, Elsewhere, Links};
+use adit_relay::Close;
 use tokio::time::Instant;
 
 mod vpcs;
@@ -159,6 +160,39 @@ async fn without_contact_an_address_that_somebody_has_is_not_taken() {
         mac: FIRST,
     };
     assert_eq!(stranger.hear().await.unwrap(), heard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_more_ours_by_the_first_word_is_never_announced() {
+    let Some(sandbox) = machines("what_is_no_more_ours_by_the_first_word_is_never_announced").await else {
+        return;
+    };
+    let spec = spec();
+    let mut two = Rig::start(&sandbox).await;
+    two.serve(&elsewhere(&spec)).await;
+    let mut open = sandbox.visit();
+    let client = arp(&sandbox, CLIENT, "eth0").await;
+    // As a gateway that comes again: it has served the endpoint once, and hears that it is another's now. Which step of its
+    // work that comes between is chance.
+    for _ in 0..20 {
+        let (mut one, contact) = alone(&sandbox, OnControlLoss::Hold).await;
+        one.put(&spec).await;
+        one.send(FeedEvent::Remove {
+            id: spec.id,
+            drain_s: 0,
+        })
+        .await;
+        comes(&contact);
+        one.until_removed(spec.id).await;
+        one.gateway.stop(Close::Cut).await;
+    }
+    let mut one = Rig::start(&sandbox).await;
+    let mut other = vpcs::spec();
+    other.consumer.ingress = at([10, 0, 0, 77].into());
+    one.serve(&other).await;
+    let heard = client.hear().await.unwrap();
+    assert_eq!((heard.ip, heard.mac), ([10, 0, 0, 77].into(), FIRST));
+    open.echo("nobody has noticed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

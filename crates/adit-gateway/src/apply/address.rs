@@ -8,6 +8,7 @@ use std::{
 };
 
 use adit_model::{error_chain, id::EndpointId};
+use adit_netns::LinkError;
 use ipnet::IpNet;
 
 use super::{Apply, ApplyError, Entered};
@@ -16,6 +17,9 @@ use crate::{
     neighbours::{Neighbours, Station},
     plan::{At, HeldAddress, Place},
 };
+
+/// How many addresses are renewed before whoever removes one gets its turn: less than a millisecond.
+const RENEWED_AT_ONCE: usize = 256;
 
 impl Apply {
     /// Whose address, or whose way to its blocks, is not in a namespace any more; `None` where the namespace is not there, or
@@ -103,8 +107,21 @@ impl Apply {
                 }
             }
         }
-        let renewal = renewal.clone();
-        let refused = tokio::task::spawn_blocking(move || renewal.renew(&all, life)).await??;
+        let (renewal, present) = (renewal.clone(), Arc::clone(&entered.present));
+        let renew = move || {
+            let mut refused = Vec::new();
+            for some in all.chunks(RENEWED_AT_ONCE) {
+                let present = present.lock();
+                let some: Vec<_> = some
+                    .iter()
+                    .filter(|(_, ip)| present.contains(ip))
+                    .copied()
+                    .collect();
+                refused.extend(renewal.renew(&some, life)?);
+            }
+            Ok::<_, LinkError>(refused)
+        };
+        let refused = tokio::task::spawn_blocking(renew).await??;
         for (ip, e) in refused {
             tracing::warn!(endpoint.ip = %ip, error = %e, "An address could not be renewed.");
         }
@@ -121,6 +138,7 @@ impl Apply {
                     .await;
                 // The link may have been made anew under another name.
                 added.inspect_err(|_| entered.subnets.lock().clear())?;
+                entered.present.lock().insert(*ip);
                 Ok(())
             }
             At::Blocks(blocks) => {
@@ -150,6 +168,7 @@ impl Apply {
                 // With its namespace the address is gone.
                 None => Ok(()),
                 Some(entered) => {
+                    entered.present.lock().remove(ip);
                     entered.links.address_delete(&held.link, host(*ip)).await?;
                     if let Some(neighbours) = entered.neighbours.lock().await.get(&held.link) {
                         neighbours.release(*ip);
@@ -165,6 +184,13 @@ impl Apply {
                 gates.remove(&id);
                 Ok(())
             }
+        }
+    }
+
+    /// An address has lapsed, and may be another process's by now: it is neither renewed nor touched.
+    pub(crate) async fn let_lapse(&self, held: &HeldAddress) {
+        if let (At::Address(ip), Some(entered)) = (&held.at, self.still(&held.place).await) {
+            entered.present.lock().remove(ip);
         }
     }
 
@@ -195,6 +221,10 @@ impl Apply {
         };
         let told = match self.neighbours(&entered, &held.link).await {
             Ok(neighbours) => {
+                let present = entered.present.lock();
+                if !present.contains(ip) {
+                    return;
+                }
                 neighbours.hold(*ip);
                 what(&neighbours, *ip).map_err(ApplyError::Neighbours)
             }
@@ -221,4 +251,50 @@ impl Apply {
 /// An endpoint's address on a link: itself alone, since the subnet is the router's.
 fn host(ip: Ipv4Addr) -> IpNet {
     IpNet::from(IpAddr::V4(ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_netns::{Directory, Links, userns};
+    use adit_relay::Relay;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_removed_comes_back_by_no_list_from_before() {
+        if let Err(error) = userns::probe() {
+            assert!(std::env::var_os("CI").is_none(), "needs root: {error}");
+            eprintln!("SKIPPED what_was_removed_comes_back_by_no_list_from_before: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::at(folder.path()).unwrap();
+        let links = Links::open(&directory.create("vpc").unwrap()).await.unwrap();
+        links.bridge_create("s0", [2, 0xad, 0, 0, 0, 1]).await.unwrap();
+        let relay = Arc::new(Relay::start(adit_relay::Config::default()).unwrap());
+        let apply = Apply::new(directory, relay, None, Some(60), mpsc::channel(1).0);
+        let id = EndpointId::random();
+        let ip = Ipv4Addr::new(10, 0, 0, 9);
+        let held = [HeldAddress {
+            place: apply.enter("vpc").await.unwrap().place,
+            link: "s0".to_owned(),
+            at: At::Address(ip),
+        }];
+        let is_there = async || {
+            let all = links.addresses().await.unwrap();
+            all.iter().any(|address| address.network == host(ip))
+        };
+        for _ in 0..2 {
+            apply.add_address(id, &held[0]).await.unwrap();
+            // What the kernel has lost, its gateway has to notice; until then it is put back.
+            links.address_delete("s0", host(ip)).await.unwrap();
+            apply.renew(&held).await;
+            assert!(is_there().await);
+            apply.remove_address(id, &held[0]).await.unwrap();
+            apply.renew(&held).await;
+            assert!(!is_there().await);
+        }
+        apply.directory.remove("vpc").unwrap();
+    }
 }

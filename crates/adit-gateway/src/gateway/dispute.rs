@@ -16,7 +16,7 @@
 use std::{sync::Arc, time::Duration};
 
 use adit_model::{
-    feed::{EndpointReport, Report},
+    feed::{EndpointReport, EndpointSpec, Report},
     id::EndpointId,
 };
 use tokio::time::Instant;
@@ -167,16 +167,29 @@ impl Gateway {
     }
 
     /// Which other station has an address that is to be put in the kernel; asked only where no control plane says whose it is.
-    pub(super) async fn look_who_has(&self, wanted: &HeldAddress) -> Result<Option<Station>, Obstacle> {
+    /// `spec` is what was wanted when this work began: where something else is by now, the address is not taken by that, not
+    /// even for a moment, since whoever has it would lose its clients.
+    pub(super) async fn look_who_has(
+        &self,
+        id: EndpointId,
+        spec: Option<&EndpointSpec>,
+        wanted: &HeldAddress,
+    ) -> Result<Option<Station>, Obstacle> {
         // The process before this one, which is about to hand over, has it on this very machine.
         let succeeds = *self.stage.borrow() == Stage::Taking;
-        if self.is_in_contact() || succeeds {
-            return Ok(None);
+        let mut found = None;
+        if !self.is_in_contact() && !succeeds {
+            let mut told = self.in_contact.subscribe();
+            found = tokio::select! {
+                _ = told.wait_for(|told| *told) => return Err(Obstacle::Told),
+                found = self.apply.probe(wanted) => found?,
+            };
         }
-        let mut told = self.in_contact.subscribe();
-        tokio::select! {
-            _ = told.wait_for(|told| *told) => Err(Obstacle::Told),
-            found = self.apply.probe(wanted) => Ok(found?),
+        let lines = self.lines.lock();
+        let is_wanted = lines.get(&id).is_some_and(|line| line.wanted.as_ref() == spec);
+        match is_wanted {
+            true => Ok(found),
+            false => Err(Obstacle::Told),
         }
     }
 }

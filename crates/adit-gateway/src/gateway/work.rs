@@ -99,7 +99,7 @@ pub(super) enum Obstacle {
     Taken { at: At, by: Station },
     #[error("no control plane answers (--on-control-loss fence)")]
     Fenced,
-    #[error("a control plane answers again")]
+    #[error("something was told meanwhile")]
     Told,
 }
 
@@ -207,7 +207,7 @@ impl Gateway {
         };
         if let Some(wanted) = &wanted
             && (held.lost || held.address.as_ref() != Some(&wanted.address))
-            && let Some(by) = self.look_who_has(&wanted.address).await?
+            && let Some(by) = self.look_who_has(id, wanted_spec, &wanted.address).await?
         {
             let at = wanted.address.at.clone();
             self.withdraw(id, held).await?;
@@ -232,8 +232,9 @@ impl Gateway {
                 }
                 Action::RemoveAddress(removed) => {
                     // What has lapsed may be another process's by now.
-                    if !held.lost || matches!(removed.at, At::Blocks(_)) {
-                        self.apply.perform(id, address, &terms, &action).await?;
+                    match held.lost && matches!(removed.at, At::Address(_)) {
+                        true => self.apply.let_lapse(removed).await,
+                        false => self.apply.perform(id, address, &terms, &action).await?,
                     }
                     self.claims.lock().unclaim(id, removed);
                 }
@@ -260,7 +261,10 @@ impl Gateway {
         for action in plan(None, held) {
             let performed = match &action {
                 // What has lapsed may be another process's by now.
-                Action::RemoveAddress(address) if held.lost && matches!(address.at, At::Address(_)) => Ok(()),
+                Action::RemoveAddress(address) if held.lost && matches!(address.at, At::Address(_)) => {
+                    self.apply.let_lapse(address).await;
+                    Ok(())
+                }
                 Action::RemoveAddress(address) => self.apply.remove_address(id, address).await,
                 _ => self.apply.perform(id, None, &terms, &action).await,
             };
