@@ -8,6 +8,7 @@ mod dispute;
 mod examine;
 mod look;
 mod renew;
+mod stop;
 mod work;
 
 use std::{
@@ -22,7 +23,7 @@ use adit_model::{
     id::EndpointId,
 };
 use adit_netns::Directory;
-use adit_relay::{Close, Inherited, Relay};
+use adit_relay::{Inherited, Relay};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -31,12 +32,11 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Apply, Terms},
+    apply::Apply,
     claims::Claims,
     contact::Contact,
     health::{Health, probes},
     neighbours::Conflict,
-    plan::Action,
     queue::Queue,
     setback::Setbacks,
     succession::{self, Stage, Succession, knocked},
@@ -203,7 +203,8 @@ impl Gateway {
         }
         let mut following = JoinSet::new();
         let mut renewing = JoinSet::new();
-        renewing.spawn(Arc::clone(&self).renew());
+        let renewer = Arc::clone(&self);
+        renewing.spawn(async move { renewer.renew().await });
         loop {
             while running.len() < WORKERS_MAX
                 && let Some(id) = queue.next()
@@ -341,40 +342,6 @@ impl Gateway {
                     line.wanted = None;
                     queue.add(*id);
                 }
-            }
-        }
-    }
-
-    /// Cuts what a [`Gateway::stop`] lets drain.
-    pub async fn cut(&self) {
-        let relay = Arc::clone(&self.relay);
-        let _ = tokio::task::spawn_blocking(move || relay.stop(Close::Cut)).await;
-    }
-
-    /// Ends all service: connections are cut or drained, listeners closed, addresses removed.
-    pub async fn stop(&self, how: Close) {
-        self.stopping.notify_one();
-        let _ended = self.serving.lock().await;
-        let relay = Arc::clone(&self.relay);
-        let _ = tokio::task::spawn_blocking(move || relay.stop(how)).await;
-        if self.is_leaving() {
-            return;
-        }
-        let held: Vec<_> = self
-            .lines
-            .lock()
-            .drain()
-            .map(|(id, line)| (id, line.held))
-            .collect();
-        for (id, held) in held {
-            let Some(address) = held.address else { continue };
-            let remove = Action::RemoveAddress(address);
-            if let Err(e) = self
-                .apply
-                .perform(id, None, &Terms::without(id, Close::Cut), &remove)
-                .await
-            {
-                tracing::warn!(endpoint.id = %id, error = error_chain(&e), "An endpoint's address could not be removed.");
             }
         }
     }

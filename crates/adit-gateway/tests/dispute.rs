@@ -7,6 +7,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_gateway::{Contact, OnControlLoss};
 use adit_model::feed::{EndpointReport, EndpointSpec, FeedEvent};
@@ -215,4 +216,68 @@ async fn a_fenced_gateway_serves_nothing_without_contact() {
         open.assert_reset();
         assert!(!has_address(&sandbox, CONSUMER, ENDPOINT_IP).await);
     }
+}
+
+/// A gateway that stops, and has its connections drain; it ends with them.
+fn stopping(rig: &Rig) -> tokio::task::JoinHandle<()> {
+    let gateway = Arc::clone(&rig.gateway);
+    let forever = Close::Drain {
+        within: Duration::MAX,
+    };
+    tokio::spawn(async move { gateway.stop(forever).await })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drains_at_the_end_keeps_its_address_until_another_announces_it() {
+    let test = "what_drains_at_the_end_keeps_its_address_until_another_announces_it";
+    let Some(sandbox) = machines(test).await else {
+        return;
+    };
+    const LIFE: Duration = Duration::from_secs(1);
+    let mut one = Rig::start_with(&sandbox, |config| {
+        config.contact = Arc::new(Contact::none());
+        config.address_life_s = Some(1);
+    })
+    .await;
+    let mut two = Rig::start(&sandbox).await;
+    let (spec, mut other) = (spec(), vpcs::spec());
+    other.consumer.ingress = at([10, 0, 0, 77].into());
+    one.serve(&spec).await;
+    one.serve(&other).await;
+    let mut open = sandbox.visit();
+    let stopping = stopping(&one);
+    eventually("the port to refuse", async || {
+        sandbox.connect(CLIENT_PORT).is_err()
+    })
+    .await;
+    let since = Instant::now();
+    eventually("its life to be over, were it not renewed", async || {
+        since.elapsed() > 2 * LIFE
+    })
+    .await;
+    open.echo("still here");
+    assert!(has_address(&sandbox, CONSUMER, ENDPOINT_IP).await);
+    // Another gateway has the control plane's word.
+    two.serve(&elsewhere(&spec)).await;
+    open.assert_reset();
+    stopping.await.unwrap();
+    assert!(!has_address(&sandbox, CONSUMER, ENDPOINT_IP).await);
+    assert_eq!(sandbox.visit().greeting, format!("two {SOURCE}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_gateway_cuts_what_drains_at_the_end_once_it_has_no_contact() {
+    let test = "a_fenced_gateway_cuts_what_drains_at_the_end_once_it_has_no_contact";
+    let Some(sandbox) = machines(test).await else {
+        return;
+    };
+    let (mut one, contact) = alone(&sandbox, OnControlLoss::Fence).await;
+    comes(&contact);
+    one.serve(&spec()).await;
+    let open = sandbox.visit();
+    let stopping = stopping(&one);
+    contact.lost();
+    open.assert_reset();
+    stopping.await.unwrap();
+    assert!(!has_address(&sandbox, CONSUMER, ENDPOINT_IP).await);
 }

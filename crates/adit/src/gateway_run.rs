@@ -232,14 +232,15 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
             }
         };
         let following = tokio::spawn(follower.run(said, may));
+        let mut answering = None;
         let work = async {
             // Until then the directory is the former gateway's, if there is one.
             gateway.serves().await;
             watch.set_ready(true);
             announce(&data, log, metrics)?;
             let asked = questions::open(data.path())?;
-            let answering = questions::serve(asked, Some(Arc::clone(&gateway)));
-            let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
+            let answers = questions::serve(asked, Some(Arc::clone(&gateway)));
+            answering = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
             terminal::print(&banner(args, &data, known.unwrap_or(0), started));
             gateway.followed().await;
             Ok::<_, Error>(())
@@ -253,13 +254,16 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         watch.set_ready(false);
         if followed.as_ref().is_ok_and(|followed| *followed) {
             data.hand_over();
-            // The next one wants the address.
-            drop(watched.take());
+            // The next one wants the address, and answers.
+            drop((watched.take(), answering.take()));
             terminal::warn("Another gateway serves; connections that are left here get --stop-drain-s.");
             tokio::select! {
                 () = gateway.left() => {}
                 () = signals.end() => gateway.cut().await,
             }
+        }
+        if !followed.as_ref().is_ok_and(|followed| *followed) {
+            terminal::warn("Stopping: connections go on as long as --stop-drain-s says; again to cut them.");
         }
         let stopping = gateway.stop(args.work.stop());
         tokio::pin!(stopping);

@@ -3,7 +3,7 @@
 //! A gateway that is dead or stopped loses its addresses with nobody's help, so that another may answer for them. One that
 //! has lost its control plane goes on renewing.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -18,7 +18,7 @@ pub(super) const ANNOUNCEMENTS: u8 = 3;
 
 impl Gateway {
     /// Renews what is held, for ever; ends at once where addresses live for ever.
-    pub(super) async fn renew(self: Arc<Self>) {
+    pub(super) async fn renew(&self) {
         let Some(life) = self.apply.address_life_s() else {
             return;
         };
