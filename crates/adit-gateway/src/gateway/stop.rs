@@ -88,26 +88,33 @@ impl Gateway {
         let mut conflicts = self.conflicts.lock().await;
         while let Some(conflict) = conflicts.recv().await {
             // Who is in contact had it by the control plane's word a moment ago.
-            if let Some((id, address)) = (!self.is_in_contact()).then(|| self.lose(&conflict)).flatten() {
-                tracing::warn!(
-                    endpoint.id = %id, endpoint.ip = %conflict.ip, station.mac = %conflict.by,
-                    "Another station has an endpoint's address: what was draining there is cut."
-                );
-                let relay = Arc::clone(&self.relay);
-                let _ = spawn_blocking(move || relay.end(id.0.as_u128(), Close::Cut)).await;
-                self.take_away(id, address).await;
+            let found = if self.is_in_contact() {
+                None
+            } else {
+                self.holder(&conflict)
+            };
+            let Some((id, address)) = found else { continue };
+            tracing::warn!(
+                endpoint.id = %id, endpoint.ip = %conflict.ip, station.mac = %conflict.by,
+                "Another station has an endpoint's address: what was draining there is cut."
+            );
+            let relay = Arc::clone(&self.relay);
+            let _ = spawn_blocking(move || relay.end(id.0.as_u128(), Close::Cut)).await;
+            self.take_away(id, address).await;
+            // Held until it is gone: with the last connection the drain may be over before that.
+            if let Some(line) = self.lines.lock().get_mut(&id) {
+                line.held.address = None;
             }
         }
         pending::<()>().await;
     }
 
-    /// Holds an address no more that another station has.
-    fn lose(&self, conflict: &Conflict) -> Option<(EndpointId, HeldAddress)> {
+    /// Who holds an address that another station has.
+    fn holder(&self, conflict: &Conflict) -> Option<(EndpointId, HeldAddress)> {
         let id = self.claims.lock().holder(&conflict.place, conflict.ip)?;
-        let mut lines = self.lines.lock();
-        let held = &mut lines.get_mut(&id)?.held.address;
-        let address =
-            held.take_if(|held| held.place == conflict.place && held.at == At::Address(conflict.ip))?;
-        Some((id, address))
+        let lines = self.lines.lock();
+        let held = lines.get(&id)?.held.address.as_ref()?;
+        let is_it = held.place == conflict.place && held.at == At::Address(conflict.ip);
+        is_it.then(|| (id, held.clone()))
     }
 }
