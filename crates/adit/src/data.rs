@@ -51,8 +51,8 @@ pub struct DataDir {
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Another region runs on it.
-    #[error("a region runs on {} already (process {pid}); stop it, or name another directory with --data", path.display())]
+    /// Another process runs on it.
+    #[error("a process of Adit runs on {} already (process {pid}); stop it, or name another directory (--data; --state for gateways and networks)", path.display())]
     Busy {
         /// The directory.
         path: PathBuf,

@@ -9,7 +9,7 @@ use adit_cloud::kernel::Instance;
 use adit_gateway::{
     Contact, Gateway, StartError,
     connection_log::ConnectionLog,
-    control::{Follower, LastGood, Node, TrustError, Vpcs},
+    control::{Follower, LastGood, LastGoodError, Node, TrustError, Vpcs},
     succession::{Succession, TakeOverError, take_over},
 };
 use adit_model::error_chain;
@@ -75,6 +75,9 @@ pub enum Error {
     /// The directory of namespaces.
     #[error("cannot use the directory of namespaces")]
     Namespaces(#[from] DirectoryError),
+    /// The directory is another gateway's.
+    #[error(transparent)]
+    LastGood(#[from] LastGoodError),
     /// The gateway that runs.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -222,7 +225,7 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let mut watched = metrics
             .map(|address| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&watch).serve(address, bound))));
         let running = tokio::spawn(Arc::clone(&gateway).run(told, reports));
-        let known = follower.resume().await;
+        let known = follower.resume().await?;
         // Until then the former gateway follows by this name, and who follows anew displaces it. What is in no file, only the feed
         // tells; and who serves nothing without a control plane needs it first.
         let (serving, holds) = (Arc::clone(&gateway), args.on_control_loss == OnControlLoss::Hold);

@@ -4,9 +4,11 @@
 mod process;
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -129,6 +131,31 @@ fn traffic_flows_while_the_whole_control_plane_is_down_also_after_the_gateway_wa
 
     // Connections are their process's; new ones are served by the next, which nobody tells anything.
     gateway.kill();
+    // What a disk has spoilt takes nothing else along; and the directory is no other gateway's.
+    let file = File::options().append(true).open(state.join("feed.jsonl"));
+    file.unwrap().write_all(b"{\"put\":{\"id\n").unwrap();
+    let stranger = Command::new(env!("CARGO_BIN_EXE_adit"))
+        .args([
+            "gateway",
+            "run",
+            "--node",
+            "two",
+            "--control",
+            &urls[0],
+            "--networks",
+        ])
+        .arg(&networks)
+        .arg("--node-token-file")
+        .arg(&token_file)
+        .arg("--state")
+        .arg(&state)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(
+        !stranger.status.success() && said.contains("is of gateway one"),
+        "{said}"
+    );
     let _gateway = Role::gateway("one", &urls, &token_file, &state, &networks);
     until("traffic", || connect(&client, ip).ok());
 

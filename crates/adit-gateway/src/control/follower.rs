@@ -29,7 +29,7 @@ use crate::contact::Contact;
 
 use super::{
     Connection, Control, ControlError, ControlUrl, Lines,
-    last_good::{Changes, LastGood, LastGoodError, Told},
+    last_good::{Changes, LastGood, LastGoodError, Recalled, Told},
     legs::{Vpcs, Watch},
     sources::Sources,
 };
@@ -246,16 +246,27 @@ impl Follower {
     /// Has the gateway serve what it was told last, before anybody tells it anything. Answers how many endpoints that are; `None`
     /// where it was never told anything.
     ///
-    /// A file that cannot be used is told in the log, and nothing is served by it.
-    pub async fn resume(&self) -> Option<usize> {
+    /// A file that cannot be used is told in the log, and nothing is served by it; so is what of it cannot be read.
+    ///
+    /// # Errors
+    /// Where it is another gateway's: then so is the directory.
+    pub async fn resume(&self) -> Result<Option<usize>, LastGoodError> {
         let read = self.last_good.lock().as_ref().map(LastGood::read).transpose();
-        let told = match read.map(Option::flatten) {
-            Ok(told) => told?,
+        let Recalled { told, unreadable } = match read.map(Option::flatten) {
+            Ok(Some(recalled)) => recalled,
+            Ok(None) => return Ok(None),
+            Err(e @ LastGoodError::Stranger { .. }) => return Err(e),
             Err(e) => {
                 tracing::error!(error = error_chain(&e), "What was served last is not known.");
-                return None;
+                return Ok(None);
             }
         };
+        if unreadable > 0 {
+            tracing::error!(
+                file.lines = unreadable,
+                "Some of what was served last cannot be read (feed.jsonl; is the disk sound?): the rest is served."
+            );
+        }
         let count = told.len();
         {
             let mut sources = self.sources.lock();
@@ -271,7 +282,7 @@ impl Follower {
                 more: false,
             })
             .await;
-        Some(count)
+        Ok(Some(count))
     }
 
     /// Follows, once it may, until the gateway ends. `reports` is what the gateway says.

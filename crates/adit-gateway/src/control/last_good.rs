@@ -3,7 +3,7 @@
 //! The file has lines of JSON: whose it is, then what it was told, in order; the last line on an endpoint counts. A change is a
 //! line at its end, so that it costs the same among a million endpoints; now and then, and where everything is told anew, the
 //! file is replaced as a whole (written beside it, synced, renamed, the directory synced). A last line that is cut off was
-//! not written yet.
+//! not written yet. A line that cannot be read (a disk's fault) takes nothing along but what it may have been about.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +15,7 @@ use std::{
 
 use adit_model::{feed::EndpointSpec, id::EndpointId, node::NodeName};
 use serde::{Deserialize, Serialize};
+use uuid::{Uuid, fmt::Hyphenated};
 
 /// The version of the file's form.
 const VERSION: u32 = 2;
@@ -65,6 +66,15 @@ pub(super) type Told = BTreeMap<EndpointId, Arc<EndpointSpec>>;
 
 /// Changes of it, by endpoint; nothing for one that is served no more.
 pub(super) type Changes = BTreeMap<EndpointId, Option<Arc<EndpointSpec>>>;
+
+/// What a file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recalled {
+    /// What the gateway was told.
+    pub(super) told: Told,
+    /// How many lines cannot be read.
+    pub(super) unreadable: usize,
+}
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
@@ -118,11 +128,11 @@ impl LastGood {
         }
     }
 
-    /// Reads it; nothing where there is none yet.
+    /// Reads it; nothing where there is none yet. Of an endpoint that a line names which cannot be read, nothing is known.
     ///
     /// # Errors
     /// Where it cannot be read, and where it is another gateway's.
-    pub(super) fn read(&self) -> Result<Option<Told>, LastGoodError> {
+    pub(super) fn read(&self) -> Result<Option<Recalled>, LastGoodError> {
         let mut file = match File::open(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => BufReader::new(self.attempt("read", opened)?),
@@ -142,16 +152,23 @@ impl LastGood {
                 of: head.node,
             });
         }
-        let mut told = Told::new();
+        let mut recalled = Recalled::default();
         loop {
             line.clear();
             self.attempt("read", file.read_until(b'\n', &mut line))?;
             if line.pop() != Some(b'\n') {
-                return Ok(Some(told));
+                return Ok(Some(recalled));
             }
-            match serde_json::from_slice(&line).map_err(|e| self.malformed(e))? {
-                Line::Put(spec) => drop(told.insert(spec.id, spec)),
-                Line::Remove(id) => drop(told.remove(&id)),
+            match serde_json::from_slice(&line) {
+                Ok(Line::Put(spec)) => drop(recalled.told.insert(spec.id, spec)),
+                Ok(Line::Remove(id)) => drop(recalled.told.remove(&id)),
+                Err(_) => {
+                    recalled.unreadable += 1;
+                    // It may have ended one of them, and what is over must not be served.
+                    for id in ids_in(&line) {
+                        recalled.told.remove(&id);
+                    }
+                }
             }
         }
     }
@@ -204,6 +221,12 @@ impl LastGood {
     }
 }
 
+/// Whatever in a line could be an endpoint's id.
+fn ids_in(line: &[u8]) -> impl Iterator<Item = EndpointId> {
+    let ids = line.windows(Hyphenated::LENGTH).map(Uuid::try_parse_ascii);
+    ids.flatten().map(EndpointId)
+}
+
 fn write_line(to: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *to, line)?;
     to.write_all(b"\n")
@@ -234,6 +257,13 @@ mod tests {
         specs.iter().map(|spec| (spec.id, Arc::clone(spec))).collect()
     }
 
+    /// What a file holds all of which can be read.
+    fn whole(file: &LastGood) -> Told {
+        let recalled = file.read().unwrap().unwrap();
+        assert_eq!(recalled.unreadable, 0);
+        recalled.told
+    }
+
     #[test]
     fn changes_are_read_as_if_everything_had_been_written() {
         let folder = tempfile::tempdir().unwrap();
@@ -244,13 +274,12 @@ mod tests {
         assert!(!file.is_spent(2));
         file.append(&[(goes.id, None)].into()).unwrap();
         file.append(&[(comes.id, Some(comes.clone()))].into()).unwrap();
-        assert_eq!(file.read().unwrap(), Some(of(&[stays.clone(), comes])));
+        assert_eq!(whole(&file), of(&[stays.clone(), comes]));
         // What a crash cut off was not written yet.
         let path = folder.path().join("feed.jsonl");
-        let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() - 5]).unwrap();
-        let left = file.read().unwrap().unwrap();
-        assert_eq!(left, of(&[stays]));
+        let all = fs::read(&path).unwrap();
+        fs::write(&path, &all[..all.len() - 5]).unwrap();
+        assert_eq!(whole(&file), of(&[stays]));
     }
 
     #[test]
@@ -268,7 +297,7 @@ mod tests {
         assert_eq!(appended, PAST_LINES_MAX + 1);
         file.replace(&told).unwrap();
         assert!(!file.is_spent(told.len()));
-        assert_eq!(file.read().unwrap(), Some(told));
+        assert_eq!(whole(&file), told);
     }
 
     #[test]
@@ -277,7 +306,7 @@ mod tests {
         let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
         assert!(file.read().unwrap().is_none());
         file.replace(&Told::new()).unwrap();
-        assert_eq!(file.read().unwrap(), Some(Told::new()));
+        assert_eq!(whole(&file), Told::new());
         let other = LastGood::new(folder.path(), "two".parse().unwrap());
         assert!(matches!(other.read(), Err(LastGoodError::Stranger { of, .. }) if of.as_str() == "one"));
         let path = folder.path().join("feed.jsonl");
@@ -286,9 +315,42 @@ mod tests {
             file.read(),
             Err(LastGoodError::Version { version: 3, .. })
         ));
-        for bad in ["", "{", "{\"version\":2,\"node\":\"one\"}\n{\n"] {
+        for bad in ["", "{"] {
             fs::write(&path, bad).unwrap();
             assert!(matches!(file.read(), Err(LastGoodError::Form { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_takes_nothing_else_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
+        let (kept, ended, changed, broken) = (spec(1), spec(2), spec(3), spec(4));
+        file.replace(&of(&[
+            kept.clone(),
+            ended.clone(),
+            changed.clone(),
+            broken.clone(),
+        ]))
+        .unwrap();
+        let later = Arc::new(EndpointSpec {
+            generation: 5,
+            ..EndpointSpec::clone(&changed)
+        });
+        let line = |line| serde_json::to_vec(&line).unwrap();
+        let mut unlucky = line(Line::Put(broken.clone()));
+        unlucky[1] = 0;
+        let mut over = line(Line::Remove(ended.id));
+        over[3] = b'\xff';
+        let mut lines = fs::read(folder.path().join("feed.jsonl")).unwrap();
+        let noise = b"\0\0\0\0".to_vec();
+        for added in [unlucky, over, noise, line(Line::Put(later.clone()))] {
+            lines.extend(added);
+            lines.push(b'\n');
+        }
+        fs::write(folder.path().join("feed.jsonl"), lines).unwrap();
+        let recalled = file.read().unwrap().unwrap();
+        assert_eq!(recalled.unreadable, 3);
+        assert_eq!(recalled.told, of(&[kept, later]));
     }
 }
