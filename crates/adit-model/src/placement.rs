@@ -191,6 +191,18 @@ impl Placement {
         loads
     }
 
+    /// The placement without a gateway that has no shards: what is left of it is its slice. `None` where it has some, and where
+    /// nothing is known of it.
+    #[must_use]
+    pub fn without(&self, node: &NodeName) -> Option<Placement> {
+        let has_none = !self.loads().contains_key(node);
+        (has_none && self.slices.of(node).is_some()).then(|| Self {
+            epoch: self.epoch + 1,
+            shards: self.shards.clone(),
+            slices: self.slices.without(node),
+        })
+    }
+
     /// The placement that follows when exactly `live` may have shards; `None` where this one will do.
     ///
     /// Each gateway gets at most its even share, rounded up. A shard moves only where its gateway is gone or has more than
@@ -317,6 +329,25 @@ mod tests {
                 prop_assert_eq!(next.node(*at), Some(&new));
             }
             prop_assert!(moved.len() <= SHARDS.div_ceil(live.len()));
+        }
+
+        #[test]
+        fn a_gateway_that_is_gone_is_forgotten_and_nothing_moves(
+            steps in proptest::collection::vec(nodes(), 2..4)
+        ) {
+            let before = after(&steps);
+            let live = steps.last().unwrap();
+            for (node, _) in before.slices().iter() {
+                let next = before.without(node);
+                prop_assert_eq!(next.is_some(), !live.contains(node));
+                let Some(next) = next else { continue };
+                prop_assert_eq!(next.slice(node), None);
+                prop_assert_eq!(next.epoch(), before.epoch() + 1);
+                prop_assert_eq!(moved(&before, &next), Vec::<usize>::new());
+                prop_assert!(live.iter().all(|node| next.slice(node) == before.slice(node)));
+                prop_assert_eq!(next.next(live), None, "nobody has to do anything");
+                prop_assert_eq!(next.without(node), None);
+            }
         }
 
         #[test]

@@ -77,6 +77,14 @@ impl Slices {
         }
         next
     }
+
+    /// The same without a gateway: its part is free for another.
+    #[must_use]
+    pub fn without(&self, node: &NodeName) -> Self {
+        let mut next = self.clone();
+        next.0.remove(node);
+        next
+    }
 }
 
 #[cfg(test)]

@@ -169,7 +169,10 @@ fn operators() -> OpenApiRouter<Arc<App>> {
         ))
         .routes(routes!(operator::diagnosis::endpoint_diagnose))
         .routes(routes!(operator::gateway::gateway_list))
-        .routes(routes!(operator::gateway::gateway_set))
+        .routes(routes!(
+            operator::gateway::gateway_set,
+            operator::gateway::gateway_forget
+        ))
         .routes(routes!(operator::connection::connection_list))
         .routes(routes!(operator::whitelist::whitelist_list))
         .routes(routes!(operator::vpc::vpc_list))

@@ -26,7 +26,8 @@ use crate::{
 };
 
 pub use nodes::{
-    ControlArgs, Gateway, GatewayCheck, GatewayDrain, GatewayRun, Gateways, Networks, NodeArgs, OnControlLoss,
+    ControlArgs, Gateway, GatewayCheck, GatewayDrain, GatewayForget, GatewayRun, Gateways, Networks,
+    NodeArgs, OnControlLoss,
 };
 
 /// A self-hosted VPC Endpoint service: private endpoints between tenants, with the VPCEP v1 API of Open Telekom Cloud.
@@ -88,7 +89,7 @@ pub enum Command {
     /// Serves the API, identity and networks of the region file, and what gateways follow, on an address of its own. Makes
     /// nothing in the kernel; endpoints wait as `creating` until a gateway serves them.
     Api(Box<Api>),
-    /// List the gateways of a region that are processes of their own: what they do, and since when they were not heard of.
+    /// List the gateways of a region that are processes of their own: what they do, and which are away.
     Gateways(Box<Gateways>),
     /// Make the networks of a region's embedded cloud on this machine, as namespaces, for the gateways here (`adit gateway run`).
     ///

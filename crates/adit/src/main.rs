@@ -51,6 +51,9 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Drain(args)) => {
             admin::drain(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
         }
+        Command::Gateway(Gateway::Forget(args)) => {
+            admin::forget(&args).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+        }
         Command::Lab(args) => {
             let ended = lab::command::run(args);
             ended.map_or_else(|e| fail_with(&e, e.status()), |well| u8::from(!well).into())

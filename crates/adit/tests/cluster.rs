@@ -165,3 +165,40 @@ fn a_gateway_that_falls_silent_is_let_go_of_and_another_takes_over() {
     let mut next = control.follow("next", "");
     assert!(has(&mut next));
 }
+
+#[test]
+fn a_gateway_that_is_gone_for_good_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Arc::new(Control::start(folder.path(), &[]));
+    let refused = |name: &str, words: &str| {
+        let said = control.refused(&["gateway", "forget", name]);
+        assert!(said.contains(words), "{said}");
+    };
+    refused("one", "There is no gateway one");
+    let status = |name: &str| Some(control.listed(name)?["status"].clone());
+    let comes = |name: &'static str| {
+        control.follow(name, "").next();
+        Alive::new(&control, name)
+    };
+    let one = comes("one");
+    until("the first", || (status("one")? == "up").then_some(()));
+    refused("one", "gateway one is there: stop it first");
+    drop(one);
+    until("its end", || (status("one")? == "away").then_some(()));
+    refused("one", "gateway one has 4096 shards");
+    let two = comes("two");
+    until("the second to have all", || {
+        (control.listed("two")?["shards"] == 4096).then_some(())
+    });
+    control.operator(&["gateway", "drain", "one", "--no-wait"]);
+    control.done(&["gateway", "forget", "one"]);
+    assert_eq!(control.listed("one"), None);
+    refused("one", "There is no gateway one");
+    assert_eq!(control.listed("two").unwrap()["shards"], 4096);
+    // Should it come all the same, it is as new, and no drain is left.
+    let _one = comes("one");
+    until("its share", || {
+        (control.listed("one")?["shards"] == 2048).then_some(())
+    });
+    drop(two);
+}

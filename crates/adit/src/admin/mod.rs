@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    cli::{GatewayDrain, Gateways},
+    cli::{GatewayDrain, GatewayForget, Gateways},
     data::DataError,
     terminal,
 };
@@ -188,6 +188,14 @@ pub fn drain(args: &GatewayDrain) -> Result<(), Error> {
     }
     show(args.output, &order, &seen);
     Ok(())
+}
+
+/// Forgets a gateway that is gone for good.
+///
+/// # Errors
+/// By what was missing or refused; nothing was changed then.
+pub fn forget(args: &GatewayForget) -> Result<(), Error> {
+    perform(&args.access, args.output, &Order::forget(&args.name))
 }
 
 /// Waits until a gateway has no endpoints any more, and tells how many it has yet.

@@ -140,6 +140,11 @@ impl Order {
             .with(json!({"draining": draining}))
     }
 
+    /// Forgets a gateway that is gone.
+    pub(super) fn forget(gateway: &str) -> Self {
+        Self::new("DELETE", format!("gateways/{}", part(gateway)), View::Nothing)
+    }
+
     fn new(method: &'static str, path: impl Into<String>, view: View) -> Self {
         Self {
             method,

@@ -57,6 +57,11 @@ pub enum Gateway {
     /// Waits until it has none, and may be stopped without anybody's noticing. Ended before, it goes on by itself: `adit gateways`
     /// says when it is `drained`.
     Drain(Box<GatewayDrain>),
+    /// Forget a gateway that is away and will not come back: `adit gateways` lists it no more.
+    ///
+    /// Its part of the source addresses may be another gateway's from then on, so stop it for good before: one that still runs, cut
+    /// off from the control plane, would go on using them.
+    Forget(Box<GatewayForget>),
 }
 
 /// List gateways.
@@ -81,6 +86,19 @@ pub struct GatewayDrain {
     /// Do not wait until it has no endpoints any more.
     #[arg(long, conflicts_with = "undo")]
     pub no_wait: bool,
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: AdminOutput,
+    /// Which region, and as whom.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// Forget a gateway.
+#[derive(Debug, Args)]
+pub struct GatewayForget {
+    /// Its name.
+    pub name: String,
     /// A table for people, or JSON for programs.
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     pub output: AdminOutput,

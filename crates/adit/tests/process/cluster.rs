@@ -81,6 +81,13 @@ impl Control {
         serde_json::from_slice(&printed.stdout).unwrap()
     }
 
+    /// Has a command carried out that has nothing to print.
+    pub(crate) fn done(&self, words: &[&str]) {
+        let printed = self.command(words);
+        let said = String::from_utf8_lossy(&printed.stderr);
+        assert!(printed.status.success() && printed.stdout.is_empty(), "{said}");
+    }
+
     /// What a command says that is not carried out.
     pub(crate) fn refused(&self, words: &[&str]) -> String {
         let printed = self.command(words);

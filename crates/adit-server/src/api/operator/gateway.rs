@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_model::{body, node::NodeName, time::Timestamp};
-use axum::{Json, body::Bytes, extract::State};
+use axum::{Json, body::Bytes, extract::State, http::StatusCode};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -123,4 +123,20 @@ pub(crate) async fn gateway_set(
 ) -> Result<Json<Gateway>, Failure> {
     let body = body::parse(&bytes)?;
     Ok(Json(app.operator_gateway_set(name, &body).await?.into()))
+}
+
+/// Forget a gateway that is away for good
+///
+/// It is not listed any more, and its part of the source addresses may be another gateway's. Only one that is `away`, or `drained` and
+/// away, and whose endpoints others have. One that comes all the same is as new; until it has heard of a control plane it may serve
+/// what it was told last, by addresses that are another's.
+#[utoipa::path(delete, path = "/admin/v1/gateways/{gateway}", operation_id = "operator_gateway_forget", tag = "Operator",
+    params(OfGateway),
+    responses((status = 204, description = "It is forgotten."), Failures))]
+pub(crate) async fn gateway_forget(
+    State(app): State<Arc<App>>,
+    GatewayPath(name): GatewayPath,
+) -> Result<StatusCode, Failure> {
+    app.operator_gateway_forget(name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -121,4 +121,46 @@ impl App {
         }
         Err(Failure::Busy(ATTEMPTS_MAX))
     }
+
+    /// Forgets a gateway that is away for good: its source addresses may be another's from then on.
+    ///
+    /// # Errors
+    /// 0005 where there is no such gateway; 0002 where it is there, or its endpoints are nobody else's yet.
+    pub async fn operator_gateway_forget(&self, name: NodeName) -> Result<(), Failure> {
+        let pool = self.config.pool;
+        for _ in 0..ATTEMPTS_MAX {
+            self.barrier().await?;
+            let txn = {
+                let state = self.cache.read();
+                let seen = self.gateways(&state).into_iter().find(|seen| seen.name == name);
+                let seen = seen
+                    .ok_or_else(|| ApiError::because(Code::E0005, format!("There is no gateway {name}.")))?;
+                let reason = match (&seen.node, seen.shards) {
+                    (Some(_), _) => Some(format!("gateway {name} is there: stop it first.")),
+                    (None, shards @ 1..) => Some(format!(
+                        "gateway {name} has {shards} shards of endpoints, and no other gateway is there to have them."
+                    )),
+                    (None, 0) => None,
+                };
+                if let Some(reason) = reason {
+                    return Err(ApiError::because(Code::E0002, reason).into());
+                }
+                let mut txn = as_seen(Txn::new(), Key::Node(name.clone()), state.node(&name));
+                let placement = state.placement(&pool);
+                if let Some(next) = placement.and_then(|placement| placement.value.without(&name)) {
+                    let key = Key::Placement(pool);
+                    txn = as_seen(txn, key.clone(), placement).put(key, encode(&next));
+                }
+                let key = Key::Drain(name.clone());
+                match state.drain(&name) {
+                    Some(drain) => as_seen(txn, key.clone(), Some(drain)).delete(key),
+                    None => txn,
+                }
+            };
+            if self.commit(txn).await? {
+                return Ok(());
+            }
+        }
+        Err(Failure::Busy(ATTEMPTS_MAX))
+    }
 }

@@ -23,6 +23,9 @@ async fn a_region_with_a_gateway_of_its_own_lists_none_and_drains_none() {
         let text = reply.body["error_msg"].as_str().unwrap();
         assert!(text.contains(named), "{text}");
     }
+    let path = "/admin/v1/gateways/one";
+    assert_eq!(app.operator.delete(path).await.refused(), (404, "0005"));
+    assert_eq!(app.demo.delete(path).await.refused().0, 403);
     let reply = app
         .demo
         .put("/admin/v1/gateways/one", &json!({"draining": true}))
