@@ -228,7 +228,7 @@ impl Apply {
         let consumer = self.enter(&spec.consumer.namespace).await?;
         let provider = self.enter(&spec.provider.namespace).await?;
         if spec.provider.source.is_unspecified() {
-            let (namespace, slice) = (spec.provider.namespace.clone(), spec.provider.slice);
+            let (namespace, slice) = (spec.provider.namespace.to_string(), spec.provider.slice);
             let slice = slice.unwrap_or(RESERVED);
             return Err(ApplyError::NoSource { namespace, slice });
         }

@@ -42,8 +42,8 @@ async fn machines(test: &str) -> Option<Sandbox> {
 /// The endpoint, on the second machine.
 fn elsewhere(spec: &EndpointSpec) -> EndpointSpec {
     let mut spec = spec.clone();
-    spec.consumer.namespace = CONSUMER_2.to_owned();
-    spec.provider.namespace = PROVIDER_2.to_owned();
+    spec.consumer.namespace = CONSUMER_2.into();
+    spec.provider.namespace = PROVIDER_2.into();
     spec
 }
 

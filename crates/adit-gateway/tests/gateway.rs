@@ -67,7 +67,7 @@ async fn a_namespace_that_is_missing_is_waited_for() {
     // Another endpoint does not wait along: it is within the consumer's VPC.
     let mut inside = spec();
     inside.consumer.ingress = at([10, 0, 0, 8].into());
-    inside.provider.namespace = CONSUMER.to_owned();
+    inside.provider.namespace = CONSUMER.into();
     rig.serve(&inside).await;
 
     sandbox.provider().await;

@@ -35,6 +35,7 @@ pub use switch::parse_enable_status;
 
 use crate::{
     catalogue::{ApiError, Code},
+    fitted,
     id::{DomainId, EndpointId, MarkerId, PoolId, ProjectId, RouteTableId, ServiceId, SubnetId, Vni, VpcId},
     policy::Statement,
     service::{Fault, Service, ServiceType, words},
@@ -97,6 +98,7 @@ pub struct InterfaceLeg {
     /// Whether it has a name in the VPC's private DNS.
     pub enable_dns: bool,
     /// Access-control entries (addresses and blocks) as they were sent.
+    #[serde(deserialize_with = "fitted::list")]
     pub whitelist: Vec<String>,
     /// Whether the entries are enforced.
     pub enable_whitelist: bool,
@@ -133,7 +135,7 @@ pub struct Endpoint {
     /// The service that it leads to.
     pub service: ServiceId,
     /// That service's name when the endpoint was made; replies show the present one while the service is there.
-    pub service_name: String,
+    pub service_name: Box<str>,
     /// The VPC that it lives in.
     pub vpc: VpcId,
     /// That VPC's virtual network, where it has a number.
@@ -149,12 +151,13 @@ pub struct Endpoint {
     /// The pool of gateways that serves it.
     pub pool: PoolId,
     /// The tags.
+    #[serde(deserialize_with = "fitted::list")]
     pub tags: Vec<Tag>,
     /// Free text.
-    pub description: String,
+    pub description: Box<str>,
     /// What the service's owner writes beside it; its own owner never sees it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub connection_description: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub connection_description: Box<str>,
     /// Which of the project's quota slots it fills.
     pub quota_slot: u32,
     /// How many seconds its connections may go on once it is served no more, where whoever ended it said so; else the region's
@@ -171,7 +174,7 @@ pub struct Endpoint {
     /// Whether it was ever `accepted`: a rejected endpoint that was shows its address.
     accepted_once: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
     /// When it was ordered.
     pub created: Created,
     /// When it last changed.
@@ -225,8 +228,8 @@ impl Endpoint {
             marker: place.marker,
             pool: service.pool,
             tags: request.tags,
-            description: request.description,
-            connection_description: String::new(),
+            description: request.description.into(),
+            connection_description: Box::default(),
             quota_slot: place.quota_slot,
             drain_s: None,
             disabled: false,
@@ -270,7 +273,7 @@ impl Endpoint {
 
     /// Why it is `failed`.
     pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
+        self.fault.as_deref()
     }
 
     /// Whether it counts in its service's `connection_count` and keeps the service from being deleted.
@@ -404,7 +407,7 @@ impl Endpoint {
         if !self.is_live() {
             return false;
         }
-        self.fault = Some(fault);
+        self.fault = Some(fault.into());
         self.enter(EndpointStatus::Failed, now);
         true
     }
@@ -415,13 +418,13 @@ impl Endpoint {
         if self.is_live() || self.status == EndpointStatus::Deleting {
             return false;
         }
-        let fault =
+        let fault: Fault =
             ApiError::because(Code::E2003, format!("{service_name} was deleted by its owner.")).into();
-        if self.fault.as_ref() == Some(&fault) {
+        if self.fault() == Some(&fault) {
             return false;
         }
-        self.service_name = service_name.to_owned();
-        self.fault = Some(fault);
+        self.service_name = service_name.into();
+        self.fault = Some(fault.into());
         self.enter(EndpointStatus::Failed, now);
         true
     }

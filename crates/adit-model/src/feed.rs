@@ -3,7 +3,7 @@
 //! The control plane says what should be ([`EndpointSpec`], all that a gateway needs to serve one endpoint); the gateway
 //! says what is ([`EndpointReport`]). Owns the types of both directions; never how they travel (in process, or by HTTP).
 
-use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU32};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU32, sync::Arc};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub struct EndpointSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConsumerLeg {
     /// The name of the VPC's namespace on the node.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The number of the VPC's virtual network, where it has one.
     pub vni: Option<Vni>,
     /// What of the VPC leads to the endpoint.
@@ -79,7 +79,7 @@ pub enum Ingress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProviderLeg {
     /// The name of the VPC's namespace on the node.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The address that connections come from, out of 198.19.128.0/17; where the gateway has a slice it picks one itself.
     pub source: Ipv4Addr,
     /// The part of that range that is the gateway's own; absent where all of it is.

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod diagnosis;
 pub mod endpoint;
 pub mod feed;
+mod fitted;
 pub mod iam;
 pub mod id;
 pub mod listing;

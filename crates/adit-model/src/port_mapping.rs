@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     body,
     catalogue::{ApiError, Code},
+    fitted,
     id::ServiceId,
 };
 
@@ -150,6 +151,7 @@ fn check_duplicates(mappings: &[PortMapping]) -> Result<(), ApiError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The pairs in use, with the service that uses each.
+    #[serde(deserialize_with = "fitted::list")]
     pub claims: Vec<Claim>,
 }
 

@@ -29,6 +29,7 @@ pub use upgrade::{parse_endpoint_upgrade, parse_service_upgrade};
 
 use crate::{
     catalogue::{ApiError, Code},
+    fitted,
     id::{DomainId, PoolId, PortId, ProjectId, ServiceId, VpcId},
     name,
     port_mapping::PortMapping,
@@ -213,15 +214,19 @@ pub struct Service {
     /// The account that owns it.
     pub domain: DomainId,
     /// The composed name, as every reply shows it.
-    pub name: String,
+    pub name: Box<str>,
     /// Present for a public service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public: Option<Public>,
+    pub public: Option<Box<Public>>,
     /// What is behind it.
     #[serde(flatten)]
     pub backend: Backend,
     /// What is behind it beside that; only the store and the gateway see it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "fitted::list"
+    )]
     pub more_backends: Vec<MoreBackend>,
     /// The backend's VPC.
     pub vpc: VpcId,
@@ -235,11 +240,13 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_profile: Option<ProxyProfile>,
     /// The port mappings.
+    #[serde(deserialize_with = "fitted::list")]
     pub ports: Vec<PortMapping>,
     /// The tags.
+    #[serde(deserialize_with = "fitted::list")]
     pub tags: Vec<Tag>,
     /// Free text.
-    pub description: String,
+    pub description: Box<str>,
     /// Which of the project's quota slots it fills; a public service fills none.
     pub quota_slot: Option<u32>,
     /// Whether it takes professional endpoints, too; nothing that is served depends on it.
@@ -247,7 +254,7 @@ pub struct Service {
     professional: bool,
     status: ServiceStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
     /// When it was ordered.
     pub created: Created,
     /// When it last changed.
@@ -280,7 +287,7 @@ impl Service {
     pub fn new(request: ServiceCreate, place: ServicePlace<'_>) -> Self {
         Self {
             id: place.id,
-            name: name::compose(place.region, &request.short_name, place.id),
+            name: name::compose(place.region, &request.short_name, place.id).into(),
             project: place.project,
             domain: place.domain,
             public: None,
@@ -297,7 +304,7 @@ impl Service {
             proxy_profile: None,
             ports: request.ports,
             tags: request.tags,
-            description: request.description,
+            description: request.description.into(),
             quota_slot: place.quota_slot,
             professional: false,
             status: ServiceStatus::Creating,
@@ -315,10 +322,10 @@ impl Service {
         }
         Self {
             id: place.id,
-            name: request.name,
+            name: request.name.into(),
             project: place.project,
             domain: place.domain,
-            public: Some(request.public),
+            public: Some(request.public.into()),
             backend,
             more_backends: Vec::new(),
             vpc: request.vpc,
@@ -328,7 +335,7 @@ impl Service {
             proxy_profile: None,
             ports: request.ports,
             tags: Vec::new(),
-            description: request.description,
+            description: request.description.into(),
             quota_slot: place.quota_slot,
             professional: false,
             status: ServiceStatus::Creating,
@@ -361,7 +368,7 @@ impl Service {
 
     /// Why it is `failed`.
     pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
+        self.fault.as_deref()
     }
 
     /// Whether its port mappings count against others' (spec 0.6, rule 4).
@@ -400,7 +407,7 @@ impl Service {
             return false;
         }
         self.enter(ServiceStatus::Failed, now);
-        self.fault = Some(fault);
+        self.fault = Some(fault.into());
         true
     }
 
@@ -451,7 +458,7 @@ impl Service {
         }
         self.approval_enabled = approval_enabled.unwrap_or(self.approval_enabled);
         if let Some(short) = short_name {
-            self.name = name::compose(region, &short, self.id);
+            self.name = name::compose(region, &short, self.id).into();
         }
         self.ports = ports.unwrap_or_else(|| std::mem::take(&mut self.ports));
         if let (Backend::Port(backend), Some(port)) = (&mut self.backend, port)
@@ -463,7 +470,9 @@ impl Service {
             self.more_backends.retain(|more| more.port != port);
         }
         self.tcp_proxy = tcp_proxy.unwrap_or(self.tcp_proxy);
-        self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));
+        if let Some(description) = description {
+            self.description = description.into();
+        }
         self.touch(now);
         Ok(())
     }

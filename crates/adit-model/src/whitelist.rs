@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     body::{self, Body},
     catalogue::{ApiError, Code},
+    fitted,
     id::{DomainId, RecordId},
     service::words,
     time::Created,
@@ -119,6 +120,7 @@ impl WhitelistRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whitelist {
     /// In the order of their adding.
+    #[serde(deserialize_with = "fitted::list")]
     pub records: Vec<WhitelistRecord>,
 }
 

@@ -147,12 +147,14 @@ impl Feed {
         leaving: &[EndpointId],
         placement: Option<Arc<Placement>>,
     ) {
-        let wanted: Wanted = wanted.into_iter().collect();
-        let mut vpcs = Vpcs::default();
-        wanted.iter().for_each(|spec| vpcs.insert(spec));
+        let (mut all, mut vpcs) = (Wanted::default(), Vpcs::default());
+        for mut spec in wanted {
+            vpcs.insert(&mut spec);
+            all.insert(spec);
+        }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        inner.wanted = wanted;
+        inner.wanted = all;
         inner.vpcs = vpcs;
         inner.staying.clear();
         if let (Owners::Placed(owners), Some(placement)) = (&mut inner.owners, placement) {
@@ -230,14 +232,18 @@ impl Feed {
     }
 
     /// Says what should be served for an endpoint; the same again is nothing new.
-    pub fn put(&self, spec: EndpointSpec) {
+    pub fn put(&self, mut spec: EndpointSpec) {
         let mut inner = self.inner.lock();
+        let inner = &mut *inner;
         let id = spec.id;
         // A document may change without a change of what is served: then there is nothing to say.
         let known = inner.wanted.get(id);
         if !known.is_some_and(|known| asks_the_same(known, &spec)) {
-            inner.vpcs.insert(&spec);
-            inner.wanted.insert(Arc::new(spec));
+            if let Some(known) = known.map(Arc::clone) {
+                inner.vpcs.remove(&known);
+            }
+            inner.vpcs.insert(&mut spec);
+            inner.wanted.insert(spec);
         }
         if inner.settle(id) {
             self.told.send_replace(());
@@ -252,8 +258,9 @@ impl Feed {
         if inner.unsettled.has(id) {
             inner.settle(id);
         }
-        inner.wanted.remove(id);
-        inner.vpcs.remove(id);
+        if let Some(spec) = inner.wanted.remove(id) {
+            inner.vpcs.remove(&spec);
+        }
         let mut told = false;
         let mut held = false;
         for node in inner.nodes.values_mut() {

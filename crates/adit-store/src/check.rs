@@ -182,7 +182,7 @@ impl Checker<'_> {
             Key::PublicName(name) => {
                 let holder = self.state.public_name(name);
                 let service = holder.and_then(|id| self.state.service(&id));
-                let fits = service.is_some_and(|s| s.public.is_some() && s.name == *name);
+                let fits = service.is_some_and(|s| s.public.is_some() && *s.name == **name);
                 self.expect(fits, key, || no_such("public service", holder, "has this name"));
             }
             Key::Guard(of) => self.look_at_guard(key, of),
@@ -228,7 +228,7 @@ impl Checker<'_> {
         }
         if service.public.is_some() && is_live {
             let holds = self.state.public_name(&service.name) == Some(id);
-            self.needs(Key::PublicName(service.name.clone()), holds, &who);
+            self.needs(Key::PublicName(service.name.to_string()), holds, &who);
         }
         if matches!(
             service.status(),

@@ -466,8 +466,8 @@ impl Follower {
 
     fn here(&self, spec: &EndpointSpec) -> EndpointSpec {
         let mut spec = spec.clone();
-        spec.consumer.namespace = (self.node.namespace)(&spec.consumer.namespace);
-        spec.provider.namespace = (self.node.namespace)(&spec.provider.namespace);
+        spec.consumer.namespace = (self.node.namespace)(&spec.consumer.namespace).into();
+        spec.provider.namespace = (self.node.namespace)(&spec.provider.namespace).into();
         spec
     }
 

@@ -15,12 +15,12 @@ pub(super) fn spec() -> EndpointSpec {
         service: ServiceId::random(),
         marker: MarkerId::from_random(7),
         consumer: ConsumerLeg {
-            namespace: "consumer".to_owned(),
+            namespace: "consumer".into(),
             vni: None,
             ingress: Ingress::Blocks(Vec::new()),
         },
         provider: ProviderLeg {
-            namespace: "provider".to_owned(),
+            namespace: "provider".into(),
             source: [198, 19, 128, 1].into(),
             slice: None,
             backend: None,

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use adit_model::{feed::EndpointSpec, id::EndpointId, placement::shard};
@@ -14,9 +15,9 @@ use ipnet::Ipv4Net;
 /// Who has what.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    of: HashMap<EndpointId, (String, Ipv4Addr)>,
+    of: HashMap<EndpointId, (Arc<str>, Ipv4Addr)>,
     /// By provider's VPC.
-    taken: HashMap<String, HashSet<Ipv4Addr>>,
+    taken: HashMap<Arc<str>, HashSet<Ipv4Addr>>,
     /// Endpoints that there was no address for.
     without: BTreeSet<EndpointId>,
 }
@@ -51,10 +52,10 @@ impl Sources {
         spec.provider.source = free.unwrap_or(Ipv4Addr::UNSPECIFIED);
     }
 
-    fn give(&mut self, id: EndpointId, vpc: &str, source: Ipv4Addr) {
+    fn give(&mut self, id: EndpointId, vpc: &Arc<str>, source: Ipv4Addr) {
         self.release(id);
-        self.of.insert(id, (vpc.to_owned(), source));
-        self.taken.entry(vpc.to_owned()).or_default().insert(source);
+        self.of.insert(id, (Arc::clone(vpc), source));
+        self.taken.entry(Arc::clone(vpc)).or_default().insert(source);
     }
 
     /// Lets others have an endpoint's address. Answers whom there was none for.
@@ -90,7 +91,7 @@ mod tests {
 
     fn spec(id: EndpointId, vpc: &str, slice: &str) -> EndpointSpec {
         let mut spec = EndpointSpec { id, ..sample::spec() };
-        spec.provider.namespace = vpc.to_owned();
+        spec.provider.namespace = vpc.into();
         spec.provider.source = [198, 19, 200, 7].into();
         spec.provider.slice = Some(slice.parse().unwrap());
         spec

@@ -52,7 +52,7 @@ impl Gateway {
         };
         for name in [&spec.consumer.namespace, &spec.provider.namespace] {
             if !self.apply.is_there(name).await {
-                found.missing_namespaces.push(name.clone());
+                found.missing_namespaces.push(name.to_string());
             }
         }
         if !found.missing_namespaces.is_empty() {

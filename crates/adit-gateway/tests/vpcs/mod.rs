@@ -376,12 +376,12 @@ pub(crate) fn spec() -> EndpointSpec {
         service: ServiceId::random(),
         marker: MarkerId::from_random(MARKER),
         consumer: ConsumerLeg {
-            namespace: CONSUMER.to_owned(),
+            namespace: CONSUMER.into(),
             vni: Vni::new(VNI),
             ingress: at(ENDPOINT_IP),
         },
         provider: ProviderLeg {
-            namespace: PROVIDER.to_owned(),
+            namespace: PROVIDER.into(),
             source: SOURCE,
             slice: None,
             backend: Some(BACKEND_IP),

@@ -70,10 +70,10 @@ impl Endpoint {
                 format!("Endpoint {} is deleting.", self.id),
             ));
         }
-        if self.connection_description == text {
+        if *self.connection_description == *text {
             return Ok(false);
         }
-        text.clone_into(&mut self.connection_description);
+        self.connection_description = text.into();
         self.updated_at = now.at_least(self.updated_at);
         Ok(true)
     }

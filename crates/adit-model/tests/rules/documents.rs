@@ -79,7 +79,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
         service: ServiceId(uuid(3)),
         marker: MarkerId::new(201_515_901).unwrap(),
         consumer: ConsumerLeg {
-            namespace: "vpc-5".to_owned(),
+            namespace: "vpc-5".into(),
             vni: Vni::new(0x00_12ab),
             ingress: Ingress::Address {
                 ip: [10, 20, 5, 40].into(),
@@ -87,7 +87,7 @@ fn what_a_gateway_is_told_and_what_it_answers_read_back() {
             },
         },
         provider: ProviderLeg {
-            namespace: "vpc-2".to_owned(),
+            namespace: "vpc-2".into(),
             source: [198, 19, 128, 1].into(),
             slice: Some("198.19.128.0/22".parse().unwrap()),
             backend: Some([192, 168, 0, 10].into()),

@@ -49,7 +49,7 @@ fn sample_service(exchange: &Exchange) -> Service {
     };
     let mut service = service(status);
     service.id = "2cf745d6-b57a-5b26-823d-dd9761a6cda4".parse().unwrap();
-    service.name = format!("eu-de.orders-api.{}", service.id);
+    service.name = format!("eu-de.orders-api.{}", service.id).into();
     service.pool = "de321837-8360-5c8c-a190-05268a5448e7".parse().unwrap();
     service.approval_enabled = exchange.note != "interface, no approval";
     service

@@ -119,7 +119,7 @@ fn check(endpoint: &mut Endpoint, step: Step, now: i64) {
     }
     if step == Step::Orphan && endpoint.status() == EndpointStatus::Failed {
         assert_eq!(endpoint.fault(), Some(&orphaned()));
-        assert_eq!(endpoint.service_name, SERVICE_NAME);
+        assert_eq!(&*endpoint.service_name, SERVICE_NAME);
     }
     check_invariants(endpoint);
 }

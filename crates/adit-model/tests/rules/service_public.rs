@@ -212,5 +212,5 @@ fn a_public_service_needs_no_approval_and_fills_no_slot() {
     assert_eq!(service.status(), ServiceStatus::Available);
     assert!(!service.approval_enabled);
     assert_eq!((service.quota_slot, service.port()), (None, None));
-    assert_eq!(service.name, "com.t-systems.otc.eu-de.obs");
+    assert_eq!(&*service.name, "com.t-systems.otc.eu-de.obs");
 }

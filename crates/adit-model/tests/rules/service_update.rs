@@ -106,8 +106,8 @@ fn each_field_alone_changes_itself_and_nothing_else() {
                 "approval_enabled" => expected.approval_enabled = false,
                 "service_name" => {
                     expected.name = match value.as_str().unwrap() {
-                        "" => format!("eu-de.{}", before.id),
-                        short => format!("eu-de.{short}.{}", before.id),
+                        "" => format!("eu-de.{}", before.id).into(),
+                        short => format!("eu-de.{short}.{}", before.id).into(),
                     };
                 }
                 "ports" => expected.ports = serde_json::from_value(with_protocol(value)).unwrap(),
@@ -119,7 +119,7 @@ fn each_field_alone_changes_itself_and_nothing_else() {
                     (port.id, port.ip) = (PortId(uuid(11)), None);
                 }
                 "tcp_proxy" => expected.tcp_proxy = adit_model::service::TcpProxy::Close,
-                "description" => expected.description = String::new(),
+                "description" => expected.description = Box::default(),
                 other => panic!("{other}"),
             }
         }

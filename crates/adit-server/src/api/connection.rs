@@ -47,7 +47,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(super) fn of(e: &Endpoint, config: &Config) -> Self {
         Self {
-            description: config.superset.then(|| e.connection_description.clone()),
+            description: config.superset.then(|| e.connection_description.clone().into()),
             id: e.id,
             marker_id: e.marker,
             domain_id: e.domain.clone(),

@@ -130,7 +130,7 @@ impl Endpoint {
             specification_name: SPECIFICATION,
             endpoint_pool_id: e.pool,
             tags: e.tags.clone(),
-            description: e.description.clone(),
+            description: e.description.clone().into(),
             created_at: e.created.at,
             updated_at: e.updated_at,
             error: FaultView::list(e.fault()),

@@ -111,7 +111,7 @@ pub(crate) async fn public_service_list(
             .as_ref()
             .map(|public| public.owner.clone())
             .unwrap_or_default(),
-        service_name: service.name.clone(),
+        service_name: service.name.clone().into(),
         service_type: service.service_type(),
         created_at: service.created.at,
         is_charge: is_charge(&service),
@@ -136,7 +136,7 @@ pub(crate) async fn service_describe(
     let service = app.service_describe(&query).await?;
     Ok(Json(EndpointServiceDescription {
         id: service.id,
-        service_name: service.name.clone(),
+        service_name: service.name.clone().into(),
         service_type: service.service_type(),
         created_at: service.created.at,
         is_charge: is_charge(&service),

@@ -137,7 +137,7 @@ impl EndpointService {
             port_id: s.port().map(|p| p.id),
             vpc_id: s.vpc,
             pool_id: s.pool,
-            service_name: s.name.clone(),
+            service_name: s.name.clone().into(),
             service_type: s.service_type(),
             server_type: s.port().map(|p| p.server_type),
             approval_enabled: s.approval_enabled,
@@ -148,7 +148,7 @@ impl EndpointService {
             ports: s.ports.clone(),
             tcp_proxy: s.tcp_proxy,
             tags: s.tags.clone(),
-            description: s.description.clone(),
+            description: s.description.clone().into(),
             created_at: s.created.at,
             updated_at: s.updated_at,
             error: FaultView::list(s.fault()),
@@ -359,6 +359,6 @@ pub(crate) async fn service_rename(
     let body = body::parse(&bytes)?;
     let seen = app.service_rename(&scope, id, &body).await?;
     Ok(Json(EndpointServiceName {
-        endpoint_service_name: seen.service.name.clone(),
+        endpoint_service_name: seen.service.name.clone().into(),
     }))
 }

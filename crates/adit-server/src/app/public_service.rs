@@ -125,7 +125,7 @@ impl App {
             .or_else(|| name.and_then(named))
             .and_then(|id| state.service(&id))
             .filter(|s| s.status() != ServiceStatus::Deleting)
-            .filter(|s| name.is_none_or(|name| s.name == name));
+            .filter(|s| name.is_none_or(|name| *s.name == *name));
         match found {
             Some(service) => Ok(Arc::clone(&service.value)),
             None => {

@@ -287,7 +287,7 @@ impl App {
                     txn = txn.delete(Key::Quota(old.project.clone(), QuotaType::EndpointService, slot));
                 }
                 if old.public.is_some() {
-                    txn = txn.delete(Key::PublicName(old.name.clone()));
+                    txn = txn.delete(Key::PublicName(old.name.to_string()));
                 }
                 let txn = compare_guard(txn, Key::Service(id), &state);
                 drop_claims(txn, &state, &old)

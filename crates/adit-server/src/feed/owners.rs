@@ -38,38 +38,50 @@ pub(super) enum Owners {
     Placed(Arc<Placement>),
 }
 
-/// Which endpoints have a leg in which VPC: by [`vpc_hash`], the consumer's first.
+/// Which endpoints have a leg in which VPC.
 #[derive(Debug, Default)]
 pub(super) struct Vpcs {
-    of: HashMap<EndpointId, [Arc<str>; 2]>,
+    /// What stands for each VPC ([`vpc_hash`]), by the name of its namespace. Specifications have these names, too: each is in
+    /// memory once.
+    hashes: HashMap<Arc<str>, Arc<str>>,
     endpoints: HashMap<Arc<str>, HashSet<EndpointId>>,
 }
 
 impl Vpcs {
-    pub(super) fn insert(&mut self, spec: &EndpointSpec) {
-        let legs = [&spec.consumer.namespace, &spec.provider.namespace].map(|namespace| {
-            // The control plane calls a namespace by the VPC's id.
-            let id = namespace.parse::<VpcId>();
-            let vpc = id.map_or_else(|_| namespace.clone(), vpc_hash);
-            let known = self.endpoints.get_key_value(vpc.as_str());
-            known.map_or_else(|| vpc.into(), |(known, _)| Arc::clone(known))
-        });
-        for vpc in &legs {
-            let inside = self.endpoints.entry(Arc::clone(vpc)).or_default();
-            inside.insert(spec.id);
+    pub(super) fn insert(&mut self, spec: &mut EndpointSpec) {
+        for namespace in [&mut spec.consumer.namespace, &mut spec.provider.namespace] {
+            let vpc = if let Some((known, vpc)) = self.hashes.get_key_value(namespace) {
+                *namespace = Arc::clone(known);
+                Arc::clone(vpc)
+            } else {
+                // The control plane calls a namespace by the VPC's id.
+                let id = namespace.parse::<VpcId>();
+                let vpc = id.map_or_else(|_| Arc::clone(namespace), |id| vpc_hash(id).into());
+                self.hashes.insert(Arc::clone(namespace), Arc::clone(&vpc));
+                vpc
+            };
+            self.endpoints.entry(vpc).or_default().insert(spec.id);
         }
-        self.of.insert(spec.id, legs);
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId) {
-        for vpc in self.of.remove(&id).into_iter().flatten() {
-            if let Some(inside) = self.endpoints.get_mut(&vpc) {
-                inside.remove(&id);
+    pub(super) fn remove(&mut self, spec: &EndpointSpec) {
+        for namespace in [&spec.consumer.namespace, &spec.provider.namespace] {
+            let Some(vpc) = self.hashes.get(namespace) else {
+                continue;
+            };
+            if let Some(inside) = self.endpoints.get_mut(vpc) {
+                inside.remove(&spec.id);
                 if inside.is_empty() {
-                    self.endpoints.remove(&vpc);
+                    self.endpoints.remove(vpc);
+                    self.hashes.remove(namespace);
                 }
             }
         }
+    }
+
+    /// What stands for the VPCs that an endpoint has legs in: the consumer's, and the provider's.
+    fn legs(&self, spec: &EndpointSpec) -> [Option<&Arc<str>>; 2] {
+        [&spec.consumer.namespace, &spec.provider.namespace].map(|namespace| self.hashes.get(namespace))
     }
 
     pub(super) fn inside(&self, vpc: &str) -> impl Iterator<Item = EndpointId> {
@@ -285,13 +297,13 @@ impl Inner {
     }
 
     pub(super) fn can(&self, node: &Node, spec: &EndpointSpec) -> bool {
-        let legs = self.vpcs.of.get(&spec.id).into_iter().flatten();
-        node.abilities.can_do(spec.tcp_proxy) && legs.into_iter().all(|vpc| node.abilities.has(vpc))
+        let mut legs = self.vpcs.legs(spec).into_iter().flatten();
+        node.abilities.can_do(spec.tcp_proxy) && legs.all(|vpc| node.abilities.has(vpc))
     }
 
     /// What an endpoint's gateway lacks to serve it, which every other lacks, too.
     pub(super) fn lack(&self, id: EndpointId) -> Option<String> {
-        let (spec, legs) = (self.wanted.get(id)?, self.vpcs.of.get(&id)?);
+        let spec = self.wanted.get(id)?;
         let staying = self
             .staying
             .iter()
@@ -306,7 +318,8 @@ impl Inner {
         }
         let names = names.join(", ");
         let namespaces = [&spec.consumer.namespace, &spec.provider.namespace];
-        let without = legs.iter().zip(namespaces).find(|(vpc, _)| {
+        let legs = self.vpcs.legs(spec).into_iter().flatten();
+        let without = legs.zip(namespaces).find(|(vpc, _)| {
             let mut legs = staying.iter().map(|node| node.abilities.has(vpc));
             legs.all(|has| !has)
         });

@@ -59,12 +59,12 @@ pub fn specify(state: &State, config: &Config, id: EndpointId) -> Option<Endpoin
         service: service.id,
         marker: endpoint.marker,
         consumer: ConsumerLeg {
-            namespace: (config.namespace)(endpoint.vpc),
+            namespace: (config.namespace)(endpoint.vpc).into(),
             vni: endpoint.vni,
             ingress,
         },
         provider: ProviderLeg {
-            namespace: (config.namespace)(service.vpc),
+            namespace: (config.namespace)(service.vpc).into(),
             source: endpoint.source?.ip,
             slice: None,
             backend,

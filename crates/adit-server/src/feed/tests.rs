@@ -30,7 +30,7 @@ fn spec(n: u128, generation: u64) -> EndpointSpec {
         service: ServiceId(Uuid::from_u128(1)),
         marker: MarkerId::from_random(7),
         consumer: ConsumerLeg {
-            namespace: "consumer".to_owned(),
+            namespace: "consumer".into(),
             vni: None,
             ingress: Ingress::Address {
                 ip: [10, 0, 0, 1].into(),
@@ -38,7 +38,7 @@ fn spec(n: u128, generation: u64) -> EndpointSpec {
             },
         },
         provider: ProviderLeg {
-            namespace: "provider".to_owned(),
+            namespace: "provider".into(),
             source: [198, 19, 128, 1].into(),
             slice: None,
             backend: None,

@@ -27,27 +27,23 @@ impl Default for Wanted {
     }
 }
 
-impl FromIterator<EndpointSpec> for Wanted {
-    fn from_iter<I: IntoIterator<Item = EndpointSpec>>(specs: I) -> Self {
-        let mut wanted = Self::default();
-        specs.into_iter().for_each(|spec| wanted.insert(Arc::new(spec)));
-        wanted
-    }
-}
-
 impl Wanted {
     pub(super) fn get(&self, id: EndpointId) -> Option<&Arc<EndpointSpec>> {
         self.shards[shard(id)].get(&id)
     }
 
-    pub(super) fn insert(&mut self, spec: Arc<EndpointSpec>) {
-        let former = self.shards[shard(spec.id)].insert(spec.id, spec);
+    /// Puts one in, and answers what was there before.
+    pub(super) fn insert(&mut self, spec: EndpointSpec) -> Option<Arc<EndpointSpec>> {
+        let former = self.shards[shard(spec.id)].insert(spec.id, Arc::new(spec));
         self.len += usize::from(former.is_none());
+        former
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId) {
+    /// Takes one out, if it is there.
+    pub(super) fn remove(&mut self, id: EndpointId) -> Option<Arc<EndpointSpec>> {
         let former = self.shards[shard(id)].remove(&id);
         self.len -= usize::from(former.is_some());
+        former
     }
 
     /// How many endpoints there are.

@@ -102,7 +102,7 @@ fn holds(state: &State, entry: &Entry) -> bool {
             let id: ServiceId = decode(&entry.value).unwrap();
             state
                 .service(&id)
-                .is_some_and(|s| s.name == name && s.public.is_some())
+                .is_some_and(|s| *s.name == *name && s.public.is_some())
         }
         Some(Key::RouteTable(id)) => {
             let table = state.route_table(&id).unwrap();

@@ -120,8 +120,8 @@ fn vpc(n: u8) -> String {
 fn mixed() -> Vec<EndpointSpec> {
     let mixed = (0..60_u8).map(|n| {
         let mut spec = spec(u128::from(n) + 1, 1);
-        spec.consumer.namespace = vpc(n % 3);
-        spec.provider.namespace = vpc(n / 3 % 3);
+        spec.consumer.namespace = vpc(n % 3).into();
+        spec.provider.namespace = vpc(n / 3 % 3).into();
         spec.tcp_proxy = if n.is_multiple_of(2) {
             TcpProxy::Close
         } else {
