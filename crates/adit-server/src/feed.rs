@@ -91,6 +91,30 @@ pub struct Feed {
     unsettled: Notify,
 }
 
+/// What should be served when the feed opens. May come in pieces.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    wanted: Wanted,
+    vpcs: Vpcs,
+}
+
+impl Extend<EndpointSpec> for Beginning {
+    fn extend<I: IntoIterator<Item = EndpointSpec>>(&mut self, specs: I) {
+        for mut spec in specs {
+            self.vpcs.insert(&mut spec);
+            self.wanted.insert(spec);
+        }
+    }
+}
+
+impl FromIterator<EndpointSpec> for Beginning {
+    fn from_iter<I: IntoIterator<Item = EndpointSpec>>(specs: I) -> Self {
+        let mut beginning = Self::default();
+        beginning.extend(specs);
+        beginning
+    }
+}
+
 /// What the reconciler makes of an endpoint's state on its gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Serving {
@@ -143,18 +167,13 @@ impl Feed {
     /// anything before all of them have said what they can serve, or are let go of.
     pub fn open(
         &self,
-        wanted: impl IntoIterator<Item = EndpointSpec>,
+        Beginning { wanted, vpcs }: Beginning,
         leaving: &[EndpointId],
         placement: Option<Arc<Placement>>,
     ) {
-        let (mut all, mut vpcs) = (Wanted::default(), Vpcs::default());
-        for mut spec in wanted {
-            vpcs.insert(&mut spec);
-            all.insert(spec);
-        }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        inner.wanted = all;
+        inner.wanted = wanted;
         inner.vpcs = vpcs;
         inner.staying.clear();
         if let (Owners::Placed(owners), Some(placement)) = (&mut inner.owners, placement) {

@@ -145,7 +145,7 @@ fn nobody_is_told_anything_before_everything_is_known() {
     let feed = Arc::new(Feed::new());
     let mut here = feed.subscribe_alone(name("here"));
     assert_eq!(heard(&mut here), []);
-    feed.open([spec(1, 1), spec(2, 1)], &[], None);
+    feed.open([spec(1, 1), spec(2, 1)].into_iter().collect(), &[], None);
     let [FeedEvent::Snapshot { endpoints, .. }] = &heard(&mut here)[..] else {
         panic!("one snapshot");
     };
@@ -159,7 +159,7 @@ fn nobody_is_told_anything_before_everything_is_known() {
 fn what_waits_for_a_slow_gateway_is_the_last_word_on_each_endpoint() {
     let feed = Arc::new(Feed::new());
     let mut here = feed.subscribe_alone(name("here"));
-    feed.open([], &[], None);
+    feed.open([].into_iter().collect(), &[], None);
     heard(&mut here);
     for generation in 1..50 {
         feed.put(spec(1, generation));
@@ -174,7 +174,7 @@ fn what_waits_for_a_slow_gateway_is_the_last_word_on_each_endpoint() {
 fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
-    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let mut one = come(&feed, "one", None);
     let mut two = come(&feed, "two", None);
     heard(&mut one);
@@ -220,7 +220,7 @@ fn a_moved_endpoint_is_let_go_of_once_its_new_gateway_listens() {
 fn an_endpoint_that_moves_back_at_once_is_served_by_both_until_that_is_known() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
-    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let mut one = come(&feed, "one", None);
     let mut two = come(&feed, "two", None);
     heard(&mut one);
@@ -248,7 +248,7 @@ fn an_endpoint_that_moves_back_at_once_is_served_by_both_until_that_is_known() {
 fn what_is_changed_while_two_serve_it_is_served_by_its_owner_alone() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
-    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let mut one = come(&feed, "one", None);
     let mut two = come(&feed, "two", None);
     heard(&mut one);
@@ -266,7 +266,7 @@ fn what_is_changed_while_two_serve_it_is_served_by_its_owner_alone() {
 fn a_contested_address_is_defended_by_its_owner_alone() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
-    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let mut one = come(&feed, "one", None);
     let mut two = come(&feed, "two", None);
     heard(&mut one);
@@ -290,7 +290,7 @@ fn a_contested_address_is_defended_by_its_owner_alone() {
 #[test]
 fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
     let feed = Arc::new(Feed::new());
-    feed.open([], &[id(1)], Some(on(&["one"])));
+    feed.open([].into_iter().collect(), &[id(1)], Some(on(&["one"])));
     assert!(
         !feed.remove(id(1), 0),
         "the gateway that is waited for may serve it"
@@ -308,7 +308,7 @@ fn what_is_leaving_is_asked_for_after_a_change_of_leaders() {
 #[tokio::test]
 async fn a_silent_gateway_has_let_go_of_everything() {
     let feed = Arc::new(Feed::new());
-    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(on(&["one"])));
     let mut one = come(&feed, "one", None);
     heard(&mut one);
     assert!(!feed.remove(id(1), 0));
@@ -322,7 +322,7 @@ async fn a_silent_gateway_has_let_go_of_everything() {
 #[test]
 fn a_gateway_that_comes_again_goes_on_where_it_was() {
     let feed = Arc::new(Feed::new());
-    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(on(&["one"])));
     let mut first = come(&feed, "one", None);
     let Some(Some((position, FeedEvent::Snapshot { .. }))) = first.look() else {
         panic!("a snapshot");
@@ -344,7 +344,7 @@ fn a_gateway_that_comes_again_goes_on_where_it_was() {
 #[test]
 fn of_two_processes_of_one_name_the_newer_one_keeps_it() {
     let feed = Arc::new(Feed::new());
-    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(on(&["one"])));
     let [first, second, third] = [1, 2, 3].map(Uuid::from_u128);
     let one = name("one");
     assert_eq!(feed.admit(&one, first), Ok(()));
@@ -366,7 +366,7 @@ fn of_two_processes_of_one_name_the_newer_one_keeps_it() {
 fn of_two_gateways_on_one_machine_the_former_lets_go_first() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one"]);
-    feed.open([spec(1, 1)], &[], Some(Arc::clone(&placed)));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let mut one = come(&feed, "one", None);
     let mut two = come(&feed, "two", None);
     for node in ["one", "two"] {
@@ -407,7 +407,7 @@ fn an_endpoint_is_on_a_gateway_that_has_both_its_vpcs() {
         addresses: vec![],
     };
     let both = || vec![leg("consumer"), leg("provider")];
-    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(on(&["one"])));
     feed.place(on(&["one"]), &names(&["one", "two", "three"]));
     let mut one = feed.subscribe(name("one"), None);
     assert_eq!(heard(&mut one), [], "it has not said what it has");
@@ -475,7 +475,7 @@ fn an_endpoint_stays_where_it_is_when_all_gateways_lose_its_vpc() {
         };
         says(&feed, name, Capabilities::default(), Some(less))
     };
-    feed.open([spec(1, 1)], &[], Some(on(&["one"])));
+    feed.open([spec(1, 1)].into_iter().collect(), &[], Some(on(&["one"])));
     feed.place(on(&["one"]), &names(&["one", "two"]));
     let (mut one, mut two) = (
         feed.subscribe(name("one"), None),
@@ -502,7 +502,7 @@ fn an_endpoint_is_on_a_gateway_that_can_serve_its_mode() {
     let feed = Arc::new(Feed::new());
     let mut wanted = spec(1, 1);
     wanted.tcp_proxy = TcpProxy::ToaOpen;
-    feed.open([wanted], &[], Some(on(&["one"])));
+    feed.open([wanted].into_iter().collect(), &[], Some(on(&["one"])));
     feed.place(on(&["one"]), &names(&["one", "two"]));
     let can = |tcp_proxy: &[TcpProxy]| Capabilities {
         tcp_proxy: tcp_proxy.to_vec(),
@@ -529,7 +529,7 @@ fn an_endpoint_is_on_a_gateway_that_can_serve_its_mode() {
 fn gateways_in_one_vpc_know_where_the_others_sources_are() {
     let feed = Arc::new(Feed::new());
     let placed = on(&["one", "two"]);
-    feed.open([], &[], Some(Arc::clone(&placed)));
+    feed.open([].into_iter().collect(), &[], Some(Arc::clone(&placed)));
     let [mut one, mut two] = ["one", "two"].map(|text| feed.subscribe(name(text), None));
     assert!(says(
         &feed,

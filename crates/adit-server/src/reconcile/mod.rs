@@ -22,7 +22,11 @@ use adit_store::{Key, Notice};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, error::Failure, feed};
+use crate::{
+    app::App,
+    error::Failure,
+    feed::{self, Beginning},
+};
 pub use metrics::Metrics;
 use metrics::Result as Ended;
 use queue::Queue;
@@ -145,18 +149,18 @@ async fn open_feed(app: &App) {
         (ids, leaving, placement.map(|stored| Arc::clone(&stored.value)))
     };
     // In pieces, between which the cache goes on. What changes meanwhile is looked at after.
-    let mut wanted = Vec::new();
+    let mut beginning = Beginning::default();
     for ids in ids.chunks(OPENED_AT_ONCE) {
         {
             let state = app.cache.read();
             let specs = ids
                 .iter()
                 .filter_map(|id| feed::specify(&state, &app.config, *id));
-            wanted.extend(specs);
+            beginning.extend(specs);
         }
         tokio::task::yield_now().await;
     }
-    app.feed.open(wanted, &leaving, placement);
+    app.feed.open(beginning, &leaving, placement);
 }
 
 async fn sleep_until(when: Option<Instant>) {

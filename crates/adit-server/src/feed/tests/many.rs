@@ -27,7 +27,7 @@ async fn settled(feed: &Feed) {
 #[tokio::test]
 async fn a_snapshot_waits_until_everything_is_known_and_comes_in_pieces() {
     let feed = Arc::new(Feed::new());
-    feed.open(many(), &[id(MANY + 1)], Some(on(&["one"])));
+    feed.open(many().collect(), &[id(MANY + 1)], Some(on(&["one"])));
     let mut one = come(&feed, "one", None);
     assert!(one.look().unwrap().is_none(), "it would end what is not in it");
     settled(&feed).await;
@@ -62,7 +62,7 @@ async fn a_snapshot_waits_until_everything_is_known_and_comes_in_pieces() {
 #[tokio::test]
 async fn what_ends_before_it_was_looked_at_is_ended_where_it_is() {
     let feed = Arc::new(Feed::new());
-    feed.open(many(), &[], Some(on(&["one"])));
+    feed.open(many().collect(), &[], Some(on(&["one"])));
     let waits = |feed: &Feed| {
         let inner = feed.inner.lock();
         many().map(|spec| spec.id).find(|id| inner.unsettled.has(*id))
@@ -177,7 +177,7 @@ proptest! {
     ) {
         let feed = Arc::new(Feed::new());
         let mut placement = on(&["gateway-0", "gateway-1"]);
-        feed.open(mixed(), &[], Some(Arc::clone(&placement)));
+        feed.open(mixed().into_iter().collect(), &[], Some(Arc::clone(&placement)));
         for turn in &turns {
             take(&feed, &mut placement, turn);
             let inner = feed.inner.lock();
