@@ -258,6 +258,27 @@ impl EtcdStore {
         Ok((label.map(|label| label.incarnation), range, newest))
     }
 
+    /// A range, of the incarnation and the revision that a list began at, where it has begun; and which these are.
+    async fn list_some(
+        &self,
+        range: RangeRequest,
+        of: Option<(Incarnation, Revision)>,
+    ) -> Result<(RangeResponse, Incarnation, Revision), StoreError> {
+        let (incarnation, found, newest) = match (self.read(range).await, of) {
+            (Ok(read), _) => read,
+            (Err(Failure::Refused(status)), Some((_, revision))) if status.code() == Code::OutOfRange => {
+                return Err(StoreError::Compacted { revision });
+            }
+            (Err(failure), _) => return Err(StoreError::unavailable("list", failure.into_source())),
+        };
+        let incarnation = incarnation.ok_or_else(|| StoreError::unavailable("list", "the store is gone"))?;
+        match of {
+            None => Ok((found, incarnation, newest)),
+            Some((began_in, revision)) if began_in == incarnation => Ok((found, incarnation, revision)),
+            Some((_, revision)) => Err(StoreError::Compacted { revision }),
+        }
+    }
+
     /// Whether a watch can go on from a token, exactly.
     async fn check_resumable(&self, from: &ResumeToken) -> Result<(), WatchError> {
         let compacted = WatchError::Compacted {
@@ -341,48 +362,45 @@ impl Store for EtcdStore {
     async fn list(&self, prefix: &str, after: Option<&PageToken>, limit: usize) -> Result<Page, StoreError> {
         let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
         let start = self.keys.data(prefix);
-        let range = RangeRequest {
+        let mut range = RangeRequest {
             range_end: after_prefix(&start),
             // The first key after the last one delivered.
             key: after.map_or(start, |token| self.keys.data(&format!("{}\0", token.after))),
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
-            revision: after.map_or(0, |token| number(token.revision)),
             ..RangeRequest::default()
         };
-        let compacted = |token: &PageToken| StoreError::Compacted {
-            revision: token.revision,
-        };
-        let (incarnation, found, newest) = match (self.read(range).await, after) {
-            (Ok(read), _) => read,
-            (Err(Failure::Refused(status)), Some(token)) if status.code() == Code::OutOfRange => {
-                return Err(compacted(token));
+        let mut of = after.map(|token| (token.incarnation, token.revision));
+        loop {
+            range.revision = of.map_or(0, |(_, revision)| number(revision));
+            let (found, incarnation, revision) = self.list_some(range.clone(), of).await?;
+            let mut bytes = 0;
+            let goes_in = |kv: &&KeyValue| {
+                let goes_in = bytes < PAGE_BYTES_MAX;
+                bytes += kv.key.len() + kv.value.len();
+                goes_in
+            };
+            let kept = found.kvs.iter().take_while(goes_in).count();
+            let (kept, others) = found.kvs.split_at(kept);
+            let entries: Vec<_> = kept.iter().filter_map(|kv| self.keys.entry(kv)).collect();
+            let more = found.more || !others.is_empty();
+            if let (true, true, Some(last)) = (more, entries.is_empty(), kept.last()) {
+                // Somebody else's keys alone, which no token can name; ours may follow.
+                range.key = [&*last.key, b"\0"].concat();
+                of = Some((incarnation, revision));
+                continue;
             }
-            (Err(failure), _) => return Err(StoreError::unavailable("list", failure.into_source())),
-        };
-        let incarnation = incarnation.ok_or_else(|| StoreError::unavailable("list", "the store is gone"))?;
-        if let Some(token) = after.filter(|token| token.incarnation != incarnation) {
-            return Err(compacted(token));
-        }
-        let revision = after.map_or(newest, |token| token.revision);
-        let mut bytes = 0;
-        let kept = found.kvs.iter().take_while(|kv| {
-            let goes_in = bytes < PAGE_BYTES_MAX;
-            bytes += kv.key.len() + kv.value.len();
-            goes_in
-        });
-        let entries: Vec<_> = kept.filter_map(|kv| self.keys.entry(kv)).collect();
-        let more = found.more || entries.len() < found.kvs.len();
-        let last = entries.last().filter(|_| more).map(|entry| entry.key.clone());
-        Ok(Page {
-            entries,
-            incarnation,
-            revision,
-            next: last.map(|after| PageToken {
+            let last = entries.last().filter(|_| more).map(|entry| entry.key.clone());
+            return Ok(Page {
+                entries,
                 incarnation,
                 revision,
-                after,
-            }),
-        })
+                next: last.map(|after| PageToken {
+                    incarnation,
+                    revision,
+                    after,
+                }),
+            });
+        }
     }
 
     async fn watch(&self, prefix: &str, from: &ResumeToken) -> Result<Box<dyn Watch>, WatchError> {

@@ -145,9 +145,14 @@ impl Prepared {
     /// # Errors
     /// By what is missing.
     pub fn api(args: &Api) -> Result<Self, Error> {
+        let named: Vec<_> = args.store.iter().collect();
+        args.etcd.must_concern(&named)?;
         let region = region(&args.region)?;
         let mut door = Door::open(args.listen, &args.edge)?;
         door.open_to_nodes(&args.nodes, &args.edge)?;
+        if matches!(args.store, Some(Location::Etcd(_))) {
+            door.warn_where_no_node_comes();
+        }
         Ok(Self {
             door,
             data: Some(args.data.clone().unwrap_or_else(default_path)),
@@ -324,10 +329,7 @@ impl Served {
             ..Settings::new(region, instance)
         };
         let store: Arc<dyn Store> = match store {
-            Some((location, etcd)) => {
-                etcd.must_concern(&[&location])?;
-                store::open(&location, &etcd, Some(&settings.registry)).await?
-            }
+            Some((location, etcd)) => store::open(&location, &etcd, Some(&settings.registry)).await?,
             None => {
                 let store = match data.is_ephemeral() {
                     true => RedbStore::ephemeral()?,

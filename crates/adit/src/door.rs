@@ -195,6 +195,20 @@ impl Door {
         self.nodes.as_ref()?.local_addr().ok()
     }
 
+    /// Says what to do where gateways and other control planes come from other machines, and do not get here.
+    pub fn warn_where_no_node_comes(&self) {
+        let address = self.nodes_address();
+        if let Some(address) = address.filter(|address| address.ip().to_canonical().is_loopback()) {
+            tracing::warn!(
+                node.listen = %address,
+                "The address for gateways is this machine's alone: gateways and other `adit api` on other machines do not reach \
+                 it. Give --node-listen an address of this machine that they reach, such as 0.0.0.0:{}; on one machine this \
+                 is as it should be.",
+                address.port()
+            );
+        }
+    }
+
     /// Where gateways come to, seen from this machine.
     ///
     /// # Errors

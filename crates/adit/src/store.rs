@@ -61,16 +61,16 @@ pub struct EtcdArgs {
         requires = "etcd_user"
     )]
     pub etcd_password_file: Option<PathBuf>,
-    /// What the names of the region's keys in etcd begin with.
-    #[arg(long, env = "ADIT_ETCD_ROOT", value_name = "PATH", default_value = "adit", value_parser = root)]
-    pub etcd_root: String,
-    /// How long one member of etcd may take to answer before the next one is asked.
-    #[arg(
-        long, env = "ADIT_ETCD_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = patience,
-        hide_short_help = true
-    )]
-    pub etcd_timeout: Duration,
+    /// What the names of the region's keys in etcd begin with [default: adit].
+    #[arg(long, env = "ADIT_ETCD_ROOT", value_name = "PATH", value_parser = root)]
+    pub etcd_root: Option<String>,
+    /// How long one member of etcd may take to answer before the next one is asked [default: 3s].
+    #[arg(long, env = "ADIT_ETCD_TIMEOUT", value_name = "DURATION", value_parser = patience, hide_short_help = true)]
+    pub etcd_timeout: Option<Duration>,
 }
+
+/// What the names of a region's keys begin with, where nothing is said.
+const ROOT: &str = "adit";
 
 /// Reads how long to wait: some time.
 fn patience(text: &str) -> Result<Duration, String> {
@@ -110,11 +110,11 @@ impl EtcdArgs {
         let password = self.etcd_password_file.as_ref().map(password).transpose()?;
         Ok(EtcdConfig {
             urls: urls.to_vec(),
-            root: self.etcd_root.clone(),
+            root: self.root().to_owned(),
             ca: self.etcd_ca.clone(),
             identity: self.etcd_cert.clone().zip(self.etcd_key.clone()),
             login: self.etcd_user.clone().zip(password),
-            attempt_timeout: self.etcd_timeout,
+            attempt_timeout: self.etcd_timeout.unwrap_or(etcd::ATTEMPT_TIMEOUT),
         })
     }
 
@@ -128,20 +128,31 @@ impl EtcdArgs {
         Ok(())
     }
 
-    /// Refuses what says how etcd is reached, where none of the stores is one.
+    /// Refuses what says how etcd is reached, where none of the stores is one. Without any store that is named, it is a file.
     pub(crate) fn must_concern(&self, stores: &[&Location]) -> Result<(), StoreError> {
         if stores.iter().any(|store| matches!(store, Location::Etcd(_))) {
             return Ok(());
         }
-        let why = "the store is no etcd";
+        let why = match stores {
+            [] => "without --store etcd:… the store is a file in the data directory",
+            _ => "the store is no etcd",
+        };
         self.refuse_tls(why)?;
-        match self.etcd_user {
-            Some(_) => Err(StoreError::Ignored {
-                flag: "--etcd-user",
-                why,
-            }),
-            None => Ok(()),
+        for (flag, is_given) in [
+            ("--etcd-user", self.etcd_user.is_some()),
+            ("--etcd-root", self.etcd_root.is_some()),
+            ("--etcd-timeout", self.etcd_timeout.is_some()),
+        ] {
+            if is_given {
+                return Err(StoreError::Ignored { flag, why });
+            }
         }
+        Ok(())
+    }
+
+    /// What the names of the region's keys begin with.
+    pub(crate) fn root(&self) -> &str {
+        self.etcd_root.as_deref().unwrap_or(ROOT)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::sync::Arc;
+use std::{io::BufReader, sync::Arc};
 
 use process::{
     Client,
@@ -201,4 +201,49 @@ fn a_gateway_that_is_gone_for_good_is_forgotten() {
         (control.listed("one")?["shards"] == 2048).then_some(())
     });
     drop(two);
+}
+
+#[test]
+fn who_comes_back_to_a_name_that_another_process_has_taken_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(folder.path(), &[]);
+    let come = |process: &str| {
+        let path = format!("/node/v1/feed?node=one&from=&process={process}");
+        control.ask("GET", &path, &control.secret, "")
+    };
+    let (first, second) = (
+        "0a8f3a52-6d0c-4b6e-9d6a-3f0b5a1c2d01",
+        "0a8f3a52-6d0c-4b6e-9d6a-3f0b5a1c2d02",
+    );
+    let lines = |(status, body): (u16, ureq::Body)| {
+        assert_eq!(status, 200);
+        Lines::of(BufReader::new(Box::new(body.into_reader())))
+    };
+    let snapshot = |lines: &mut Lines| lines.next().unwrap()["what"]["event"].clone();
+    let mut former = lines(come(first));
+    assert_eq!(snapshot(&mut former), "snapshot");
+    // The same process may come as often as it likes, and another takes the name over.
+    let mut again = lines(come(first));
+    assert_eq!(snapshot(&mut again), "snapshot");
+    let mut present = lines(come(second));
+    assert_eq!(snapshot(&mut present), "snapshot");
+    assert!(again.next().is_none(), "one has a name at a time");
+    assert_eq!(control.say("one", &json!([])), 204);
+
+    let (status, mut body) = come(first);
+    let why = body.read_to_string().unwrap();
+    assert_eq!(status, 409, "{why}");
+    for told in ["gateway one", "--node", "127.0.0.1"] {
+        assert!(why.contains(told), "{told}: {why}");
+    }
+    // Who was told has disturbed nobody.
+    assert_eq!(control.say("one", &json!([])), 204);
+    let (_other, id) = endpoint(&control);
+    let put = loop {
+        let line = present.next().expect("the one that is there stays");
+        if line["what"]["event"] == "put" {
+            break line;
+        }
+    };
+    assert_eq!(put["what"]["endpoint"]["id"], json!(id));
 }

@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, process::Command, sync::Arc};
 
 use process::{
     Client,
@@ -208,4 +208,54 @@ fn who_takes_over_answers_by_itself_and_by_its_own_certificate() {
     until("its own answer", || {
         (waiting(&second, &id) == "no gateway has come yet").then_some(())
     });
+}
+
+#[test]
+fn a_control_plane_with_another_region_file_or_none_to_reach_it_says_so() {
+    let test = "a_control_plane_with_another_region_file_or_none_to_reach_it_says_so";
+    if skip_without("etcd", test) {
+        return;
+    }
+    let (folder, etcd) = (tempfile::tempdir().unwrap(), Etcd::start());
+    let printed = Command::new(env!("CARGO_BIN_EXE_adit"))
+        .args(["dev", "--print-region-file"])
+        .output()
+        .unwrap();
+    let region = String::from_utf8(printed.stdout).unwrap();
+    let renamed = region.replace("subnet-demo", "subnet-other");
+    assert_ne!(region, renamed);
+    let (same, other) = (folder.path().join("same.toml"), folder.path().join("other.toml"));
+    fs::write(&same, region).unwrap();
+    fs::write(&other, renamed).unwrap();
+    let token = folder.path().join("token");
+    let start = |name: &str, region: &Path, more: &[&str]| {
+        let data = folder.path().join(name);
+        fs::create_dir_all(&data).unwrap();
+        let log = fs::File::create(data.join("log")).unwrap();
+        let (region, token) = (region.to_str().unwrap(), token.to_str().unwrap());
+        let words = [
+            "--region-file",
+            region,
+            "--node-token-file",
+            token,
+            "--log",
+            "warn",
+        ];
+        Control::start_logged(&data, &[&words, more].concat(), log)
+    };
+    let differs = |name: &str| log(folder.path(), name).contains("another region file");
+    let alone = |name: &str| log(folder.path(), name).contains("--node-listen");
+    // The first one leads; whoever comes later compares, as often as the others do.
+    let with_etcd = ["--store", etcd.store.as_str()];
+    let _leader = start("leader", &same, &with_etcd);
+    let _same = start("same", &same, &with_etcd);
+    let _other = start("other", &other, &with_etcd);
+    let _file = start("file", &other, &[]);
+    until("the warning", || differs("other").then_some(()));
+    assert!(!differs("same") && !differs("leader") && !differs("file"));
+    assert!(alone("leader") && alone("other") && alone("same"));
+    assert!(
+        !alone("file"),
+        "gateways of a region of one process are often here"
+    );
 }

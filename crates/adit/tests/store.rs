@@ -22,13 +22,17 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 fn adit(arguments: &[&str]) -> Output {
+    run("store", arguments)
+}
+
+fn run(role: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ADIT_") {
             command.env_remove(name);
         }
     }
-    command.arg("store").args(arguments).output().unwrap()
+    command.arg(role).args(arguments).output().unwrap()
 }
 
 /// What an ended command said, where its status is as expected.
@@ -296,6 +300,45 @@ async fn who_does_not_reach_etcd_is_told_which_flag_mends_it() {
         &key,
     ];
     said(&adit(&right), 0);
+}
+
+#[test]
+fn what_says_how_etcd_is_reached_is_refused_where_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let redb = format!("redb:{}", folder.path().join("x.redb").display());
+    let api = [
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--node-listen",
+        "127.0.0.1:0",
+    ];
+    for flags in [
+        &["--etcd-ca", "/x"][..],
+        &["--etcd-cert", "/x", "--etcd-key", "/x"],
+        &["--etcd-user", "u", "--etcd-password-file", "/x"],
+        &["--etcd-root", "r"],
+        &["--etcd-timeout", "1s"],
+    ] {
+        let store = ["--store", &redb];
+        for (store, why) in [
+            (&[][..], "without --store etcd:…"),
+            (&store, "the store is no etcd"),
+        ] {
+            let wrong = said(&run("api", &[&api, flags, store].concat()), 1);
+            let told = format!("{} is of no use: {why}", flags[0]);
+            assert!(wrong.contains(&told), "{flags:?}: {wrong}");
+        }
+        let wrong = said(&adit(&[&["check"], &store[..], flags].concat()), 1);
+        assert!(wrong.contains(flags[0]), "{flags:?}: {wrong}");
+    }
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "nothing was made"
+    );
 }
 
 /// A call of etcd's gateway for JSON, of the keys below a prefix.

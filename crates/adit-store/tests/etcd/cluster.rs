@@ -1,7 +1,7 @@
 //! A real etcd: processes of our own, on free ports, with their data in a folder that goes with them.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -155,6 +155,20 @@ impl Cluster {
     /// Lets it go on.
     pub(crate) fn resume(&self, index: usize) {
         self.signal(index, Signal::CONT);
+    }
+
+    /// Starts a member and has it stand still as soon as its port is bound: connections come about, and are not served.
+    pub(crate) async fn restart_unserved(&mut self, index: usize) {
+        self.restart(index);
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        let bound = async {
+            while TcpStream::connect(("127.0.0.1", self.port(index))).is_err() {
+                ticks.tick().await;
+            }
+        };
+        let bound = tokio::time::timeout(Duration::from_secs(READY_S_MAX), bound).await;
+        bound.unwrap_or_else(|_| panic!("etcd does not start\n{}", log_of(self.folder.path())));
+        self.pause(index);
     }
 
     /// Where a member is, for clients.

@@ -7,6 +7,7 @@ mod link;
 mod lost;
 mod outage;
 mod secure;
+mod strangers;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use adit_store::conformance::committed;
-use adit_store::{Cache, Change, Commit, Entry, EtcdConfig, Store, Txn, View};
+use adit_store::{Cache, Change, Commit, CommitId, Entry, EtcdConfig, Revision, Store, Txn, View};
 use tokio::time::timeout;
 
 use crate::DEADLINE;
@@ -175,6 +175,89 @@ async fn a_member_that_hangs_is_noticed_by_what_another_answers() {
         only.urls = vec![cluster.url(member)];
         cluster.open(only).await;
     }
+}
+
+/// All of etcd is killed; ports are bound again long before they are served, which is how etcd starts after much history. Nothing
+/// that is asked meanwhile holds up what comes later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_before_ports_are_served_keeps_nobody_waiting_afterwards() {
+    if !cluster::is_installed("what_is_asked_before_ports_are_served_keeps_nobody_waiting_afterwards") {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let config = EtcdConfig {
+        // Nothing ends in time by this.
+        attempt_timeout: 10 * DEADLINE,
+        ..cluster.config("adit")
+    };
+    let store: Arc<dyn Store> = Arc::new(cluster.open(config).await);
+    let cache = follow(&store).await;
+    let before = committed(&*store, Txn::new().put("kept", [1])).await;
+    // At first they are served in the end; then they are killed once more, and others take their ports.
+    for (value, dies) in [(1, false), (2, true)] {
+        for member in 0..3 {
+            cluster.kill(member);
+        }
+        for member in 0..3 {
+            cluster.restart_unserved(member).await;
+        }
+        let txn = Txn::new().absent("once").put("once", [value]);
+        let id = txn.id();
+        let (reading, writing) = (store.clone(), store.clone());
+        let (read, wrote) = (
+            tokio::spawn(async move { reading.barrier().await }),
+            tokio::spawn(async move { writing.commit(txn).await }),
+        );
+        for member in 0..3 {
+            match dies {
+                true => {
+                    cluster.kill(member);
+                    cluster.restart(member);
+                }
+                false => cluster.resume(member),
+            }
+        }
+        // Whoever could have answered may be gone; but the calls end.
+        let _ = timeout(DEADLINE, read).await.expect("a read ends").unwrap();
+        let wrote = timeout(DEADLINE, wrote).await.expect("a commit ends").unwrap();
+        commit_at_last(&*store, "k", value).await;
+        passed(&cache).await;
+        let view = cache.read();
+        assert_eq!(*view.0["k"].value, [value]);
+        assert_eq!(
+            view.0["kept"].mod_revision, before,
+            "what was acknowledged is there"
+        );
+        let found = view
+            .0
+            .get("once")
+            .map(|entry| (entry.mod_revision, *entry.value == [value]));
+        drop(view);
+        let happened = match wrote {
+            Ok(Commit::Committed(revision)) => Some(revision),
+            Ok(Commit::Unknown) => settled(&*store, id, before).await,
+            Ok(Commit::Conflict) | Err(_) => None,
+        };
+        match happened {
+            Some(revision) => assert_eq!(found, Some((revision, true)), "once, and as it was told"),
+            None => assert!(
+                !matches!(found, Some((_, true))),
+                "it was told that it did not happen"
+            ),
+        }
+    }
+}
+
+/// What became of a commit, trying on while members are away.
+async fn settled(store: &dyn Store, id: CommitId, since: Revision) -> Option<Revision> {
+    let settling = async {
+        loop {
+            if let Ok(settled) = store.settle(id, since).await {
+                return settled;
+            }
+        }
+    };
+    timeout(DEADLINE, settling).await.expect("it becomes known")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -225,7 +225,7 @@ fn clearing(to: &Location, etcd: &EtcdArgs) -> String {
         Location::Etcd(urls) => format!(
             "etcdctl --endpoints {} del --prefix {}/",
             urls.join(","),
-            etcd.etcd_root
+            etcd.root()
         ),
     }
 }

@@ -86,6 +86,9 @@ fn row(cell: &Outcome) -> String {
         false => " (ended by itself)".to_owned(),
     };
     let or_never = |ms: Option<u128>| ms.map_or_else(|| "never".to_owned(), seconds);
+    let etcd = cell
+        .etcd_ms
+        .map_or_else(String::new, |ms| format!(" (etcd itself {})", seconds(ms)));
     let open = match counts(&cell.open_ends) {
         ends if ends.is_empty() => format!("lived, silent for {}", seconds(cell.open_gap_ms)),
         ends => ends,
@@ -100,7 +103,7 @@ fn row(cell: &Outcome) -> String {
         after(&counts(&cell.endpoint_errors)),
         cell.nobody_ms,
         cell.two_ms,
-        or_never(cell.recovered_ms),
+        or_never(cell.recovered_ms) + &etcd,
         match cell.lost.len() {
             0 => "nothing".to_owned(),
             count => format!("**{count}**"),

@@ -78,6 +78,8 @@ pub struct Outcome {
     pub two_ms: u128,
     /// Machines whose process ended by itself.
     pub ended: Vec<String>,
+    /// How long after mending a member of etcd itself answered a read that all of them agree on; only where all of them failed.
+    pub etcd_ms: Option<u128>,
     /// How long after mending everything answered again; none where it did not.
     pub recovered_ms: Option<u128>,
     /// What did not, where it did not.
@@ -188,6 +190,7 @@ impl Trial {
         };
         let mended = Instant::now();
         self.mend(&machines, cell.fault)?;
+        let etcd = (cell.target == Target::Etcd).then(|| self.etcd_answers());
         let settled = self.settle();
         let recovered = settled.is_ok().then(|| mended.elapsed());
         let until = Instant::now();
@@ -198,6 +201,11 @@ impl Trial {
         let mut outcome = self.outcome(cell, machines, (from, until), &shown, found);
         outcome.ended = ended;
         outcome.ordered_ms = ordered.map(|took| took.as_millis());
+        let answered = etcd
+            .into_iter()
+            .flatten()
+            .filter_map(|member| member.join().ok().flatten());
+        outcome.etcd_ms = answered.min().map(|at| at.duration_since(mended).as_millis());
         outcome.recovered_ms = recovered.map(|took| took.as_millis());
         outcome.not_recovered = settled.err();
         outcome.lost = lost;
@@ -229,6 +237,7 @@ impl Trial {
             nobody_ms: found.none.as_millis(),
             two_ms: found.both.as_millis(),
             ended: Vec::new(),
+            etcd_ms: None,
             recovered_ms: None,
             not_recovered: None,
             lost: Vec::new(),
@@ -347,6 +356,25 @@ impl Trial {
             let order = || ordered(caller.within(&urls, TIMEOUT), &ports);
             desk.run(order).ok()?.map(|()| from.elapsed())
         })
+    }
+
+    /// Asks each member of etcd itself, until it answers.
+    fn etcd_answers(&self) -> Vec<std::thread::JoinHandle<Option<Instant>>> {
+        let deadline = Instant::now() + RECOVERY;
+        let ask = |url: String| {
+            let desk = self.desk.clone();
+            std::thread::spawn(move || {
+                let key = json!({"key": BASE64_STANDARD.encode(LEADER)});
+                while Instant::now() < deadline {
+                    if on(&desk, || etcd(&url, "kv/range", &key)).is_ok() {
+                        return Some(Instant::now());
+                    }
+                    std::thread::sleep(POLL);
+                }
+                None
+            })
+        };
+        self.lab.plan().etcds().into_iter().map(ask).collect()
     }
 
     /// Waits until everything answers; says what does not.
