@@ -1,6 +1,6 @@
 //! From a client that waits on a listener to a session: who is let in, and the socket to the backend.
 
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use crate::control::Route;
 use crate::namespace::Whereabouts;
 use crate::proxy_protocol::Header;
 use crate::record::{Record, Recorder};
-use crate::session::{Opening, Parties, Session, Side};
+use crate::session::{Opening, Parties, Session, Side, interest};
 use crate::slab::Key;
 use crate::socket;
 use crate::stats::End;
@@ -175,7 +175,6 @@ impl Worker {
 
     /// One registration per socket, for its whole life.
     fn watch(&mut self, key: Key) -> Result<(), Errno> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
@@ -184,7 +183,7 @@ impl Worker {
                 &self.epoll,
                 session.socket(side),
                 Token::Socket(key, side).data(),
-                flags,
+                interest(true),
             )?;
         }
         Ok(())

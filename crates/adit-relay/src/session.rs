@@ -135,6 +135,8 @@ pub(crate) struct Session {
     toa: Option<Registration>,
     /// Whether the kernel asks both ends now and then if they are still there.
     kept_alive: bool,
+    /// Whether epoll tells of bytes that come: from the client, from the backend.
+    told: [bool; 2],
 }
 
 impl Session {
@@ -161,6 +163,7 @@ impl Session {
             heavy: false,
             toa,
             kept_alive: false,
+            told: [true; 2],
         }
     }
 
@@ -250,6 +253,20 @@ impl Session {
         }
     }
 
+    /// What epoll is to be asked for from now on about a side, if something else than before.
+    pub(crate) fn changed_interest(&mut self, side: Side) -> Option<EventFlags> {
+        let flow = match side {
+            Side::Client => &self.to_backend,
+            Side::Backend => &self.to_client,
+        };
+        if self.connecting {
+            return None;
+        }
+        let told = &mut self.told[side as usize];
+        let was_told = std::mem::replace(told, flow.direction.is_to_be_told(*told));
+        (was_told != *told).then(|| interest(*told))
+    }
+
     /// Takes note of what epoll said about one side.
     pub(crate) fn event(&mut self, side: Side, flags: EventFlags, tick: u32) -> Result<(), End> {
         if side == Side::Backend && self.connecting {
@@ -337,6 +354,14 @@ impl Session {
         }
         self.mapping.counters.end(end);
     }
+}
+
+/// What epoll is asked for about a socket, with or without the bytes that come. Their end is told in any case.
+pub(crate) fn interest(told_of_bytes: bool) -> EventFlags {
+    let always = EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    // A segment that comes is told as both, urgent or not.
+    let bytes = EventFlags::IN | EventFlags::PRI;
+    if told_of_bytes { always | bytes } else { always }
 }
 
 fn lost(side: Side) -> End {

@@ -264,9 +264,25 @@ impl Worker {
             return;
         };
         match session.turn(&mut self.means, self.tick) {
-            Turn::Wait => {}
+            Turn::Wait => self.listen_anew(key),
             Turn::Again => self.queue_session(key),
             Turn::Over(end) => self.end(key, end),
+        }
+    }
+
+    /// Asks epoll for what a session that waits is to be told of, where that has changed.
+    fn listen_anew(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        for side in [Side::Client, Side::Backend] {
+            if let Some(flags) = session.changed_interest(side) {
+                let data = Token::Socket(key, side).data();
+                if let Err(error) = epoll::modify(&self.epoll, session.socket(side), data, flags) {
+                    tracing::debug!(%error, "a connection cannot be watched");
+                    return self.end(key, End::Failed);
+                }
+            }
         }
     }
 
