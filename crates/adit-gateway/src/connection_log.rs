@@ -2,14 +2,14 @@
 //!
 //! Owns the form of a line and the thread that writes; workers only put records into a bounded queue (`adit-relay`), and what
 //! finds no place there, or is not taken by the system, is lost and counted. Written in batches, a hundred milliseconds
-//! behind at most. A file is appended to, and opened anew when [`ConnectionLog::reopen`] says so, for programs that rotate logs.
+//! behind at most. A file is appended to, and opened anew when [`ConnectionLog::reopen`] says so, for programs that rotate logs;
+//! how it stays bounded by itself is `out`'s.
+
+mod out;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead, Write},
+    io::{self, BufRead},
     net::SocketAddrV4,
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -27,6 +27,9 @@ use adit_relay::{Record, Recorder};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use out::Out;
+pub use out::{Bounds, files};
 
 /// Records that may wait to be written, of about 200 bytes each: two seconds' worth of what a gateway can take in.
 const QUEUE_MAX: usize = 16_384;
@@ -160,12 +163,12 @@ pub struct ConnectionLog {
 }
 
 impl ConnectionLog {
-    /// Opens it.
+    /// Opens it; in files it stays within the bounds.
     ///
     /// # Errors
     /// Where the file cannot be opened, or the system has no thread left.
-    pub fn open(sink: &Sink) -> io::Result<Self> {
-        Self::of(Out::open(sink)?)
+    pub fn open(sink: &Sink, bounds: Bounds) -> io::Result<Self> {
+        Self::of(Out::open(sink, bounds)?)
     }
 
     fn of(out: Out) -> io::Result<Self> {
@@ -226,58 +229,6 @@ impl ConnectionLog {
     }
 }
 
-/// Where lines go.
-enum Out {
-    /// A descriptor of its own: whoever else prints does not wait for a reader of lines that stands still.
-    Stdout(File),
-    File {
-        path: PathBuf,
-        file: File,
-    },
-    #[cfg(test)]
-    Test(Box<dyn Write + Send>),
-}
-
-impl Out {
-    fn open(sink: &Sink) -> io::Result<Self> {
-        Ok(match sink {
-            Sink::Stdout => Self::Stdout(io::stdout().as_fd().try_clone_to_owned()?.into()),
-            Sink::File(path) => Self::File {
-                path: path.clone(),
-                file: append(path)?,
-            },
-        })
-    }
-
-    /// The file of the same name as it is now; the former one where that cannot be had.
-    fn reopen(&mut self) {
-        if let Self::File { path, file } = self {
-            match append(path) {
-                Ok(fresh) => *file = fresh,
-                Err(e) => {
-                    tracing::error!(error = %e, log.path = %path.display(), "The connection log cannot be opened anew; it goes on in the former file.");
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout(file) | Self::File { file, .. } => file.write_all(lines),
-            #[cfg(test)]
-            Self::Test(out) => out.write_all(lines),
-        }
-    }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-}
-
 fn run(records: &Receiver<Record>, mut out: Out, word: &Word) {
     let mut lines = Vec::new();
     // A line that was written in part ends before the next begins.
@@ -311,16 +262,31 @@ fn run(records: &Receiver<Record>, mut out: Out, word: &Word) {
         let written = out.write(&lines);
         word.written.fetch_add(1, Relaxed);
         lines.clear();
+        // Said at its beginning and at its end: a disk may be full for days.
+        match (&written, torn) {
+            (Err(e), false) => {
+                tracing::error!(error = %e, "Records of the connection log cannot be written, and are lost.");
+            }
+            (Ok(()), true) => {
+                let lost = word.lost.load(Relaxed);
+                tracing::warn!(log.records_lost = lost, "The connection log is written again.");
+            }
+            _ => {}
+        }
         torn = written.is_err();
-        if let Err(e) = written {
+        if torn {
             word.lost.fetch_add(count, Relaxed);
-            tracing::error!(error = %e, log.records = count, "Records of the connection log could not be written, and are lost.");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Write,
+        path::{Path, PathBuf},
+    };
+
     use adit_relay::{End, Owner};
     use parking_lot::Mutex;
 
@@ -396,7 +362,7 @@ mod tests {
     #[test]
     fn closing_writes_everything_and_a_renamed_file_is_left_alone() {
         let (folder, path) = file("connections.jsonl");
-        let log = ConnectionLog::open(&Sink::File(path.clone())).unwrap();
+        let log = ConnectionLog::open(&Sink::File(path.clone()), Bounds::NONE).unwrap();
         log.recorder.put(record(1, Some(End::Closed)));
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());

@@ -516,7 +516,7 @@ pub struct Who {
     /// The region's data directory [default: as for `adit dev`].
     #[arg(long, env = "ADIT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// A connection log to look in; may be repeated [default: the running region's].
+    /// A connection log to look in, with its former files (FILE.1 and so on); may be repeated [default: the running region's].
     #[arg(long, value_name = "FILE")]
     pub connection_log: Vec<PathBuf>,
     /// The form of what is printed.

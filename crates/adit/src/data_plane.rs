@@ -4,6 +4,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use adit_gateway::connection_log::Bounds;
 use adit_model::{
     proxy::{ProxyHeader, ProxyProfile},
     sink::Sink,
@@ -17,6 +18,9 @@ const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 3_000;
 const PROBE_PERIOD_S: u32 = 10;
 /// So many endpoints are a few thousand lines of metrics.
 pub(crate) const ENDPOINT_METRICS_MAX: u16 = 100;
+/// Some 600,000 connections.
+const CONNECTION_LOG_MIB: u32 = 256;
+const CONNECTION_LOG_FILES: u16 = 4;
 /// A connection that is silent for so long is reset.
 const IDLE_TIMEOUT_S: u32 = 3_600;
 /// A backend that takes longer to answer a connect is not there.
@@ -92,6 +96,13 @@ pub struct Work {
     /// Opened anew at SIGHUP.
     #[arg(long, env = "ADIT_CONNECTION_LOG", value_name = "FILE")]
     pub connection_log: Option<Sink>,
+    /// Megabytes (MiB) that a file of the connection log may have; then it becomes FILE.1, that one FILE.2 and so on, and another is
+    /// begun. 0: as large as it will, for who rotates logs otherwise.
+    #[arg(long, env = "ADIT_CONNECTION_LOG_MIB", value_name = "MIB", default_value_t = CONNECTION_LOG_MIB)]
+    pub connection_log_mib: u32,
+    /// Former files of the connection log that are kept.
+    #[arg(long, env = "ADIT_CONNECTION_LOG_FILES", value_name = "COUNT", default_value_t = CONNECTION_LOG_FILES)]
+    pub connection_log_files: u16,
     /// Seconds after which a silent connection is reset on both sides.
     #[arg(
         long, env = "ADIT_IDLE_TIMEOUT_S", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT_S,
@@ -129,6 +140,8 @@ impl Default for Work {
             probe_period_s: PROBE_PERIOD_S,
             endpoint_metrics: ENDPOINT_METRICS_MAX,
             connection_log: None,
+            connection_log_mib: CONNECTION_LOG_MIB,
+            connection_log_files: CONNECTION_LOG_FILES,
             idle_timeout_s: IDLE_TIMEOUT_S,
             connect_timeout_s: CONNECT_TIMEOUT_S,
         }
@@ -158,6 +171,17 @@ impl Work {
             0 => Close::Cut,
             seconds => Close::Drain {
                 within: Duration::from_secs(seconds.into()),
+            },
+        }
+    }
+
+    /// How much is kept of the connection log.
+    pub fn connection_log_bounds(&self) -> Bounds {
+        match self.connection_log_mib {
+            0 => Bounds::NONE,
+            mib => Bounds {
+                file_bytes_max: u64::from(mib) << 20,
+                former_max: self.connection_log_files,
             },
         }
     }

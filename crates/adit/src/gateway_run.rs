@@ -200,8 +200,7 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let (data, inherited) = take(args).await?;
         let log = readable(args.work.connection_log.as_ref());
         let mut signals = Signals::open(log.is_some())?;
-        let connections = args.work.connection_log.as_ref().map(open_connection_log);
-        let connections = connections.transpose()?;
+        let connections = open_connection_log(&args.work)?;
         let contact = Arc::new(Contact::none());
         let known = Arc::clone(&contact);
         let (gateway, node) = start(args, vpcs, &data, inherited, connections.as_ref(), known).await?;

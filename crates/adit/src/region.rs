@@ -38,7 +38,10 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{data_plane::DataPlane, traffic::Traffic};
+use crate::{
+    data_plane::{DataPlane, Work},
+    traffic::Traffic,
+};
 
 /// Reports of the gateway of this process that may wait.
 const REPORTS_MAX: usize = 1024;
@@ -271,8 +274,7 @@ impl Running {
         let mut replica = None;
         match gateways {
             Gateways::Here(directory) => {
-                let connections = data_plane.work.connection_log.as_ref().map(open_connection_log);
-                running.connections = connections.transpose()?;
+                running.connections = open_connection_log(&data_plane.work)?;
                 let relay = adit_relay::Config {
                     toa,
                     recorder: running.connections.as_ref().map(ConnectionLog::recorder),
@@ -431,11 +433,17 @@ impl Running {
     }
 }
 
-pub(crate) fn open_connection_log(sink: &Sink) -> Result<ConnectionLog, StartError> {
-    ConnectionLog::open(sink).map_err(|source| StartError::ConnectionLog {
+/// Opens the connection log, where one is wanted.
+pub(crate) fn open_connection_log(work: &Work) -> Result<Option<ConnectionLog>, StartError> {
+    let Some(sink) = &work.connection_log else {
+        return Ok(None);
+    };
+    let opened = ConnectionLog::open(sink, work.connection_log_bounds());
+    let failed = |source| StartError::ConnectionLog {
         sink: sink.clone(),
         source,
-    })
+    };
+    opened.map(Some).map_err(failed)
 }
 
 fn open_audit(sink: Sink, region: &str) -> Result<(AuditLog, audit::Writer), StartError> {

@@ -4,13 +4,12 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, BufReader},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use adit_gateway::connection_log::{Entry, find};
+use adit_gateway::connection_log::{Entry, files, find};
 use adit_model::sink::Sink;
 use jiff::{SignedDuration, Timestamp};
 
@@ -92,8 +91,12 @@ pub fn run(args: &Who) -> Result<bool, Error> {
     }
     let is_logged = !logs.is_empty();
     for path in logs {
-        let read = File::open(&path).and_then(|file| find(BufReader::new(file), args.source));
-        found.extend(read.map_err(|source| Error::Log { path, source })?);
+        for entry in logged(&path, args).map_err(|source| Error::Log { path, source })? {
+            // Somebody may have named a former file, too.
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
     }
     let found = choose(found, args.at, Timestamp::now());
     if found.is_empty() && !is_logged {
@@ -110,6 +113,13 @@ pub fn run(args: &Who) -> Result<bool, Error> {
             .for_each(|line| terminal::print(&line)),
     }
     Ok(!found.is_empty())
+}
+
+/// Those of a log and its former files, in the order of their lines.
+fn logged(path: &Path, args: &Who) -> io::Result<Vec<Entry>> {
+    let oldest_first = files(path)?.into_iter().rev();
+    let read = oldest_first.map(|file| find(BufReader::new(file), args.source));
+    Ok(read.collect::<io::Result<Vec<_>>>()?.concat())
 }
 
 fn alive(data: &Path, args: &Who) -> Result<Vec<Entry>, Error> {

@@ -117,6 +117,7 @@ fn a_backend_learns_who_that_was() {
     let pid = rustix::process::Pid::from_raw(region.pid().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     until("the log to be opened anew", || log.exists().then_some(()));
+    assert_eq!(who(&data, &[&source]), (vec![written.clone()], true));
     let (mut client, accepted, later) = connection();
     // Rejecting cuts.
     let reject = json!({"action": "reject", "endpoints": [endpoint]});
