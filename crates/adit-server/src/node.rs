@@ -12,6 +12,7 @@
 //! the gateway asks the next.
 
 mod networks;
+mod said;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -43,6 +44,7 @@ use crate::{
 };
 
 pub use networks::is_network;
+use said::Said;
 
 /// How often a line is sent where nothing is new.
 pub const BEAT: Duration = Duration::from_secs(1);
@@ -86,6 +88,7 @@ struct Nodes {
     app: Arc<App>,
     access: NodeAccess,
     stopping: CancellationToken,
+    said: Said,
 }
 
 impl Nodes {
@@ -97,7 +100,9 @@ impl Nodes {
                 let why = format!(
                     "node: {name} is none of the alternative names of the certificate (--control-cert)."
                 );
-                tracing::warn!(gateway.name = %name, "A gateway has come with a certificate that is not its own.");
+                if self.said.is_new(format!("certificate {name}")) {
+                    tracing::warn!(gateway.name = %name, "A gateway has come with a certificate that is not its own.");
+                }
                 Err(Refused(StatusCode::FORBIDDEN, why))
             }
         }
@@ -112,6 +117,7 @@ pub fn router(app: Arc<App>, access: NodeAccess, stopping: CancellationToken) ->
         app,
         access,
         stopping,
+        said: Said::default(),
     });
     let router = Router::new()
         .route("/node/v1/feed", get(feed))
@@ -139,9 +145,12 @@ impl IntoResponse for Refused {
 
 async fn guard(State(nodes): State<Arc<Nodes>>, request: Request, next: Next) -> Result<Response, Refused> {
     let refuse = |why: &str| Err(Refused(StatusCode::UNAUTHORIZED, why.to_owned()));
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.map(|peer| peer.0.ip().to_string()).unwrap_or_default();
     if nodes.access.certificates && request.extensions().get::<ClientCertificate>().is_none() {
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string());
-        tracing::warn!(client.address = peer, "A gateway has shown no certificate.");
+        if nodes.said.is_new(format!("no certificate {peer}")) {
+            tracing::warn!(client.address = peer, "A gateway has shown no certificate.");
+        }
         return refuse("A certificate of the nodes' authority is wanted (--control-cert).");
     }
     let shown = request.headers().get(header::AUTHORIZATION);
@@ -149,7 +158,15 @@ async fn guard(State(nodes): State<Arc<Nodes>>, request: Request, next: Next) ->
     let secret = nodes.access.secret.as_ref();
     match secret.is_none_or(|secret| shown.is_some_and(|shown| secret.is(shown))) {
         true => Ok(next.run(request).await),
-        false => refuse("Authorization: this is not the nodes' secret (--node-token-file)."),
+        false => {
+            if nodes.said.is_new(format!("no secret {peer}")) {
+                tracing::warn!(
+                    client.address = peer,
+                    "A gateway has not shown the nodes' secret."
+                );
+            }
+            refuse("Authorization: this is not the nodes' secret (--node-token-file).")
+        }
     }
 }
 
@@ -199,7 +216,9 @@ async fn feed(
         let why = format!(
             "node: another process{other} has come as gateway {name} since. Each needs a name of its own (--node)."
         );
-        tracing::warn!(gateway.name = %name, "Two processes call themselves by one gateway's name; the newer one keeps it.");
+        if nodes.said.is_new(format!("namesake {name}")) {
+            tracing::warn!(gateway.name = %name, "Two processes call themselves by one gateway's name; the newer one keeps it.");
+        }
         return Err(Refused(StatusCode::CONFLICT, why));
     }
     let subscription = nodes.app.feed.subscribe(name.clone(), from);

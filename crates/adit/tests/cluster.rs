@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::{io::BufReader, sync::Arc};
+use std::{fs::File, io::BufReader, sync::Arc};
 
 use process::{
     Client,
@@ -104,7 +104,8 @@ fn endpoints_wait_until_a_gateway_has_come_and_says_that_it_serves_them() {
 #[test]
 fn only_the_nodes_secret_opens_the_feed() {
     let folder = tempfile::tempdir().unwrap();
-    let control = Control::start(folder.path(), &[]);
+    let log = folder.path().join("log");
+    let control = Control::start_logged(folder.path(), &[], File::create(&log).unwrap());
     let operator = Client::operator(&control.region.api);
     for secret in ["", "0123456789abcdef0123456789abcdef", operator.token()] {
         for (method, path) in [
@@ -116,6 +117,10 @@ fn only_the_nodes_secret_opens_the_feed() {
             assert_eq!(control.ask(method, path, secret, "").0, 401, "{method} {path}");
         }
     }
+    // Who is refused comes again and again, and is spoken of once.
+    let said = std::fs::read_to_string(&log).unwrap();
+    let refusals = said.matches("has not shown the nodes' secret. client.address=\"127.0.0.1\"");
+    assert_eq!(refusals.count(), 1, "{said}");
     // The API knows nothing of these paths, and the nodes' address nothing of the API.
     assert_eq!(
         operator

@@ -84,7 +84,8 @@ impl Gateway {
             });
             return None;
         }
-        tracing::warn!(
+        // Whoever gets an endpoint announces it before this one is told to let go: mostly that is all.
+        tracing::debug!(
             endpoint.id = %id, endpoint.ip = %conflict.ip, station.mac = %by,
             "Another station has announced an endpoint's address; the control plane is asked whose it is."
         );
@@ -100,6 +101,10 @@ impl Gateway {
         };
         if let Some(contest) = &mut line.contest {
             contest.open = false;
+            tracing::warn!(
+                endpoint.id = %id, station.mac = %contest.by,
+                "Another station has announced an endpoint's address, which is ours by the control plane's word."
+            );
         }
         let now = Instant::now();
         let lately = line.defended.is_some_and(|last| now < last + DEFEND_INTERVAL);
