@@ -107,6 +107,7 @@ fn observed(desired: &Desired, damage: u32) -> Observed {
         });
         let mut seen = ObservedVpc {
             state: vpc_state,
+            has_sources: state(State::Broken) == State::Whole,
             subnets: BTreeMap::new(),
             routes: vpc.routes.clone(),
         };
@@ -120,7 +121,7 @@ fn observed(desired: &Desired, damage: u32) -> Observed {
             );
         }
         if vpc_state != State::Whole {
-            (seen.subnets, seen.routes) = Default::default();
+            (seen.has_sources, seen.subnets, seen.routes) = Default::default();
         }
         observed.vpcs.insert(name.clone(), seen);
     }
@@ -167,10 +168,15 @@ fn step(kernel: &mut Observed, action: &Action) {
         Action::CreateVpc { vpc, .. } => {
             let made = ObservedVpc {
                 state: State::Whole,
+                has_sources: true,
                 subnets: BTreeMap::new(),
                 routes: BTreeMap::new(),
             };
             assert!(kernel.vpcs.insert(vpc, made).is_none());
+        }
+        Action::RestoreSources { vpc } => {
+            let vpc = kernel.vpcs.get_mut(&vpc).unwrap();
+            assert!(!std::mem::replace(&mut vpc.has_sources, true));
         }
         Action::CreateSubnet { vpc, bridge, spec } => {
             let seen = Seen {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use adit_model::{
+    error_chain,
     feed::{EndpointSpec, Ingress},
     id::EndpointId,
     network::RESERVED,
@@ -118,18 +119,39 @@ impl Entered {
         Ok(link.name)
     }
 
+    /// Makes the source addresses local again that somebody has taken the route of; answers which those were.
+    async fn mend_sources(&self) -> Result<Vec<Ipv4Net>, LinkError> {
+        let sources = self.sources.lock().await;
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let routes: HashSet<_> = self.links.routes().await?.into_iter().collect();
+        let mut mended = Vec::new();
+        for slice in sources.iter() {
+            let route = local(*slice);
+            if !routes.contains(&route) {
+                self.links.route_add(&route).await?;
+                mended.push(*slice);
+            }
+        }
+        Ok(mended)
+    }
+
     /// Makes a gateway's source addresses local: `ip route add local 198.19.128.0/17 dev lo`.
     async fn make_local(&self, slice: Ipv4Net) -> Result<(), LinkError> {
         let mut sources = self.sources.lock().await;
         if !sources.contains(&slice) {
-            let route = Route {
-                destination: IpNet::V4(slice),
-                next_hop: NextHop::Local,
-            };
-            self.links.route_add(&route).await?;
+            self.links.route_add(&local(slice)).await?;
             sources.insert(slice);
         }
         Ok(())
+    }
+}
+
+fn local(slice: Ipv4Net) -> Route {
+    Route {
+        destination: IpNet::V4(slice),
+        next_hop: NextHop::Local,
     }
 }
 
@@ -341,6 +363,28 @@ impl Apply {
                 .map(|(_, e)| e.place),
         );
         gone
+    }
+
+    /// Puts back the routes of source addresses that somebody has removed.
+    pub(crate) async fn mend_sources(&self) {
+        let all: Vec<_> = self.entered.lock().await.values().cloned().collect();
+        for entered in all {
+            let netns = &entered.place.name;
+            match entered.mend_sources().await {
+                Ok(mended) => {
+                    for slice in mended {
+                        tracing::warn!(netns.name = netns, %slice, "Somebody has removed the route of the source addresses; it is put back.");
+                    }
+                }
+                Err(e) => {
+                    tracing::warn!(
+                        netns.name = netns,
+                        error = error_chain(&e),
+                        "It is not known whether the source addresses are local."
+                    );
+                }
+            }
+        }
     }
 
     /// Sets who is let in through an endpoint's open listeners from now on.

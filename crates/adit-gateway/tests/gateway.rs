@@ -9,7 +9,9 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use adit_model::feed::{EndpointReport, FeedEvent, ProbedPort};
+use adit_model::network::RESERVED;
 use adit_model::service::TcpProxy;
+use adit_netns::{Links, NextHop, Route};
 use adit_relay::{Close, End};
 
 mod vpcs;
@@ -307,6 +309,27 @@ async fn an_address_that_somebody_removed_comes_back() {
         .link;
     links.address_delete(&link, address).await.unwrap();
     rig.until_listening(&endpoint).await;
+    sandbox.visit().echo("back again");
+    rig.gateway.stop(Close::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_of_the_sources_that_somebody_removed_comes_back() {
+    let Some((sandbox, mut rig)) = served("a_route_of_the_sources_that_somebody_removed_comes_back").await
+    else {
+        return;
+    };
+    rig.serve(&spec()).await;
+    let links = Links::open(&sandbox.open(PROVIDER)).await.unwrap();
+    let route = Route {
+        destination: RESERVED.into(),
+        next_hop: NextHop::Local,
+    };
+    links.route_delete(&route).await.unwrap();
+    eventually("the route to be there", async || {
+        links.routes().await.unwrap().contains(&route)
+    })
+    .await;
     sandbox.visit().echo("back again");
     rig.gateway.stop(Close::Cut).await;
 }

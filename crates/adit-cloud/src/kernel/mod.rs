@@ -27,13 +27,14 @@ use std::collections::BTreeMap;
 
 use adit_model::error_chain;
 use adit_model::id::{PortId, VpcId};
-use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace};
+use adit_model::network::RESERVED;
+use adit_netns::{Directory, DirectoryError, LinkError, Links, Namespace, NextHop, Route};
 use tokio::sync::Mutex;
 
 pub use names::{Instance, port_namespace, vpc_hash, vpc_namespace};
 
 use desired::{Desired, PortSpec, VpcSpec};
-use plan::{Action, plan};
+use plan::{Action, Observed, State, plan};
 
 /// A region's VPCs and ports in this kernel. One per data directory (under its lock), since it sweeps.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ impl Kernel {
         for (vpc, error) in unknown {
             report.add_unknown(desired, vpc, &error);
         }
+        tell_damage(&observed);
         for action in plan(desired, &observed) {
             if let Err(error) = perform::perform(&self.directory, &mut made, &action).await {
                 tracing::warn!(error = error_chain(&error), action = ?action, "the kernel refused a step");
@@ -184,6 +186,46 @@ impl Kernel {
     }
 }
 
+/// The gateway's connections come from this range, and their answers must come back to the VPC's namespace.
+fn sources() -> Route {
+    Route {
+        destination: RESERVED.into(),
+        next_hop: NextHop::Local,
+    }
+}
+
+/// Says what somebody else has removed or changed: what is made anew takes along what ran in it.
+fn tell_damage(observed: &Observed) {
+    let is_broken = |state| state == State::Broken;
+    for (name, vpc) in &observed.vpcs {
+        if is_broken(vpc.state) {
+            tracing::warn!(
+                netns.name = name,
+                "Somebody has removed a VPC's namespace; it and its ports are made anew."
+            );
+        } else if vpc.state == State::Whole && !vpc.has_sources {
+            tracing::warn!(
+                netns.name = name,
+                "Somebody has removed a VPC's route to the gateway's addresses; it is put back."
+            );
+        }
+        for (bridge, _) in vpc.subnets.iter().filter(|(_, seen)| is_broken(seen.state)) {
+            tracing::warn!(
+                netns.name = name,
+                link.name = bridge,
+                "Somebody has removed or changed a subnet's bridge; it and its ports are made anew."
+            );
+        }
+    }
+    for (name, port) in observed.ports.iter().filter(|(_, seen)| is_broken(seen.state)) {
+        tracing::warn!(
+            netns.name = name,
+            vpc.netns.name = port.spec.vpc,
+            "Somebody has removed a port's namespace, its link or its VPC; it is made anew, without what ran in it."
+        );
+    }
+}
+
 /// What went wrong in a pass, by the namespace that it concerns; of several errors the first, which caused the others.
 #[derive(Default)]
 struct Failures {
@@ -199,6 +241,7 @@ impl Failures {
             | Action::RemoveSubnet { vpc, .. }
             | Action::RemoveVpc { vpc }
             | Action::CreateVpc { vpc, .. }
+            | Action::RestoreSources { vpc }
             | Action::CreateSubnet { vpc, .. }
             | Action::CreateRoute { vpc, .. } => (&mut self.vpcs, vpc),
         };

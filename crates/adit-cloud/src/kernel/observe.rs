@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use adit_model::network::RESERVED;
 use adit_netns::{Address, Link, LinkError, NextHop, Route};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::desired::{PortSpec, SubnetSpec};
 use super::plan::{Observed, ObservedVpc, Seen, State};
-use super::{KernelError, Made, MadeVpc, names};
+use super::{KernelError, Made, MadeVpc, names, sources};
 
 /// What one VPC's namespace holds.
 struct Inside {
@@ -64,13 +63,6 @@ async fn look_inside(vpc: &MadeVpc) -> Result<Inside, LinkError> {
 }
 
 fn vpc_as_found(vpc: &MadeVpc, inside: &Inside) -> ObservedVpc {
-    let own = Route {
-        destination: RESERVED.into(),
-        next_hop: NextHop::Local,
-    };
-    if !inside.routes.contains(&own) {
-        return without_content(State::Broken);
-    }
     let subnet = |(bridge, spec): (&String, &SubnetSpec)| {
         let state = if is_bridged(bridge, spec, inside) {
             State::Whole
@@ -93,6 +85,7 @@ fn vpc_as_found(vpc: &MadeVpc, inside: &Inside) -> ObservedVpc {
     };
     ObservedVpc {
         state: State::Whole,
+        has_sources: inside.routes.contains(&sources()),
         subnets: vpc.spec.subnets.iter().map(subnet).collect(),
         routes: inside
             .routes
@@ -105,6 +98,7 @@ fn vpc_as_found(vpc: &MadeVpc, inside: &Inside) -> ObservedVpc {
 fn without_content(state: State) -> ObservedVpc {
     ObservedVpc {
         state,
+        has_sources: false,
         subnets: BTreeMap::new(),
         routes: BTreeMap::new(),
     }

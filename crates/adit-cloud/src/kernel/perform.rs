@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 
 use super::desired::{PortSpec, SubnetSpec, VpcSpec};
 use super::plan::Action;
-use super::{KernelError, Made, MadePort, MadeVpc, names};
+use super::{KernelError, Made, MadePort, MadeVpc, names, sources};
 
 /// The name of a port's link in its namespace.
 const PORT_LINK: &str = "eth0";
@@ -43,6 +43,7 @@ pub(super) async fn perform(
             Ok(())
         }
         Action::CreateVpc { vpc, id } => create_vpc(directory, made, vpc, *id).await,
+        Action::RestoreSources { vpc } => Ok(made.vpc(vpc)?.links.route_add(&sources()).await?),
         Action::CreateSubnet { vpc, bridge, spec } => create_subnet(made.vpc(vpc)?, bridge, spec).await,
         Action::CreateRoute {
             vpc,
@@ -92,12 +93,7 @@ async fn create_vpc(
 async fn open_vpc(namespace: &Namespace) -> Result<Links, LinkError> {
     let links = Links::open(namespace).await?;
     links.link_up("lo").await?;
-    // The gateway's connections come from this range, and their answers must come back to this namespace.
-    let own = Route {
-        destination: RESERVED.into(),
-        next_hop: NextHop::Local,
-    };
-    links.route_add(&own).await?;
+    links.route_add(&sources()).await?;
     Ok(links)
 }
 

@@ -22,6 +22,8 @@ pub struct Observed {
 pub struct ObservedVpc {
     /// How it was found. Unless it is whole the rest means nothing.
     pub state: State,
+    /// Whether the gateway's source addresses are local in it.
+    pub has_sources: bool,
     /// Its bridges.
     pub subnets: BTreeMap<String, Seen<SubnetSpec>>,
     /// Its routes through a next hop.
@@ -66,6 +68,8 @@ pub enum Action {
     RemoveVpc { vpc: String },
     /// Make a VPC's namespace, with no subnet and no custom route yet.
     CreateVpc { vpc: String, id: VpcId },
+    /// Make the gateway's source addresses local in a VPC again.
+    RestoreSources { vpc: String },
     /// Make a bridge.
     CreateSubnet {
         vpc: String,
@@ -195,11 +199,15 @@ impl<'a> Kept<'a> {
             if self.is_unknown(name) {
                 continue;
             }
-            if self.vpc(name).is_none() {
-                actions.push(Action::CreateVpc {
+            match self.vpc(name) {
+                None => actions.push(Action::CreateVpc {
                     vpc: name.clone(),
                     id: spec.id,
-                });
+                }),
+                Some((observed, _)) if !observed.has_sources => {
+                    actions.push(Action::RestoreSources { vpc: name.clone() });
+                }
+                Some(_) => {}
             }
             for (bridge, subnet) in &spec.subnets {
                 if !self.subnet(name, bridge) {

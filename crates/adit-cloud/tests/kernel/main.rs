@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use adit_cloud::kernel::{Status, exec, port_namespace, vpc_namespace};
 use adit_model::id::PortId;
-use adit_model::network::OWNER_ENDPOINT;
-use adit_netns::{Directory, NextHop};
+use adit_model::network::{OWNER_ENDPOINT, RESERVED};
+use adit_netns::{Directory, NextHop, Route};
 
 #[path = "../region/mod.rs"]
 mod region;
@@ -212,6 +212,19 @@ fn damage_is_repaired_and_the_rest_left_alone(directory: &Directory) {
     };
     region.apply_all();
     assert_eq!(changed(&region), [false; 5], "a second pass changes nothing");
+
+    // The way back to the gateway is taken away: nothing else is touched.
+    let links = region.links(&region.vpc(a));
+    let sources = Route {
+        destination: RESERVED.into(),
+        next_hop: NextHop::Local,
+    };
+    region.runtime.block_on(links.route_delete(&sources)).unwrap();
+    region.apply_all();
+    assert_eq!(changed(&region), [false; 5]);
+    let routes = region.runtime.block_on(links.routes()).unwrap();
+    assert!(routes.contains(&sources));
+    drop(links);
 
     // A port's namespace is deleted, as by `ip netns delete`.
     region.kernel.directory().remove(region.port(a1).name()).unwrap();

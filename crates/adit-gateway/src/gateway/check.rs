@@ -24,6 +24,7 @@ impl Gateway {
                 }
             }
         }
+        self.apply.mend_sources().await;
         self.check_addresses(queue).await;
     }
 

@@ -78,7 +78,7 @@ pub(super) fn of_end(end: &str) -> String {
         }
         "backend_reset" => "Look in the server's log why it closes what it has just taken.",
         "source_missing" => {
-            "198.19.128.0/17 is not local in the provider's namespace: somebody has removed the route. Restart the gateway."
+            "198.19.128.0/17 is not local in the provider's namespace: somebody has removed the route. The gateway puts it back within seconds; see who removes it if it goes again."
         }
         "source_ports_exhausted" => {
             "Every source port towards this backend is taken: have clients close connections that they do not need."
