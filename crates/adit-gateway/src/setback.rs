@@ -43,6 +43,11 @@ impl Setback {
         Self::Failed,
     ];
 
+    /// Whether somebody has to look after it, as a rule, and few endpoints meet it at a time.
+    pub(crate) fn needs_somebody(self) -> bool {
+        matches!(self, Self::PortTaken | Self::Failed)
+    }
+
     /// Stable name for metrics.
     pub fn name(self) -> &'static str {
         match self {

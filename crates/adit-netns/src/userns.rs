@@ -94,11 +94,11 @@ impl UsernsError {
     }
 }
 
-/// Whether the process can make namespaces, mounts and links as it is: it is then in no need of [`enter`].
+/// Whether the process can make namespaces, mounts and links, and speak ARP, as it is: it is then in no need of [`enter`].
 #[must_use]
 pub fn is_privileged() -> bool {
     use rustix::thread::{CapabilitySet, capabilities};
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 

@@ -17,7 +17,7 @@ use process::{
     stage::{Stage, assert_reset},
     until,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Makes this binary a backend that can be killed.
 const BACKEND: &str = "ADIT_TEST_BACKEND";
@@ -347,4 +347,27 @@ fn without_a_source_port_the_next_client_is_refused() {
         }
     });
     assert!(stage.region.stop(), "a clean stop");
+}
+
+/// Namespaces of the system are no use to a process that may not speak ARP in them.
+#[test]
+fn root_without_packet_sockets_has_the_networks_of_an_ordinary_user() {
+    let test = "root_without_packet_sockets_has_the_networks_of_an_ordinary_user";
+    if skip_without_root(test) || process::skip_without("setpriv", test) {
+        return;
+    }
+    let networks = |words: &[&str]| {
+        let checked = Command::new("setpriv")
+            .args(words)
+            .args([env!("CARGO_BIN_EXE_adit"), "gateway", "check", "-o", "json"])
+            .output()
+            .unwrap();
+        let said: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let checks = said["checks"].as_array().unwrap();
+        let namespaces = checks.iter().find(|check| check["name"] == "namespaces");
+        namespaces.unwrap()["detail"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(networks(&[]), "Linux namespaces (seen by `ip netns`)");
+    let without = networks(&["--bounding-set=-net_raw", "--inh-caps=-net_raw"]);
+    assert_eq!(without, "Linux namespaces in a user namespace");
 }

@@ -327,13 +327,17 @@ impl Gateway {
                         .saturating_mul(1 << line.failures.min(10))
                         .min(RETRY_MAX),
                 };
-                line.failures = line.failures.saturating_add(1);
-                obstacle
-                    .setback()
-                    .inspect(|setback| self.setbacks.count(*setback));
-                queue.add_at(Instant::now() + wait, id);
+                let setback = obstacle.setback();
+                setback.inspect(|setback| self.setbacks.count(*setback));
                 let reason = error_chain(&obstacle);
-                tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");
+                // What may well pass by itself is the metrics' to tell.
+                if line.failures == 0 && setback.is_some_and(Setback::needs_somebody) {
+                    tracing::warn!(endpoint.id = %id, endpoint.reason = reason, "An endpoint cannot be served; it is tried again.");
+                } else {
+                    tracing::debug!(endpoint.id = %id, endpoint.reason = reason, "An endpoint has to wait.");
+                }
+                line.failures = line.failures.saturating_add(1);
+                queue.add_at(Instant::now() + wait, id);
                 match wanted {
                     Some(spec) => EndpointReport::Waiting {
                         generation: spec.generation,
