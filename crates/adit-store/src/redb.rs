@@ -33,6 +33,7 @@ mod writer;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -169,6 +170,8 @@ impl RedbStore {
             .write(true)
             .create(true)
             .truncate(false)
+            // What signs tokens is in it.
+            .mode(0o600)
             .open(path)
             .map_err(io_error)?;
         sync_parent(path).map_err(io_error)?;

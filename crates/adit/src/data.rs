@@ -13,10 +13,10 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, Write},
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::{
@@ -35,6 +35,8 @@ use crate::terminal::quoted;
 const EPHEMERAL: &str = "adit-";
 /// At most so many directories of killed regions are swept at one start: nobody should wait for them.
 const LEFTOVERS_MAX: usize = 100;
+/// The mode of a file with passwords in it.
+const OWNER_ALONE: u32 = 0o600;
 
 /// A data directory that this process has for itself.
 #[derive(Debug)]
@@ -286,13 +288,24 @@ impl DataDir {
         Ok(())
     }
 
-    /// Writes a file for the user, and answers where it is.
+    /// Writes a file for the user and nobody else, whoever may look into the directory, and answers where it is.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn leave(&self, name: &str, text: &str) -> Result<PathBuf, DataError> {
         let path = self.path.join(name);
-        attempt(fs::write(&path, text), "write", &path)?;
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(OWNER_ALONE)
+                .open(&path)?;
+            // It may be there from before.
+            file.set_permissions(fs::Permissions::from_mode(OWNER_ALONE))?;
+            file.write_all(text.as_bytes())
+        };
+        attempt(write(), "write", &path)?;
         Ok(path)
     }
 

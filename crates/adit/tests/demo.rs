@@ -177,6 +177,24 @@ fn exec_enters_an_ordinary_user_s_region() {
 }
 
 #[test]
+fn nobody_else_reads_passwords_or_the_store_wherever_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(dir.path(), 0o755);
+    let clouds = dir.path().join("clouds.yaml");
+    std::fs::write(&clouds, "of a former version").unwrap();
+    mode(&clouds, 0o644);
+    let region = Region::start(dir.path(), &["--no-gateway"]);
+    for name in ["clouds.yaml", "store.redb"] {
+        let file = std::fs::metadata(dir.path().join(name)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    assert!(region.stop(), "a clean stop");
+}
+
+#[test]
 fn a_data_directory_has_one_region_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let region = Region::start(dir.path(), &["--no-gateway"]);

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -208,7 +209,12 @@ impl LastGood {
         };
         let beside = self.path.with_extension("new");
         let replace = || {
-            let mut file = File::create(&beside)?;
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
             write_line(&mut file, &head)?;
             let file = write_lines(file, told.values().map(|spec| Line::Put(Arc::clone(spec))))?;
             fs::rename(&beside, &self.path)?;
@@ -243,6 +249,8 @@ fn write_lines(file: File, mut lines: impl Iterator<Item = Line>) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::control::sample;
 
@@ -298,6 +306,15 @@ mod tests {
         file.replace(&told).unwrap();
         assert!(!file.is_spent(told.len()));
         assert_eq!(whole(&file), told);
+    }
+
+    #[test]
+    fn nobody_else_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LastGood::new(folder.path(), "one".parse().unwrap());
+        file.replace(&Told::new()).unwrap();
+        let written = fs::metadata(folder.path().join("feed.jsonl")).unwrap();
+        assert_eq!(written.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
