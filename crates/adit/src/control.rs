@@ -1,6 +1,8 @@
 //! The socket in a region's data directory, over which commands on this machine ask what it knows: a line of JSON each way.
 //!
-//! Owns the words and the socket. Whoever may open the file may ask: it is its owner's alone, as the directory's other files
+//! A gateway that another process has taken over from answers beside that one, by a socket of its own, for the connections that are left there.
+//!
+//! Owns the words and the sockets. Whoever may open the file may ask: it is its owner's alone, as the directory's other files
 //! are. Changes nothing; what a command has to change goes through the API.
 
 use std::{
@@ -26,6 +28,9 @@ use crate::traffic;
 
 /// Its name in the data directory.
 const NAME: &str = "control.sock";
+/// How the names of former processes' sockets begin, and end; the process id is between.
+const BESIDE: &str = "control-";
+const SOCKET: &str = ".sock";
 /// The longest question, in bytes.
 const QUESTION_BYTES_MAX: u64 = 4_096;
 /// How long a question, or an answer, may take.
@@ -79,6 +84,45 @@ pub fn open(data: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// A socket beside the one of the process that has taken over; its file goes with it.
+#[derive(Debug)]
+pub struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Whoever asks passes over one that nobody answers at.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Opens a socket beside that of the process that has taken over from this one.
+///
+/// # Errors
+/// Where the file cannot be made.
+pub fn open_beside(data: &Path) -> io::Result<(UnixListener, Beside)> {
+    for path in beside(data) {
+        let asked = std::os::unix::net::UnixStream::connect(&path);
+        if asked.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            drop(Beside(path));
+        }
+    }
+    let path = data.join(format!("{BESIDE}{}{SOCKET}", std::process::id()));
+    let listener = UnixListener::bind(&path)?;
+    let beside = Beside(path);
+    std::fs::set_permissions(&beside.0, Permissions::from_mode(0o600))?;
+    Ok((listener, beside))
+}
+
+/// The sockets of processes that were taken over from; some may be dead.
+fn beside(data: &Path) -> Vec<PathBuf> {
+    let is_one = |name: &str| name.starts_with(BESIDE) && name.ends_with(SOCKET);
+    let files = std::fs::read_dir(data).into_iter().flatten().flatten();
+    files
+        .filter(|file| file.file_name().to_str().is_some_and(is_one))
+        .map(|file| file.path())
+        .collect()
 }
 
 /// Answers until it is aborted.
@@ -153,8 +197,18 @@ async fn write<T: Serialize>(stream: &mut UnixStream, word: &T) -> io::Result<()
 /// # Errors
 /// Where nobody answers.
 pub fn ask(data: &Path, question: &Question) -> io::Result<Answer> {
+    ask_at(&path(data), question)
+}
+
+/// Asks the processes that were taken over from on a data directory; those that are no more are passed over. Blocks.
+pub fn ask_beside(data: &Path, question: &Question) -> Vec<Answer> {
+    let asked = beside(data).into_iter().map(|path| ask_at(&path, question));
+    asked.filter_map(Result::ok).collect()
+}
+
+fn ask_at(path: &Path, question: &Question) -> io::Result<Answer> {
     use std::io::{BufRead, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(path(data))?;
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');

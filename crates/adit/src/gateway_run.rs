@@ -3,7 +3,13 @@
 //! Owns the order in which its parts start and stop, and where on the node the VPCs are. What it is told and says is
 //! `adit_gateway::control`'s, what it does `adit_gateway::gateway`'s.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use adit_cloud::kernel::Instance;
 use adit_gateway::{
@@ -255,9 +261,11 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         let _ = following.await;
         watch.set_ready(false);
         if followed.as_ref().is_ok_and(|followed| *followed) {
+            let beside = data.path().to_owned();
             data.hand_over();
             // The next one wants the address, and answers.
             drop((watched.take(), answering.take()));
+            let _beside = answer_beside(&beside, &gateway);
             terminal::warn("Another gateway serves; connections that are left here get --stop-drain-s.");
             tokio::select! {
                 () = gateway.left() => {}
@@ -282,6 +290,16 @@ pub fn run(args: &GatewayRun) -> Result<(), Error> {
         }
         followed.map(|_| ())
     })
+}
+
+/// Answers for the connections that are left in this process, beside the one that has taken over.
+fn answer_beside(data: &Path, gateway: &Arc<Gateway>) -> Option<(AbortOnDropHandle<()>, questions::Beside)> {
+    let opened = questions::open_beside(data).inspect_err(|e| {
+        tracing::warn!(error = %e, "`adit who` does not find the connections that are left here.");
+    });
+    let (asked, file) = opened.ok()?;
+    let answers = questions::serve(asked, Some(Arc::clone(gateway)));
+    Some((AbortOnDropHandle::new(tokio::spawn(answers)), file))
 }
 
 /// Opens the log anew as often as that is asked for, until the gateway is asked to end.

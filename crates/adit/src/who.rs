@@ -83,6 +83,7 @@ pub fn run(args: &Who) -> Result<bool, Error> {
     let run = data::running(&data).ok();
     if let Some(run) = &run {
         found = alive(&data, args)?;
+        found.extend(left(&data, args));
         if logs.is_empty() {
             logs.extend(run.connection_log.clone());
         }
@@ -120,6 +121,16 @@ fn logged(path: &Path, args: &Who) -> io::Result<Vec<Entry>> {
     let oldest_first = files(path)?.into_iter().rev();
     let read = oldest_first.map(|file| find(BufReader::new(file), args.source));
     Ok(read.collect::<io::Result<Vec<_>>>()?.concat())
+}
+
+/// Connections of a gateway that was taken over from.
+fn left(data: &Path, args: &Who) -> Vec<Entry> {
+    let answers = control::ask_beside(data, &Question::Who { source: args.source });
+    let left = answers.into_iter().filter_map(|answer| match answer {
+        Answer::Connections { connections } => Some(connections),
+        Answer::Refused { .. } | Answer::Traffic { .. } => None,
+    });
+    left.flatten().collect()
 }
 
 fn alive(data: &Path, args: &Who) -> Result<Vec<Entry>, Error> {

@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -45,6 +46,20 @@ fn echo(stream: &mut TcpStream) -> io::Result<()> {
 fn pid(state: &Path) -> Option<u64> {
     let run = std::fs::read(state.join("run.json")).ok()?;
     serde_json::from_slice::<Value>(&run).ok()?["pid"].as_u64()
+}
+
+/// Whether `adit who` finds a client by one of the addresses that its backend has seen.
+fn is_known(state: &Path, sources: &[SocketAddr], client: &TcpStream) -> bool {
+    let client = client.local_addr().unwrap().to_string();
+    sources.iter().any(|source| {
+        let who = Command::new(env!("CARGO_BIN_EXE_adit"))
+            .args(["who", "-o", "json", &source.to_string(), "--data"])
+            .arg(state)
+            .output()
+            .unwrap();
+        let found = serde_json::from_slice::<Value>(&who.stdout);
+        found.is_ok_and(|found| found["client"] == client.as_str())
+    })
 }
 
 /// Ends the load, also when the test fails.
@@ -104,8 +119,10 @@ fn takes_over(on_control_loss: &str) {
     let [(_, ip), (rejected, other_ip)] = [(); 2].map(|()| consumer.connect(&service));
     let listener = port_of(&networks, BACKEND_PORT).run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)));
     let listener = listener.unwrap().unwrap();
+    let (seen, sources) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            let _ = seen.send(stream.peer_addr().unwrap());
             std::thread::spawn(move || {
                 let mut out = stream.try_clone().unwrap();
                 let _ = io::copy(&mut stream, &mut out);
@@ -116,6 +133,8 @@ fn takes_over(on_control_loss: &str) {
     let (to, other) = (SocketAddrV4::new(ip, 7000), SocketAddrV4::new(other_ip, 7000));
     let (mut old, mut cut) = client.run(|| (visit(to), visit(other))).unwrap();
     let former = pid(&state).unwrap();
+    // Probes are among them.
+    let sources: Vec<_> = sources.try_iter().collect();
 
     let over = AtomicBool::new(false);
     let served: [AtomicU64; CLIENTS] = std::array::from_fn(|_| AtomicU64::new(0));
@@ -145,8 +164,9 @@ fn takes_over(on_control_loss: &str) {
         more();
         // Neither displaces the other on the feed: each has come once. Who needs the feed first does, for a moment.
         until("the second one on the feed", || (followed() >= 2).then_some(()));
-        // What the first one has goes on there, and ends when its endpoint is rejected.
+        // What the first one has goes on there, is known, and ends when its endpoint is rejected.
         echo(&mut old).unwrap();
+        assert!(is_known(&state, &sources, &old), "nobody knows whose it is");
         echo(&mut cut).unwrap();
         let reject = json!({"action": "reject", "endpoints": [rejected]});
         let path = format!("vpc-endpoint-services/{service}/connections/action");
