@@ -102,6 +102,28 @@ fn both_directions_at_once() {
     rig.ended(End::Closed, 1);
 }
 
+/// The client reads now and then; the last time, the backend has ended long since.
+#[test]
+fn a_stream_goes_on_after_each_standstill() {
+    const PART: u64 = 60_000_000;
+    let rig = Rig::new();
+    let (client, accepted) = rig.connection();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            send(&accepted, 9, 4 * PART).unwrap();
+            drop(accepted);
+        });
+        for part in 0..4 {
+            rig.stands_still();
+            assert_eq!(receive(&client, 9 + part * PART, PART).unwrap(), PART);
+        }
+        let mut client = &client;
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        client.shutdown(Shutdown::Write).unwrap();
+    });
+    rig.ended(End::Closed, 1);
+}
+
 #[test]
 fn a_conversation_of_small_messages_beyond_the_splice_threshold() {
     let rig = Rig::new();

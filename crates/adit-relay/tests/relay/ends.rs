@@ -1,5 +1,6 @@
 //! How connections end when they do not end by themselves, and what is counted then.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -55,14 +56,26 @@ fn a_reset_passes_a_full_buffer() {
     let (client, accepted) = rig.connection();
     std::thread::scope(|scope| {
         scope.spawn(|| send(&accepted, 1, 200_000_000).expect_err("nobody reads it"));
-        eventually("the stream to stand still", || {
-            let before = rig.stats().bytes_to_client;
-            std::thread::sleep(Duration::from_millis(50));
-            before > 0 && rig.stats().bytes_to_client == before
-        });
+        rig.stands_still();
         reset(client);
     });
     rig.ended(End::ClientReset, 1);
+}
+
+/// And one by the side that sends, of which no bytes are listened for then.
+#[test]
+fn a_reset_is_heard_while_nothing_can_be_passed_on() {
+    let rig = Rig::new();
+    let (client, accepted) = rig.connection();
+    accepted
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    send(&accepted, 1, 200_000_000).expect_err("nobody reads it");
+    rig.stands_still();
+    reset(accepted);
+    rig.ended(End::BackendReset, 1);
+    let error = receive(&client, 1, 200_000_000).expect_err("a reset after what had come");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

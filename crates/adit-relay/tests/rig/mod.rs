@@ -66,6 +66,15 @@ impl Rig {
         stats(&self.relay, OWNER).expect("the owner is known")
     }
 
+    /// Waits until bytes have gone to the client, and no more go, since nobody reads them.
+    pub fn stands_still(&self) {
+        eventually("the stream to stand still", || {
+            let before = self.stats().bytes_to_client;
+            std::thread::sleep(Duration::from_millis(50));
+            before > 0 && self.stats().bytes_to_client == before
+        });
+    }
+
     /// Waits until `count` connections have ended so, and no other is alive.
     pub fn ended(&self, end: End, count: u64) {
         eventually(&format!("{count} × {}", end.name()), || {
