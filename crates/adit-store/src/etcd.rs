@@ -467,31 +467,15 @@ impl Store for EtcdStore {
     }
 
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let doing = "keep a lease alive";
-        let kept = async {
-            let request = LeaseRequest {
-                id: request::lease_number(lease),
-            };
-            // Nothing is written for it, so it is answered soon or not at all, and whoever asks has little time.
-            let patience = self.client.soon();
-            let (connection, mut answers) = self
-                .client
-                .stream::<_, LeaseKeepAliveResponse>(LEASE_KEEP_ALIVE, request, false, patience)
-                .await
-                .map_err(Failure::into_source)?;
-            let answer = timeout(patience, answers.message()).await;
-            if !matches!(answer, Ok(Ok(_))) {
-                self.client.leave(&connection).await;
-            }
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answer??)
+        let request = LeaseRequest {
+            id: request::lease_number(lease),
         };
-        let answer = kept
-            .await
-            .map_err(|source| StoreError::unavailable(doing, source))?;
-        match answer {
-            Some(answer) if answer.ttl_s > 0 => Ok(()),
-            Some(_) => Err(StoreError::LeaseNotFound(lease)),
-            None => Err(StoreError::unavailable(doing, "etcd did not answer")),
+        // A stream of one request and one answer, which on the wire is a call like any other.
+        let answer: LeaseKeepAliveResponse =
+            self.ask("keep a lease alive", LEASE_KEEP_ALIVE, request).await?;
+        match answer.ttl_s {
+            1.. => Ok(()),
+            _ => Err(StoreError::LeaseNotFound(lease)),
         }
     }
 

@@ -321,22 +321,16 @@ impl Client {
         unary(connection, path, request(message, token.as_ref()), until).await
     }
 
-    /// How long one member may take for what it answers out of its memory.
-    pub(crate) fn soon(&self) -> Duration {
-        self.config.attempt_timeout / 3
-    }
-
     /// How long one member may take.
     pub(crate) fn attempt_timeout(&self) -> Duration {
         self.config.attempt_timeout
     }
 
-    /// Opens a stream that begins with this message, and stays open on our side if `open`. It has to be open within `patience`.
+    /// Opens a stream that begins with this message, and stays open on our side. It has to be open within `patience`.
     pub(crate) async fn stream<Req, Res>(
         &self,
         path: &'static str,
         message: Req,
-        open: bool,
         patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
@@ -344,7 +338,7 @@ impl Client {
         Res: Message + Default + 'static,
     {
         let asked = Instant::now();
-        let opened = self.open(path, message, open, patience).await;
+        let opened = self.open(path, message, patience).await;
         self.metrics.asked(path, &opened, asked.elapsed());
         opened
     }
@@ -353,7 +347,6 @@ impl Client {
         &self,
         path: &'static str,
         message: Req,
-        open: bool,
         patience: Duration,
     ) -> Result<(Connection, Streaming<Res>), Failure>
     where
@@ -364,11 +357,11 @@ impl Client {
         let connection = self.connection(member).await.map_err(Failure::NotSent)?;
         let until = Instant::now() + patience;
         let token = self.token(&connection, until).await?;
-        let first = streaming(&connection, path, message.clone(), open, token.as_ref(), until).await;
+        let first = streaming(&connection, path, message.clone(), token.as_ref(), until).await;
         let opened = match first {
             Err(failure) if failure.is_of_token() && self.forget(token.as_ref()) => {
                 let token = self.token(&connection, until).await?;
-                streaming(&connection, path, message, open, token.as_ref(), until).await
+                streaming(&connection, path, message, token.as_ref(), until).await
             }
             first => first,
         };

@@ -78,7 +78,6 @@ pub(super) async fn streaming<Req, Res>(
     connection: &Connection,
     path: &'static str,
     message: Req,
-    open: bool,
     token: Option<&Token>,
     until: Instant,
 ) -> Result<Streaming<Res>, Failure>
@@ -86,13 +85,8 @@ where
     Req: Message + 'static,
     Res: Message + Default + 'static,
 {
-    let request = request((), token).map(|()| {
-        let first = stream::once(std::future::ready(message));
-        match open {
-            true => first.chain(stream::pending()).left_stream(),
-            false => first.right_stream(),
-        }
-    });
+    let request =
+        request((), token).map(|()| stream::once(std::future::ready(message)).chain(stream::pending()));
     let mut grpc = Grpc::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let opened = async {
         grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;

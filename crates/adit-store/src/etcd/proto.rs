@@ -274,6 +274,12 @@ pub(crate) struct LeaseKeepAliveResponse {
     pub ttl_s: i64,
 }
 
+impl Answer for LeaseKeepAliveResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        None
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AuthenticateRequest {
     #[prost(string, tag = "1")]

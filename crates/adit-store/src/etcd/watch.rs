@@ -60,7 +60,7 @@ impl Answers {
         let request = WatchRequest {
             request: Some(WatchRequestUnion::Create(create)),
         };
-        let opened = client.stream(PATH, request, true, client.attempt_timeout()).await;
+        let opened = client.stream(PATH, request, client.attempt_timeout()).await;
         let (connection, stream) = opened.map_err(|failure| unavailable(failure.into_source()))?;
         let broken = connection.broken();
         let mut answers = Self {

@@ -153,9 +153,12 @@ async fn a_member_that_hangs_is_noticed_by_what_another_answers() {
             .await,
     );
     let cache = follow(&store).await;
+    let lease = store.lease_grant(10 * DEADLINE).await.unwrap();
     // Whichever is asked, and whichever leads, is among them.
     for member in 0..3 {
         cluster.pause(member);
+        let kept = timeout(DEADLINE, store.lease_keep_alive(lease)).await;
+        kept.expect("another answers").unwrap();
         let since = store.barrier();
         let since = timeout(DEADLINE, since).await.expect("another answers").unwrap();
         let txn = Txn::new().put("k", [u8::try_from(member).unwrap()]);
