@@ -74,6 +74,11 @@ impl App {
         names.into_iter().map(seen).collect()
     }
 
+    fn gateway(&self, state: &State, name: &NodeName) -> Result<GatewaySeen, ApiError> {
+        let seen = self.gateways(state).into_iter().find(|seen| seen.name == *name);
+        seen.ok_or_else(|| ApiError::because(Code::E0005, format!("There is no gateway {name}.")))
+    }
+
     /// Takes all endpoints off a gateway, each once another serves it; or lets it have its share again.
     ///
     /// # Errors
@@ -85,9 +90,7 @@ impl App {
             self.barrier().await?;
             let txn = {
                 let state = self.cache.read();
-                let seen = self.gateways(&state).into_iter().find(|seen| seen.name == name);
-                let seen = seen
-                    .ok_or_else(|| ApiError::because(Code::E0005, format!("There is no gateway {name}.")))?;
+                let seen = self.gateway(&state, &name)?;
                 if seen.draining == draining {
                     return Ok(seen);
                 }
@@ -132,9 +135,7 @@ impl App {
             self.barrier().await?;
             let txn = {
                 let state = self.cache.read();
-                let seen = self.gateways(&state).into_iter().find(|seen| seen.name == name);
-                let seen = seen
-                    .ok_or_else(|| ApiError::because(Code::E0005, format!("There is no gateway {name}.")))?;
+                let seen = self.gateway(&state, &name)?;
                 let reason = match (&seen.node, seen.shards) {
                     (Some(_), _) => Some(format!("gateway {name} is there: stop it first.")),
                     (None, shards @ 1..) => Some(format!(
